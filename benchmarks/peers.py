@@ -1,0 +1,196 @@
+"""Denoisers that need no training set: what dap is compared against.
+
+Every peer takes one mono recording [N] at its own rate (Hz) and returns N samples. A peer with ``accepts_noise`` can be
+*told* the noise, as the power spectrum that `noise_power` returns; with None it is *blind* and estimates the noise from
+the recording. To add a peer, write one function and add one line to `PEERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import get_window
+from scipy.signal import wiener as scipy_local_wiener
+from scipy.special import exp1
+
+Array: TypeAlias = NDArray[np.float64]
+Denoiser: TypeAlias = Callable[[Array, int, Array | None], Array]
+Gain: TypeAlias = Callable[[Array, Array], Array]
+
+HOP_S = 0.008
+OVERLAP = 4  # the window is four hops, 32 ms: 512 samples at 16 kHz
+PRIOR_SMOOTHING = 0.98
+PRIOR_SNR_FLOOR = 10 ** (-25 / 10)
+SCIPY_WIENER_RADIUS_S = 0.00034  # 11 samples at 16 kHz, the best of 3 to 17 on speech, digits and piano
+WAVELET_SHIFTS = 8
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A denoiser and whether it can be told the noise. Peers that cannot ignore ``noise_psd``."""
+
+    denoise: Denoiser
+    accepts_noise: bool
+
+    def __call__(self, noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:
+        """Denoise ``noisy`` [N] at ``rate`` Hz to [N], told the noise power ``noise_psd`` [F] or blind."""
+        if not noisy.any():  # nothing to remove, and several libraries divide by its zero variance
+            return np.zeros_like(noisy)
+        return self.denoise(noisy, rate, noise_psd)
+
+
+def noise_power(noise: Array, rate: int) -> Array:
+    """Mean over frames of |STFT|^2 per bin [F] of a noise recording [N].
+
+    The 32 ms Hann window has unit energy, so that white noise of variance v has power v in every bin at any rate.
+    """
+    return np.asarray(np.mean(np.abs(_stft(noise, rate)) ** 2, axis=0))
+
+
+def track_noise(power: Array) -> Array:
+    """Noise power per frame and bin [T, F] of a noisy recording's ``power`` [T, F], by speech presence probability.
+
+    Gerkmann & Hendriks, "Unbiased MMSE-Based Noise Power Estimation with Low Complexity and Low Tracking Delay" (IEEE
+    TASLP 2012, https://doi.org/10.1109/TASL.2011.2180896), started from the first five frames. Its constants are
+    per frame, kept although frames lie 8 ms apart here and 16 ms there: slower ones lost 0.1 dB.
+
+    That tracker cannot look ahead and takes any sound that lasts for noise. Here the whole recording of a few seconds
+    is at hand, so the track is kept below its own median over time. On pure noise this puts it at 0.64 of the truth,
+    yet it gave both filters 0.6 to 1 dB more SNR on average, and scaling it back up gained neither more than 0.1 dB.
+    """
+    prior_snr = 10 ** (15 / 10)
+    noise = power[:5].mean(axis=0)
+    presence_mean = np.full_like(noise, 0.5)
+    track = np.empty_like(power)
+    floor = _floor(power)
+    for t, observed in enumerate(power):
+        posterior_snr = observed / np.maximum(noise, floor)
+        presence = 1 / (1 + (1 + prior_snr) * np.exp(-posterior_snr * prior_snr / (1 + prior_snr)))
+        presence_mean = 0.9 * presence_mean + 0.1 * presence
+        # Without the cap a bin that seems to hold speech for good would never be updated again.
+        presence = np.where(presence_mean > 0.99, np.minimum(presence, 0.99), presence)
+        noise = 0.8 * noise + 0.2 * (presence * noise + (1 - presence) * observed)
+        track[t] = noise
+    return np.minimum(track, np.median(track, axis=0))
+
+
+def wiener(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:
+    """Wiener filter with the decision-directed prior SNR.
+
+    Scalart & Filho, "Speech enhancement based on a priori signal to noise estimation" (ICASSP 1996,
+    https://doi.org/10.1109/ICASSP.1996.543199).
+    """
+    return _decision_directed(noisy, rate, noise_psd, lambda prior, _: prior / (1 + prior))
+
+
+def log_spectral_amplitude(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:
+    """Minimum mean-square error estimate of the log-spectral amplitude, with the decision-directed prior SNR.
+
+    Ephraim & Malah, "Speech enhancement using a minimum mean-square error log-spectral amplitude estimator" (IEEE TASSP
+    1985, https://doi.org/10.1109/TASSP.1985.1164550).
+    """
+
+    def gain(prior: Array, posterior: Array) -> Array:
+        ratio = prior / (1 + prior)
+        # exp1 has a pole at zero, where an empty bin would ask for infinite gain.
+        return np.asarray(np.minimum(ratio * np.exp(exp1(np.maximum(ratio * posterior, 1e-10)) / 2), 1))
+
+    return _decision_directed(noisy, rate, noise_psd, gain)
+
+
+def wavelet(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:  # noqa: ARG001
+    """Wavelet shrinkage with the BayesShrink threshold, averaged over shifts of the recording (cycle spinning).
+
+    Chang, Yu, Vetterli, "Adaptive wavelet thresholding for image denoising and compression" (IEEE TIP 2000,
+    https://doi.org/10.1109/83.862633). The noise level comes from the finest scale, so the method assumes white noise:
+    there VisuShrink was 4 to 6 dB lower; in coloured noise BayesShrink does next to nothing, and VisuShrink 1 dB more.
+    """
+    from skimage.restoration import denoise_wavelet
+
+    # Boundary handling needs more samples than the longest filter; a mirror image adds no edge.
+    padded = np.pad(noisy, (0, max(0, 256 - noisy.size)), mode="symmetric")
+    total = np.zeros_like(padded)
+    for shift in range(WAVELET_SHIFTS):
+        shifted = denoise_wavelet(np.roll(padded, shift), wavelet="sym8", method="BayesShrink", rescale_sigma=False)
+        total += np.roll(shifted, -shift)
+    return total[: noisy.size] / WAVELET_SHIFTS
+
+
+def noisereduce(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:  # noqa: ARG001
+    """Spectral gating with the noisereduce package's defaults (non-stationary), as its users meet it.
+
+    Sainburg, https://github.com/timsainb/noisereduce.
+    """
+    from noisereduce import reduce_noise
+
+    return np.asarray(reduce_noise(noisy, rate), dtype=np.float64)
+
+
+def scipy_wiener(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:  # noqa: ARG001
+    """Wiener filter on the local mean and variance of the samples: `scipy.signal.wiener`, blind."""
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # it divides where the variance is zero, then discards the quotient
+        return np.asarray(scipy_local_wiener(noisy, 2 * round(SCIPY_WIENER_RADIUS_S * rate) + 1), dtype=np.float64)
+
+
+PEERS: dict[str, Peer] = {
+    "wiener": Peer(wiener, accepts_noise=True),
+    "log-spectral-amplitude": Peer(log_spectral_amplitude, accepts_noise=True),
+    "wavelet": Peer(wavelet, accepts_noise=False),
+    "noisereduce": Peer(noisereduce, accepts_noise=False),
+    "scipy-wiener": Peer(scipy_wiener, accepts_noise=False),
+}
+
+
+def _decision_directed(noisy: Array, rate: int, noise_psd: Array | None, gain: Gain) -> Array:
+    """Apply ``gain(prior SNR [F], posterior SNR [F])`` frame by frame, each prior leaning on the frame before it."""
+    spectrum = _stft(noisy, rate)
+    power = np.abs(spectrum) ** 2
+    if noise_psd is not None and noise_psd.shape != power.shape[1:]:
+        raise ValueError(f"noise_psd has shape {noise_psd.shape}; noise_power gives {power.shape[1:]} at {rate} Hz")
+    noise = track_noise(power) if noise_psd is None else noise_psd
+    posterior_snr = power / np.maximum(noise, _floor(power))
+    previous = np.ones(power.shape[1])
+    for t, posterior in enumerate(posterior_snr):
+        prior = PRIOR_SMOOTHING * previous + (1 - PRIOR_SMOOTHING) * np.maximum(posterior - 1, 0)
+        frame_gain = gain(np.maximum(prior, PRIOR_SNR_FLOOR), posterior)
+        previous = frame_gain**2 * posterior
+        spectrum[t] *= frame_gain
+    return _istft(spectrum, rate, noisy.size)
+
+
+def _floor(power: Array) -> float:
+    """Least noise power to divide by: relative to the loudest bin, so that peers stay scale-equivariant."""
+    return max(1e-10 * float(power.max()), float(np.finfo(np.float64).tiny))
+
+
+def _window(rate: int) -> tuple[int, Array]:
+    """Hop in samples and a Hann window of unit energy."""
+    hop = max(1, round(HOP_S * rate))
+    window = get_window("hann", OVERLAP * hop)
+    return hop, np.asarray(window / np.sqrt(np.sum(window**2)))
+
+
+def _stft(samples: Array, rate: int) -> NDArray[np.complex128]:
+    """Spectrum [T, F] of samples [N], mirrored at both ends so that no frame is partly empty."""
+    hop, window = _window(rate)
+    margin = window.size - hop
+    padded = np.pad(samples, (margin, margin + -samples.size % hop), mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window.size)[::hop]
+    return np.fft.rfft(frames * window, axis=1)
+
+
+def _istft(spectrum: NDArray[np.complex128], rate: int, n_samples: int) -> Array:
+    """Invert `_stft` [T, F] to samples [n_samples], exactly if the spectrum is unchanged."""
+    hop, window = _window(rate)
+    frames = np.fft.irfft(spectrum, window.size, axis=1) * window * hop
+    blocks = np.zeros((len(frames) + OVERLAP - 1, hop))
+    for k in range(OVERLAP):
+        blocks[k : k + len(frames)] += frames[:, k * hop : (k + 1) * hop]
+    start = window.size - hop
+    return blocks.ravel()[start : start + n_samples]

@@ -1,0 +1,39 @@
+"""Restore one damaged recording with no training data.
+
+    from dapcli import Settings, denoise, read_audio
+    result = denoise(read_audio(Path("noisy.wav")), Settings(prior="exp-dense"))
+
+Names load on first use: importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dapcli.audio import Audio, read_audio
+    from dapcli.metrics import score
+    from dapcli.restore import Progress, Result, denoise
+    from dapcli.settings import PRESETS, Settings
+
+__version__ = "0.1.0"
+
+__all__ = ["PRESETS", "Audio", "Progress", "Result", "Settings", "denoise", "read_audio", "score"]
+
+_HOMES = {
+    "Audio": "audio",
+    "PRESETS": "settings",
+    "Progress": "restore",
+    "Result": "restore",
+    "Settings": "settings",
+    "denoise": "restore",
+    "read_audio": "audio",
+    "score": "metrics",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,183 @@
+"""Recordings: what is read, what is written, and what is kept in between.
+
+Samples are float64 so that a 32-bit integer file comes back bit for bit when nothing changes it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from dapcli.errors import InputError, OutputError, SettingsError
+
+Samples = NDArray[np.float64]
+
+MIN_RATE = 8_000
+MAX_RATE = 192_000
+
+# Formats whose name is not their extension.
+_FORMATS = {"AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "WAVE": "WAV"}
+_WAV_FAMILY = ("WAV", "WAVEX", "RF64")
+# Subtypes that hold samples past full scale.
+_FLOAT_SUBTYPES = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")
+# How libsndfile logs the size of a data chunk that does not match its file: WAV, AIFF, AU and W64.
+_DATA_SIZE = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN_LENGTH = 0x7FFF_0000
+# A polyphase resampler keeps one filter per output phase: this many coefficients are 200 MB.
+_MAX_RESAMPLER_COEFFICIENTS = 50_000_000
+_RESAMPLER_WIDTH = 64
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A recording.
+
+    ``samples`` is ``[C, N]`` with full scale at 1, ``rate`` is in Hz; ``subtype`` and ``format`` are
+    libsndfile's names for the sample encoding and the container.
+    """
+
+    samples: Samples
+    rate: int
+    subtype: str = "FLOAT"
+    format: str = "WAV"
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+        return int(self.samples.shape[0])
+
+    @property
+    def length(self) -> int:
+        """Number of samples N per channel."""
+        return int(self.samples.shape[1])
+
+    def with_samples(self, samples: Samples) -> Audio:
+        """The same recording with other samples ``[C, N]``."""
+        return replace(self, samples=samples)
+
+    def as_file(self, container: str, subtype: str) -> Audio:
+        """The same recording in another format and subtype."""
+        return replace(self, format=container, subtype=subtype)
+
+
+def read_audio(path: Path) -> Audio:
+    """Read any file that libsndfile reads.
+
+    Raises:
+        InputError: The file is missing, not audio, truncated or empty, has samples that are not finite, or a
+            rate outside 8 to 192 kHz.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name one audio file")
+    try:
+        with soundfile.SoundFile(path) as file:
+            expected = file.frames
+            truncated = _announces_more(file.extra_info)
+            samples = file.read(dtype="float64", always_2d=True).T
+            rate, subtype, container = int(file.samplerate), str(file.subtype), str(file.format)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        reason = str(error).split(":")[-1].strip().rstrip(".")
+        raise InputError(f"{path}: cannot be read as audio ({reason})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if truncated or samples.shape[1] < expected:
+        raise InputError(f"{path}: is truncated: its header announces more samples than it holds; copy it again")
+    if samples.shape[1] == 0:
+        raise InputError(f"{path}: holds no samples")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path}: holds samples that are NaN or infinite; repair it first")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise InputError(f"{path}: {rate} Hz is outside {MIN_RATE} to {MAX_RATE} Hz; resample it first")
+    return Audio(np.ascontiguousarray(samples), rate, subtype, container)
+
+
+def _announces_more(log: str) -> bool:
+    """Whether libsndfile logged that a header announces more data than the file holds (it then reads what is there).
+
+    Programs that write to a pipe cannot know the length and announce the largest one; that is no damage.
+    """
+    sizes = (tuple(map(int, match)) for match in _DATA_SIZE.findall(log))
+    return any(there < announced < _UNKNOWN_LENGTH for announced, there in sizes)
+
+
+def output_format(path: Path, source: Audio) -> tuple[str, str]:
+    """Format and subtype to write ``path`` in: the format by its extension, the source's subtype where that holds it.
+
+    Raises:
+        SettingsError: libsndfile cannot write files with this extension, or not at this rate or channel count.
+    """
+    extension = path.suffix.removeprefix(".").upper()
+    name = _FORMATS.get(extension, extension)
+    if name not in soundfile.available_formats():
+        raise SettingsError(f"{path}: unknown audio extension {path.suffix!r}; use .wav, .flac, .ogg, .aiff or .mp3")
+    if name == "WAV" and source.format in _WAV_FAMILY:
+        name = source.format
+    candidates = [source.subtype, "PCM_24", soundfile.default_subtype(name)]
+    if extension == "OPUS":
+        candidates = ["OPUS"]
+    elif source.subtype in ("PCM_16", "PCM_S8", "PCM_U8") or not source.subtype.startswith(("PCM", "FLOAT", "DOUBLE")):
+        candidates.remove("PCM_24")  # more bits than the source has would only be larger
+    for subtype in candidates:
+        if subtype and soundfile.check_format(name, subtype):
+            return name, subtype
+    raise SettingsError(f"{path}: libsndfile cannot write {name} files; choose another extension")
+
+
+def fit_full_scale(samples: Samples, subtype: str) -> tuple[Samples, float]:
+    """Scale samples ``[C, N]`` by one gain so that an integer subtype holds them; the gain is 1 if it already does."""
+    peak = float(np.abs(samples).max(initial=0.0))
+    if subtype in _FLOAT_SUBTYPES or peak <= 1.0:
+        return samples, 1.0
+    return samples / peak, 1.0 / peak
+
+
+def encode(audio: Audio) -> bytes:
+    """The bytes of an audio file, in the recording's own format and subtype.
+
+    Raises:
+        OutputError: libsndfile refuses the combination of format, rate and channels.
+    """
+    buffer = io.BytesIO()
+    try:
+        soundfile.write(buffer, audio.samples.T, audio.rate, subtype=audio.subtype, format=audio.format)
+    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+        raise OutputError(
+            f"libsndfile cannot write {audio.channels} channels at {audio.rate} Hz as {audio.format}/{audio.subtype}; "
+            "choose another extension"
+        ) from error
+    return buffer.getvalue()
+
+
+def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
+    """Resample ``[C, N]`` from ``rate`` to ``new_rate`` Hz, giving ``ceil(N * new_rate / rate)`` samples.
+
+    Raises:
+        SettingsError: The two rates have so little in common that the filter would not fit in memory.
+    """
+    if rate == new_rate:
+        return samples
+    divisor = math.gcd(rate, new_rate)
+    if (new_rate // divisor) * (rate // divisor + 2 * _RESAMPLER_WIDTH) > _MAX_RESAMPLER_COEFFICIENTS:
+        raise SettingsError(f"cannot resample {rate} to {new_rate} Hz; choose rates with a larger common divisor")
+    import torch  # deferred: reading and checking files must not wait for it
+    from torchaudio.functional import resample as polyphase
+
+    resampled = polyphase(
+        torch.from_numpy(samples),
+        rate,
+        new_rate,
+        lowpass_filter_width=_RESAMPLER_WIDTH,
+        rolloff=0.9475937167399596,
+        resampling_method="sinc_interp_kaiser",
+        beta=14.769656459379492,
+    )
+    return np.asarray(resampled.numpy(), dtype=np.float64)

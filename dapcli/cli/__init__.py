@@ -1,0 +1,75 @@
+"""The command line. It checks, calls the Python API, and writes; it contains no signal processing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import typer
+
+import dapcli
+from dapcli.cli.denoise import denoise
+from dapcli.cli.priors import priors
+from dapcli.cli.score import score
+from dapcli.errors import DapError
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="dap",
+    help="Restore one damaged recording with no training data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(denoise)
+app.command()(score)
+app.command()(priors)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"dap {dapcli.__version__}")  # noqa: T201 - the answer to a question, on stdout
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Show the version."),
+) -> None:
+    del version  # its callback has answered
+
+
+def main() -> None:
+    """Entry point of ``dap``: every error is one line on stderr and an exit code, a traceback only with --debug."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+    except typer.Exit as exit_:
+        code = exit_.exit_code
+    except BrokenPipeError:
+        # The reader of stdout has gone; a second write, at exit, must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    except DapError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except Exception as error:
+        # Typer and click, whichever this release is built on, raise usage errors that can format themselves.
+        if hasattr(error, "format_message"):
+            _fail(f"{error.format_message()} See dap --help.".replace("\n", " "), EXIT_USAGE)
+        if debug:
+            raise
+        _fail(f"internal error: {type(error).__name__}: {error}; add --debug for details and report it", 1)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"dap: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)

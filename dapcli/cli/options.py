@@ -1,0 +1,93 @@
+"""Options that commands share, and what they stand for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dapcli.errors import SettingsError
+from dapcli.settings import PRESETS, Settings
+
+_RUN = "Run"
+_FIT = "Single settings of the fit (they override the preset)"
+_OUTPUT = "Output"
+
+Prior = Annotated[
+    str | None, typer.Option("--prior", help="Network: conv, dilated, exp, exp-dense, ddunet; see `dap priors`.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)]
+Preset = Annotated[
+    str, typer.Option("--preset", help=f"Named set of settings: {', '.join(PRESETS)}.", rich_help_panel=_RUN)
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all random numbers.", rich_help_panel=_RUN)]
+Reference = Annotated[
+    Path | None,
+    typer.Option("--reference", help="Clean recording to compute metrics against.", rich_help_panel=_OUTPUT),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=_OUTPUT)]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", help="Also write one HTML page with players and pictures.", rich_help_panel=_OUTPUT),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the JSON record on stdout, nothing else.", rich_help_panel=_OUTPUT)
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress and no summary, only errors.", rich_help_panel=_OUTPUT)
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_OUTPUT)]
+
+
+def _setting(kind: Any, flag: str, text: str) -> Any:
+    return Annotated[kind | None, typer.Option(flag, help=text, rich_help_panel=_FIT, show_default=False)]
+
+
+Estimator = _setting(
+    str, "--estimator", "mask: filter the recording; generate: paint it out of noise, as in the papers."
+)
+Stop = _setting(
+    str,
+    "--stop",
+    "auto, fixed, held-out, discrepancy, windowed-variance, exponential-variance, or oracle (needs --reference).",
+)
+PostFilter = _setting(str, "--post-filter", "none or wiener.")
+Iterations = _setting(int, "--iterations", "Iterations at the most, for each segment.")
+LearningRate = _setting(float, "--learning-rate", "Step size of Adam.")
+Width = _setting(int, "--width", "Filters of the network's first convolution (35 in the papers).")
+Dilation = _setting(int, "--dilation", "Dilation of --prior dilated.")
+Perturbation = _setting(float, "--perturbation", "Noise added to the network's input in every iteration, relative.")
+Averaging = _setting(float, "--averaging", "Weight of the past in the average of estimates, 0 to 1.")
+Window = _setting(float, "--window", "Length of the STFT window, s.")
+Hop = _setting(float, "--hop", "Distance of STFT frames, s.")
+Segment = _setting(float, "--segment", "Longest stretch fitted at once, s; memory grows with it.")
+Rate = _setting(int, "--rate", "Work at this sample rate, Hz (the output keeps the input's).")
+Precision = _setting(str, "--precision", "auto, float32 or bfloat16.")
+
+
+def make_settings(preset: str, **given: Any) -> Settings:
+    """The preset's settings with those that were given on the command line; None stands for not given.
+
+    Raises:
+        SettingsError: The preset is unknown, or a setting out of range.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+    return replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+
+
+def parse_stretch(text: str | None, option: str) -> tuple[float, float] | None:
+    """Start and end of ``START:END`` in seconds, None of None.
+
+    Raises:
+        SettingsError: The text is not of this form.
+    """
+    if text is None:
+        return None
+    try:
+        start, stop = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise SettingsError(f"{option} {text}: give START:END in seconds, such as 0.0:0.5") from None
+    return start, stop

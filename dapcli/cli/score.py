@@ -1,0 +1,52 @@
+"""``dap score``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dapcli.cli import options
+from dapcli.errors import InputError
+
+
+def score(
+    reference: Annotated[Path, typer.Argument(metavar="REF", help="Clean recording.")],
+    estimates: Annotated[list[Path], typer.Argument(metavar="EST...", help="Recordings to compare with it.")],
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Compare existing recordings with their clean reference, by all metrics.
+
+    Prints a table, or with --json one object: for each EST its metrics, and under notes why a metric is null.
+    """
+    del debug  # read by the entry point
+    from dapcli.audio import read_audio
+    from dapcli.metrics import score as compute
+    from dapcli.report.console import metric_table
+
+    clean = read_audio(reference)
+    scores: dict[str, dict[str, object]] = {}
+    columns: dict[str, dict[str, float | None]] = {}
+    for path in estimates:
+        audio = read_audio(path)
+        if (audio.rate, audio.samples.shape) != (clean.rate, clean.samples.shape):
+            raise InputError(
+                f"{path}: has {audio.channels} channels of {audio.length} samples at {audio.rate} Hz, the reference "
+                f"{clean.channels} of {clean.length} at {clean.rate}; they must match"
+            )
+        values, notes = compute(clean.samples, audio.samples, clean.rate)
+        columns[str(path)] = values
+        scores[str(path)] = {"metrics": values, "notes": notes}
+    if as_json:
+        typer.echo(json.dumps(scores, indent=2, allow_nan=False, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(metric_table(columns))
+    for name, entry in scores.items():
+        for metric, note in dict(entry["notes"]).items():  # type: ignore[call-overload]
+            console.print(f"{name}: {metric}: {note}", soft_wrap=True)

@@ -1,0 +1,52 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from dapcli.errors import OutputError
+
+
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Check, before hours of work, that a file can be written.
+
+    Raises:
+        OutputError: The folder is missing or read-only, or the file exists and ``overwrite`` is false.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: no such folder; create it first")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: already exists; add --overwrite to replace it")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder}: is read-only; choose another folder")
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write several files so that all appear, complete, or none does.
+
+    Each is written beside its destination under a temporary name; only when all are on disk are they renamed.
+
+    Raises:
+        OutputError: The disk is full or refuses for another reason. No temporary file is left.
+    """
+    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    try:
+        for path, data in contents.items():
+            with temporary[path].open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path in contents:
+            temporary[path].replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
+    finally:
+        for part in temporary.values():
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)

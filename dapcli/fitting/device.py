@@ -1,0 +1,53 @@
+"""Devices, and the precision in which they fit."""
+
+from __future__ import annotations
+
+import torch
+
+from dapcli.errors import DeviceError, SettingsError
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name: ``auto`` (CUDA, then Apple's MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        SettingsError: There is no such kind of device.
+        DeviceError: The machine does not have it.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
+        raise SettingsError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(index or 0) >= count:
+            found = f"{count} CUDA device{'s' if count != 1 else ''}"
+            raise DeviceError(f"{name} is not there: torch finds {found}; use --device auto or cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("mps is not there: torch finds no Apple GPU; use --device auto or cpu")
+    return torch.device(name)
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type that convolutions compute in; weights, spectrograms and losses are float32 throughout.
+
+    ``auto`` is bfloat16 where the hardware multiplies it natively, which is as good and several times as fast.
+
+    Raises:
+        SettingsError: The precision has another name.
+    """
+    if precision not in PRECISIONS:
+        raise SettingsError(f"unknown precision {precision!r}; use {', '.join(PRECISIONS)}")
+    if precision != "auto":
+        return torch.float32 if precision == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        # AVX-512 without its bfloat16 instructions emulates them, slower than float32.
+        native = device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return torch.bfloat16 if native else torch.float32

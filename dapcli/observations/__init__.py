@@ -1,0 +1,38 @@
+"""Observations: how a network's output explains a recording, and what that costs.
+
+An observation draws the network's input, turns its output into an estimate of the clean spectrogram, and holds the
+loss that ties the estimate to the recording. The fitting loop knows nothing else. To add one, write a class with the
+members of :class:`Observation` and give it a line in :data:`ESTIMATORS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dapcli.observations.generated import GeneratedObservation
+from dapcli.observations.masked import MaskedObservation
+
+Network = Callable[[Tensor], Tensor]
+
+
+class Observation(Protocol):
+    """What the fitting loop needs of an observation of a recording of C channels."""
+
+    in_channels: int
+    out_channels: int
+    spectrogram: Tensor
+    """The recording, ``[C, 2, F, T]``."""
+
+    def evaluate(self, network: Network, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One forward pass: the loss, to be differentiated, and the detached estimate ``[C, 2, F, T]``."""
+        ...
+
+
+ESTIMATORS: dict[str, type[GeneratedObservation] | type[MaskedObservation]] = {
+    "mask": MaskedObservation,
+    "generate": GeneratedObservation,
+}

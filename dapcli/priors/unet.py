@@ -1,0 +1,150 @@
+"""The U-Net of the Design paper (Narayanaswamy, Thiagarajan, Spanias 2021), in all its variants.
+
+One configurable network expresses the paper's four priors and the network that its authors released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class UNetLayout:
+    """The layout of a U-Net whose resolution halves after every down block.
+
+    ``filters`` and ``dilations`` hold one entry per block (down blocks, bottleneck, up blocks), each with one
+    number per 3x3 convolution. ``dense`` lets every convolution of a block see the concatenation of all before
+    it, closed by one 1x1 transition. ``upsample_conv`` puts a 3x3 convolution after each upsampling, and
+    ``raw_skip`` takes the skip connection from before the transition; the released code does both, the text of
+    the paper neither.
+
+    Raises ``ValueError`` when the two tables do not match or do not describe a symmetric U-Net.
+    """
+
+    filters: tuple[tuple[int, ...], ...]
+    dilations: tuple[tuple[int, ...], ...]
+    dense: bool = False
+    upsample_conv: bool = False
+    raw_skip: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.filters) % 2 == 0:
+            raise ValueError("a U-Net has as many up blocks as down blocks and one bottleneck between them")
+        if [len(block) for block in self.filters] != [len(block) for block in self.dilations]:
+            raise ValueError("filters and dilations must name the same convolutions")
+
+    @property
+    def depth(self) -> int:
+        """Number of down blocks, and of halvings of the resolution."""
+        return len(self.filters) // 2
+
+    def receptive_field(self) -> int:
+        """Extent in bins (or frames) of the input that one output bin can depend on, the network's borders aside.
+
+        Counts every 3x3 kernel at the resolution where it is applied, max pooling (2 bins) and bilinear
+        upsampling (2 bins of the coarser grid).
+        """
+        extent = 1
+        for index, dilations in enumerate(self.dilations):
+            level = min(index, 2 * self.depth - index)
+            scale = 2**level
+            if 0 < index <= self.depth:
+                extent += scale // 2  # max pooling reads one more bin of the finer grid
+            if index > self.depth:
+                extent += 2 * scale + (2 * scale if self.upsample_conv else 0) // 2
+            extent += 2 * scale * sum(dilations)
+        return extent
+
+
+class ConvBlock(nn.Module):
+    """Consecutive 3x3 convolutions, plain or densely connected.
+
+    Shape: ``[B, in_channels, F, T] -> [B, out_channels, F, T]``. Returns the block's output and what a skip
+    connection may take from before the transition (the same tensor in a plain block).
+    """
+
+    def __init__(
+        self, in_channels: int, filters: Sequence[int], dilations: Sequence[int], *, dense: bool, normalise: bool
+    ) -> None:
+        super().__init__()
+        self.dense = dense
+        self.normalise = normalise
+        self.convolutions = nn.ModuleList()
+        channels = in_channels
+        for width, dilation in zip(filters, dilations, strict=True):
+            self.convolutions.append(nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation))
+            channels = channels + width if dense else width
+        self.raw_channels = channels
+        self.transition = nn.Conv2d(channels, filters[-1], 1) if dense else nn.Identity()
+        self.out_channels = filters[-1]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        for convolution in self.convolutions:
+            y = convolution(x)
+            if self.normalise:
+                y = F.batch_norm(y, None, None, training=True)
+            y = F.relu(y)
+            x = torch.cat([y, x], dim=1) if self.dense else y
+        return self.transition(x), x
+
+
+class UNet(nn.Module):
+    """U-Net from an input of noise to a spectrogram.
+
+    Shape: ``[B, in_channels, F, T] -> [B, out_channels, F, T]`` for any F and T of at least 1: the input is
+    padded with zeros to a multiple of ``2**depth`` and the output cropped.
+
+    Instance normalisation stands in the down path and the bottleneck only, as in the released code: in the up
+    path it would tie the level of every channel to its mean over the whole clip, and costs 3 dB.
+    """
+
+    def __init__(self, layout: UNetLayout, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.layout = layout
+        depth = layout.depth
+        blocks = list(zip(layout.filters, layout.dilations, strict=True))
+
+        self.down = nn.ModuleList()
+        channels = in_channels
+        skips: list[int] = []
+        for filters, dilations in blocks[: depth + 1]:
+            block = ConvBlock(channels, filters, dilations, dense=layout.dense, normalise=True)
+            self.down.append(block)
+            channels = block.out_channels
+            skips.append(block.raw_channels if layout.raw_skip else block.out_channels)
+
+        self.up = nn.ModuleList()
+        self.upsample = nn.ModuleList()
+        for (filters, dilations), skip in zip(blocks[depth + 1 :], reversed(skips[:-1]), strict=True):
+            if layout.upsample_conv:
+                self.upsample.append(nn.Conv2d(channels, filters[-1], 3, padding=1))
+                channels = filters[-1]
+            else:
+                self.upsample.append(nn.Identity())
+            block = ConvBlock(channels + skip, filters, dilations, dense=layout.dense, normalise=False)
+            self.up.append(block)
+            channels = block.out_channels
+        self.head = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        height, width = z.shape[-2:]
+        step = 2**self.layout.depth
+        padded_height, padded_width = (max(-(-size // step), 2) * step for size in (height, width))
+        x = F.pad(z, (0, padded_width - width, 0, padded_height - height))
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            if level:
+                x = F.max_pool2d(x, 2)
+            x, raw = block(x)
+            skips.append(raw if self.layout.raw_skip else x)
+        skips.pop()
+        for upsample, block in zip(self.upsample, self.up, strict=True):
+            x = upsample(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
+            x, _ = block(torch.cat([x, skips.pop()], dim=1))
+        output: Tensor = self.head(x)
+        return output[..., :height, :width]

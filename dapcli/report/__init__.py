@@ -1,0 +1,1 @@
+"""What people and programs are told of a restoration: the JSON record, the console and the page."""

@@ -1,0 +1,103 @@
+"""What people see on the terminal; all of it goes to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from dapcli.restore import Progress as FitProgress
+
+METRIC_TITLES = {
+    "snr_db": "SNR (dB)",
+    "psnr_db": "PSNR (dB)",
+    "si_sdr_db": "SI-SDR (dB)",
+    "segmental_snr_db": "segmental SNR (dB)",
+    "spectral_snr_db": "spectral SNR (dB)",
+    "envelope_distance": "envelope distance",
+    "pesq_nb": "PESQ NB",
+    "pesq_wb": "PESQ WB",
+    "stoi": "STOI",
+}
+
+
+def make_console() -> Console:
+    """A console on stderr."""
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def fit_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[FitProgress], None] | None]:
+    """A bar over all iterations of all segments, with loss, estimated noise and time left.
+
+    Yields what to call after every iteration, or None when nobody would see it: with ``quiet``, or when stderr is not
+    a terminal.
+    """
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("loss {task.fields[loss]:.3g}  noise {task.fields[noise]:.3g}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("fitting", total=None, loss=0.0, noise=0.0)
+
+        def update(progress: FitProgress) -> None:
+            name = "fitting" if progress.segments == 1 else f"segment {progress.segment + 1}/{progress.segments}"
+            bar.update(
+                task,
+                description=name,
+                total=progress.iterations * progress.segments,
+                completed=progress.iterations * progress.segment + progress.step.iteration,
+                loss=progress.step.loss,
+                noise=progress.noise_std,
+            )
+
+        yield update
+
+
+def print_summary(console: Console, record: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    """What was done, why it stopped, how well it went and where the files are."""
+    fit, prior, noise = record["fit"], record["prior"], record["noise"]
+    if fit["iterations"]:
+        console.print(
+            f"[bold]{record['task']}[/]: {prior['name']} ({prior['parameters']:,} parameters) on {record['device']}, "
+            f"{fit['iterations']} iterations in {fit['seconds']:.1f} s"
+        )
+        console.print(f"stopped by {fit['stopped_by']} ({fit['rule_reason']})")
+        kind = "white" if noise["white"] else "coloured"
+        console.print(
+            f"noise: {kind}, standard deviation {noise['std']:.3g}; "
+            f"input SNR about {noise['input_snr_db_estimated']:.1f} dB"
+        )
+    for key, note in record["notes"].items():
+        if key.startswith("restore"):
+            console.print(f"note: {note}")
+    if record["gain"] != 1:
+        console.print(f"note: peaks passed full scale; the output is lowered by {record['gain']:.4f}")
+    if any(value is not None for value in record["metrics"].values()):
+        console.print(metric_table({"input": record["metrics_input"], "output": record["metrics"]}))
+    for name, path in files.items():
+        console.print(f"{name}: {path}", soft_wrap=True)
+
+
+def metric_table(columns: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """A table with one row per metric and one column per file; a metric without a value is a dash."""
+    table = Table("metric", box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right", overflow="fold")
+    for metric, title in METRIC_TITLES.items():
+        values = [column[metric] for column in columns.values()]
+        table.add_row(title, *("-" if value is None else f"{value:.3f}" for value in values))
+    return table

@@ -1,0 +1,121 @@
+"""The JSON record of a restoration. Its keys are a contract: keys are added, never renamed (docs/json.md)."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import dapcli
+from dapcli.audio import Audio, Samples
+from dapcli.metrics import METRICS, score
+from dapcli.restore import Result
+
+Record = dict[str, Any]
+
+
+def build_record(
+    task: str,
+    result: Result,
+    *,
+    input_path: Path,
+    output_path: Path,
+    written: Audio,
+    gain: float,
+    noisy: Audio,
+    reference: Samples | None,
+) -> Record:
+    """The record of one restored file: everything that decided it, and how well it went.
+
+    ``written`` is the output as its file holds it, scaled by ``gain``; metrics compare it with ``reference``
+    ``[C, N]`` at its original level, and are null without a reference.
+    """
+    notes: dict[str, str] = {f"restore_{index}": note for index, note in enumerate(result.notes, 1)}
+    metrics: dict[str, dict[str, float | None]] = {}
+    for key, samples in (("metrics", written.samples / gain), ("metrics_input", noisy.samples)):
+        if reference is None:
+            metrics[key] = dict.fromkeys(METRICS)
+            notes[key] = "no --reference was given"
+        else:
+            metrics[key], reasons = score(reference, samples, noisy.rate)
+            notes.update({f"{key}.{name}": reason for name, reason in reasons.items()})
+
+    return {
+        "task": task,
+        "input": str(input_path),
+        "output": str(output_path),
+        "seed": result.settings.seed,
+        "device": str(result.device),
+        "dtype": str(result.dtype).removeprefix("torch."),
+        "sample_rate": written.rate,
+        "working_rate": result.rate,
+        "channels": written.channels,
+        "samples": written.length,
+        "format": {"container": written.format, "subtype": written.subtype},
+        "stft": {
+            "n_fft": result.stft.n_fft,
+            "hop": result.stft.hop,
+            "window_s": result.stft.n_fft / result.rate,
+            "hop_s": result.stft.hop / result.rate,
+        },
+        "prior": {
+            "name": result.settings.prior,
+            "parameters": result.segments[0].parameters if result.segments else None,
+            "receptive_field": {"seconds": result.receptive_field[0], "hz": result.receptive_field[1]},
+        },
+        "settings": asdict(result.settings),
+        "fit": _fit(result),
+        "noise": {
+            "std": result.noise_std,
+            "input_snr_db_estimated": result.input_snr_db,
+            "white": all(fit.white_noise for fit in result.segments) if result.segments else None,
+        },
+        "post_filter": result.settings.post_filter,
+        "gain": gain,
+        **metrics,
+        "seconds": result.seconds,
+        "versions": {
+            "dapcli": dapcli.__version__,
+            "torch": version("torch"),
+            "torchaudio": version("torchaudio"),
+            "python": platform.python_version(),
+        },
+        "notes": notes,
+    }
+
+
+def _fit(result: Result) -> Record:
+    """Totals over all segments, the loss as their mean, and each segment by itself."""
+    fits = result.segments
+    seconds = sum(fit.seconds for fit in fits)
+    iterations = sum(len(fit.steps) for fit in fits)
+    return {
+        "iterations": iterations,
+        "best_iteration": fits[0].best_iteration if len(fits) == 1 else None,
+        "stopped_by": "; ".join(sorted({f"{fit.rule}: {fit.stopped_by}" for fit in fits})) or None,
+        "rule_reason": "; ".join(sorted({fit.rule_reason for fit in fits})) or None,
+        "seconds": seconds,
+        "iterations_per_second": iterations / seconds if seconds else None,
+        "loss": sum(fit.steps[-1].loss for fit in fits) / len(fits) if fits else None,
+        "segments": [
+            {
+                "start_s": fit.start / result.rate,
+                "stop_s": fit.stop / result.rate,
+                "iterations": len(fit.steps),
+                "best_iteration": fit.best_iteration,
+                "stopped_by": f"{fit.rule}: {fit.stopped_by}",
+                "seconds": fit.seconds,
+                "loss": fit.steps[-1].loss,
+                "noise_std": fit.noise_std,
+            }
+            for fit in fits
+        ],
+    }
+
+
+def to_json(record: Record) -> str:
+    """The record as JSON text; NaN and infinity, which JSON does not have, are refused."""
+    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

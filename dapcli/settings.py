@@ -1,0 +1,112 @@
+"""Everything that decides a restoration besides the recording itself; a preset is a named set of these.
+
+This module imports nothing heavy, so that the command line can show its help at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dapcli.errors import SettingsError
+
+PAPER_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one restoration. The defaults are those of the ``quality`` preset.
+
+    Lengths are in seconds, so that they scale with the sample rate.
+
+    Raises:
+        SettingsError: A number is out of range.
+    """
+
+    prior: str = "exp-dense"
+    """Name of the network, see ``dap priors``."""
+    estimator: str = "mask"
+    """``mask``: the network masks the recording; ``generate``: it generates the spectrogram out of noise."""
+    stop: str = "auto"
+    """Name of the stopping rule."""
+    post_filter: str = "none"
+    """Name of the filter that follows the fit."""
+    iterations: int = 80
+    """Number of iterations at the most, for each segment."""
+    learning_rate: float = 2e-3
+    """Step size of Adam."""
+    width: int = 16
+    """Filters of the network's first convolution; the papers have 35."""
+    dilation: int = 4
+    """Dilation of the ``dilated`` prior."""
+    perturbation: float = 0.7
+    """Noise added to the network's input in every iteration: times the recording's noise (mask), or times the
+    network's input (generate)."""
+    averaging: float = 0.9
+    """Weight of the past in the running average of estimates."""
+    window: float = 1022 / PAPER_RATE
+    """Length of the STFT's window, s."""
+    hop: float = 128 / PAPER_RATE
+    """Distance of the STFT's frames, s."""
+    segment: float = 4.0
+    """Longest stretch that is fitted at once, s; memory grows with it."""
+    rate: int | None = None
+    """Sample rate to work at, Hz; the input's own where it is None. The output has the input's rate in any case."""
+    precision: str = "auto"
+    """Type that convolutions compute in: ``auto``, ``float32`` or ``bfloat16``."""
+    seed: int = 0
+    """Seed of all random numbers."""
+
+    def __post_init__(self) -> None:
+        positive = ("iterations", "learning_rate", "width", "dilation", "window", "hop")
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"--{name.replace('_', '-')} must be above 0")
+        if self.perturbation < 0 or (self.estimator == "mask" and self.perturbation == 0):
+            raise SettingsError("--perturbation must not be negative, and above 0 with --estimator mask")
+        if not 0 <= self.averaging < 1:
+            raise SettingsError("--averaging must be at least 0 and below 1")
+        if self.hop > self.window / 2:
+            raise SettingsError("--hop must be at most half of --window, or samples between frames are lost")
+        if self.segment < 4 * self.window or self.segment < MIN_SEGMENT:
+            raise SettingsError(f"--segment must be at least {MIN_SEGMENT:g} s and four windows")
+        if self.rate is not None and not 8_000 <= self.rate <= 192_000:
+            raise SettingsError("--rate must be from 8000 to 192000 Hz")
+        if not 0 <= self.seed < 2**63:
+            raise SettingsError("--seed must be from 0 to 2^63 - 1")
+
+
+SEGMENT_OVERLAP = 0.5
+"""Cross-fade between neighbouring segments, s."""
+MIN_SEGMENT = 3 * SEGMENT_OVERLAP
+"""Shortest setting of ``segment``, s: neighbours' cross-fades must not meet."""
+
+_GENERATE = Settings(
+    estimator="generate",
+    post_filter="wiener",
+    iterations=400,
+    width=32,
+    perturbation=0.1,
+    averaging=0.95,
+)
+
+PRESETS: dict[str, Settings] = {
+    "quality": Settings(),
+    "fast": Settings(width=8, iterations=40),
+    # The papers' estimator with what it takes to work without a reference: a blind stop, a perturbed input, an average
+    # of estimates, a post-filter.
+    "generate": _GENERATE,
+    # The Design paper to the letter, and as its released code does where the paper is silent.
+    "paper": Settings(
+        estimator="generate",
+        stop="fixed",
+        post_filter="none",
+        iterations=2000,
+        learning_rate=1e-3,
+        width=35,
+        perturbation=0.0,
+        averaging=0.0,
+        hop=64 / PAPER_RATE,
+        rate=PAPER_RATE,
+        precision="float32",
+    ),
+}

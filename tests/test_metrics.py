@@ -1,0 +1,403 @@
+"""The metrics: known answers, properties, and a reason wherever there is no answer."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+import dapcli.metrics
+from dapcli.errors import InputError
+from dapcli.metrics import METRICS, MetricUndefined, score
+from dapcli.metrics.perceptual import pesq_nb, pesq_wb, stoi
+from dapcli.metrics.spectral import envelope_distance, spectral_snr_db
+from dapcli.metrics.waveform import psnr_db, segmental_snr_db, si_sdr_db, snr_db
+
+Samples = NDArray[np.float64]
+
+RATE = 16_000
+HIGHER_IS_BETTER = [name for name in METRICS if name != "envelope_distance"]
+PESQ_NB_CEILING, PESQ_WB_CEILING = 4.5486, 4.6439
+
+
+def syllables(seconds: float = 1.5, rate: int = RATE, pitch: float = 150.0) -> Samples:
+    """Harmonics of a pitch, loud and soft three times a second: [1, N]."""
+    t = np.arange(round(seconds * rate)) / rate
+    tone = np.sum([np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 20)], axis=0)
+    return np.asarray(0.1 * tone * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * t)))[None]
+
+
+def noise(shape: tuple[int, ...], seed: int = 0) -> Samples:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def tone(cycles: int, samples: int, amplitude: float = 1.0, phase: float = 0.0) -> Samples:
+    return amplitude * np.cos(2 * np.pi * cycles * np.arange(samples) / samples + phase)[None]
+
+
+# Known answers
+
+
+def test_the_registry_holds_the_metrics_in_the_order_of_the_report() -> None:
+    assert list(METRICS) == [
+        "snr_db",
+        "psnr_db",
+        "si_sdr_db",
+        "segmental_snr_db",
+        "spectral_snr_db",
+        "envelope_distance",
+        "pesq_nb",
+        "pesq_wb",
+        "stoi",
+    ]
+
+
+@pytest.mark.parametrize("metric", [snr_db, segmental_snr_db, spectral_snr_db])
+@pytest.mark.parametrize("expected", [-6.0, 0.0, 12.0])
+def test_an_error_proportional_to_the_reference_has_its_ratio(metric: dapcli.metrics.Metric, expected: float) -> None:
+    s = syllables()
+    assert metric(s, s * (1 + 10 ** (-expected / 20)), RATE) == pytest.approx(expected, abs=1e-9)
+
+
+def test_snr_adds_up_channels_before_the_ratio() -> None:
+    s, e = np.array([[3.0, 0.0], [0.0, 1.0]]), np.array([[3.0, 0.0], [0.0, 2.0]])
+    assert snr_db(s, e, RATE) == pytest.approx(10.0)
+
+
+def test_psnr_measures_from_the_peak_of_the_reference() -> None:
+    s = np.array([[0.0, 0.2, -0.5, 0.1]])
+    assert psnr_db(s, s + 0.05, RATE) == pytest.approx(20.0)
+
+
+def test_si_sdr_is_the_ratio_to_an_orthogonal_error() -> None:
+    s = tone(8, 1000)
+    e = 3.0 * s + tone(8, 1000, amplitude=0.3, phase=np.pi / 2)
+    assert si_sdr_db(s, e, RATE) == pytest.approx(20.0)
+
+
+def test_segmental_snr_matches_a_plain_loop_over_frames() -> None:
+    s, error = noise((2, 5000)) * np.geomspace(1e-3, 1, 5000), 0.1 * noise((2, 5000), seed=1)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(1, 481) / 481)
+    ratios = []
+    for start in range(0, 5000 - 480 + 1, 120):
+        frame = slice(start, start + 480)
+        ratio = np.sum((s[:, frame] * window) ** 2) / np.sum((error[:, frame] * window) ** 2)
+        ratios.append(min(35.0, max(-10.0, 10 * math.log10(ratio))))
+    assert -10.0 in ratios
+    assert segmental_snr_db(s, s + error, RATE) == pytest.approx(np.mean(ratios), abs=1e-6)
+
+
+def test_segmental_snr_limits_each_frame() -> None:
+    s = syllables()
+    assert segmental_snr_db(s, 10 * s, RATE) == -10.0
+    assert segmental_snr_db(s, 1.0001 * s, RATE) == 35.0
+    assert segmental_snr_db(s, s, RATE) == 35.0
+
+
+def test_segmental_snr_leaves_out_frames_where_both_are_silent_but_not_noise_in_a_pause() -> None:
+    s = np.concatenate([syllables(0.5), np.zeros((1, 8000))], axis=1)
+    halved = 0.5 * s
+    assert segmental_snr_db(s, halved, RATE) == pytest.approx(20 * math.log10(2))
+    halved[:, 8000:] = 1e-4
+    # 130 whole frames in 16000 samples; the last of them that touches the first 8000 is number 66.
+    assert segmental_snr_db(s, halved, RATE) == pytest.approx((67 * 20 * math.log10(2) - 63 * 10) / 130, abs=0.2)
+
+
+def test_spectral_snr_matches_a_plain_loop_over_frames() -> None:
+    s, e = noise((2, 1280)), noise((2, 1280), seed=1)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(256) / 256)
+    signal = error = 0.0
+    for s_channel, e_channel in zip(np.pad(s, ((0, 0), (128, 128))), np.pad(e, ((0, 0), (128, 128))), strict=True):
+        for start in range(0, 1280 + 1, 128):
+            magnitude_s, magnitude_e = (
+                np.abs(np.fft.rfft(window * x[start : start + 256])) for x in (s_channel, e_channel)
+            )
+            signal += np.sum(magnitude_s**2)
+            error += np.sum((magnitude_s - magnitude_e) ** 2)
+    assert spectral_snr_db(s, e, RATE) == pytest.approx(10 * math.log10(signal / error))
+
+
+def test_spectral_snr_ignores_polarity() -> None:
+    s, e = noise((1, 4000)), noise((1, 4000), seed=1)
+    assert spectral_snr_db(s, -e, RATE) == spectral_snr_db(s, e, RATE)
+    assert spectral_snr_db(s, -0.9 * s, RATE) == pytest.approx(20.0)
+
+
+def test_envelope_distance_is_the_difference_of_amplitudes_whatever_the_phase() -> None:
+    s, e = tone(50, 2000, 0.7), tone(50, 2000, 0.4, phase=1.0)
+    assert envelope_distance(s, e, RATE) == pytest.approx(0.3)
+    assert envelope_distance(s, tone(50, 2000, 0.7, phase=1.0), RATE) == pytest.approx(0.0, abs=1e-9)
+    both = envelope_distance(np.concatenate([s, s]), np.concatenate([s, e]), RATE)
+    assert both == pytest.approx(0.3 / math.sqrt(2))
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+def test_pesq_and_stoi_of_identical_signals_are_at_their_ceilings(rate: int) -> None:
+    s = syllables(rate=rate)
+    assert pesq_nb(s, s, rate) == pytest.approx(PESQ_NB_CEILING, abs=1e-3)
+    assert pesq_wb(s, s, rate) == pytest.approx(PESQ_WB_CEILING, abs=1e-3)
+    assert stoi(s, s, rate) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_pesq_at_other_rates_is_that_at_16_khz() -> None:
+    rates = (16_000, 48_000)
+    pairs = [(syllables(rate=rate), syllables(rate=rate) + 0.02 * syllables(rate=rate, pitch=331.0)) for rate in rates]
+    for metric in (pesq_nb, pesq_wb):
+        low, high = (metric(*pair, rate) for pair, rate in zip(pairs, rates, strict=True))
+        assert high == pytest.approx(low, abs=0.05)
+        assert low < 4.4
+
+
+def test_a_long_recording_has_the_mean_pesq_of_its_pieces() -> None:
+    # More than 50 utterances at once end the process inside the ITU's code.
+    burst = np.concatenate([syllables(0.25, 8_000) + 0.05, np.zeros((1, 2_000))], axis=1)
+    s = np.tile(burst, 28)
+    e = s + 0.01 * noise(s.shape)
+    once = pesq_nb(s, e, 8_000)
+    assert 1.0 < once < 4.0
+    # Five pieces of 14 s; those with nothing or only noise in place of nothing have no score of their own.
+    pause, hiss = np.zeros_like(s), 0.01 * noise(s.shape, seed=1)
+    long_s, long_e = np.concatenate([s, pause, s, pause, s], axis=1), np.concatenate([e, hiss, e, pause, e], axis=1)
+    assert pesq_nb(long_s, long_e, 8_000) == pytest.approx(once)
+
+
+@pytest.mark.parametrize("name", HIGHER_IS_BETTER)
+def test_more_noise_scores_worse(name: str) -> None:
+    s = syllables()
+    n = noise(s.shape)
+    values = [METRICS[name](s, s + level * n, RATE) for level in (0.001, 0.01, 0.1)]
+    assert values[0] > values[1] > values[2]
+
+
+def test_more_noise_is_further_from_the_envelope() -> None:
+    s = syllables()
+    near, far = (envelope_distance(s, s + level * noise(s.shape), RATE) for level in (0.01, 0.1))
+    assert 0.0 < near < far
+
+
+# Channels
+
+
+@pytest.mark.parametrize("name", ["pesq_nb", "pesq_wb", "stoi"])
+def test_perceptual_metrics_average_over_channels(name: str) -> None:
+    s = np.concatenate([syllables(), syllables(pitch=211.0)])
+    e = s + np.array([[0.002], [0.05]]) * noise(s.shape)
+    one, other = (METRICS[name](s[c : c + 1], e[c : c + 1], RATE) for c in (0, 1))
+    assert abs(one - other) > 0.01
+    assert METRICS[name](s, e, RATE) == pytest.approx((one + other) / 2)
+
+
+@pytest.mark.parametrize("name", ["snr_db", "psnr_db", "si_sdr_db"])
+def test_waveform_metrics_take_channels_as_more_samples(name: str) -> None:
+    s = np.concatenate([syllables(), 0.1 * syllables(pitch=211.0)])
+    e = s + 0.05 * noise(s.shape)
+    assert METRICS[name](s, e, RATE) == pytest.approx(METRICS[name](s.reshape(1, -1), e.reshape(1, -1), RATE))
+
+
+# Properties
+
+signals = arrays(np.float64, st.tuples(st.integers(1, 2), st.just(600)), elements=st.floats(-1, 1, width=32))
+
+
+@settings(max_examples=40, deadline=None)
+@given(s=signals, seed=st.integers(0, 99), gain=st.sampled_from([-100.0, -0.3, 1e-4, 0.7, 20.0]))
+def test_si_sdr_does_not_see_a_gain(s: Samples, seed: int, gain: float) -> None:
+    s = s + 0.1 * noise(s.shape, seed + 100)
+    e = s + noise(s.shape, seed)
+    assert si_sdr_db(s, gain * e, RATE) == pytest.approx(si_sdr_db(s, e, RATE), abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(s=signals, seed=st.integers(0, 99), gain=st.sampled_from([-2.0, 1e-6, 0.3, 1e6]))
+def test_ratios_do_not_see_a_common_gain_and_distances_scale_with_it(s: Samples, seed: int, gain: float) -> None:
+    s = s + 0.1 * noise(s.shape, seed + 100)
+    e = s + noise(s.shape, seed)
+    for name in ("snr_db", "psnr_db", "si_sdr_db", "segmental_snr_db", "spectral_snr_db"):
+        assert METRICS[name](gain * s, gain * e, RATE) == pytest.approx(METRICS[name](s, e, RATE), abs=1e-6), name
+    assert envelope_distance(gain * s, gain * e, RATE) == pytest.approx(abs(gain) * envelope_distance(s, e, RATE))
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), rate=st.sampled_from([8_000, 11_025, 16_000]))
+def test_whatever_the_samples_each_metric_has_a_finite_value_or_a_reason(data: st.DataObject, rate: int) -> None:
+    shape = data.draw(st.tuples(st.integers(1, 2), st.sampled_from([1, 2, 255, 256, 700, 8_000])))
+    outliers = arrays(np.float64, shape, elements=st.one_of(st.floats(-1, 1), st.floats(width=32)), fill=st.just(0.0))
+    gains = st.sampled_from([0.0, 1e-300, 1e-40, 1e-20, 1.0, 1e20, 1e37])
+    reference, estimate = (data.draw(gains) * noise(shape, seed) + data.draw(outliers) for seed in (0, 1))
+    assert_value_or_reason(reference, estimate, rate)
+
+
+def assert_value_or_reason(
+    reference: NDArray[np.floating], estimate: NDArray[np.floating], rate: int
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    values, notes = score(reference, estimate, rate)
+    assert list(values) == list(METRICS)
+    assert set(notes) == {name for name, value in values.items() if value is None}
+    assert all(notes.values())
+    assert not [note for note in notes.values() if note.startswith("came out as")]
+    assert json.loads(json.dumps([values, notes], allow_nan=False)) == [values, notes]
+    return values, notes
+
+
+# Where there is no value
+
+SPEECH = syllables()
+NOISY = SPEECH + 0.01 * noise(SPEECH.shape)
+SILENCE = np.zeros_like(SPEECH)
+STEREO = np.concatenate([SPEECH, SILENCE])
+IMPULSE = np.eye(1, SPEECH.shape[1], 9000)
+
+AWKWARD = {
+    "identical": (SPEECH, SPEECH),
+    "inverted": (SPEECH, -SPEECH),
+    "silent reference": (SILENCE, NOISY),
+    "silent estimate": (SPEECH, SILENCE),
+    "both silent": (SILENCE, SILENCE),
+    "silent second channel": (STEREO, STEREO + 0.01 * noise(STEREO.shape)),
+    "second channel lost": (np.concatenate([SPEECH, SPEECH]), STEREO),
+    "empty": (SPEECH[:, :0], NOISY[:, :0]),
+    "one sample": (SPEECH[:, 100:101], NOISY[:, 100:101]),
+    "two samples": (SPEECH[:, 100:102], NOISY[:, 100:102]),
+    "10 ms": (SPEECH[:, :160], NOISY[:, :160]),
+    "240 ms": (SPEECH[:, :3840], NOISY[:, :3840]),
+    "250 ms": (SPEECH[:, :4000], NOISY[:, :4000]),
+    "400 ms": (SPEECH[:, :6400], NOISY[:, :6400]),
+    "constant": (np.ones_like(SPEECH), np.ones_like(SPEECH) + 0.01 * noise(SPEECH.shape)),
+    "impulse": (IMPULSE, NOISY),
+    "sound after the last whole frame": (np.eye(1, 599, 598), 2 * np.eye(1, 599, 598)),
+    "quiet beyond 32 bits": (1e-200 * SPEECH, 1e-200 * NOISY),
+    "loud beyond 32 bits": (1e200 * SPEECH, 1e200 * NOISY),
+    "near the limit of 32 bits": (1e38 * SPEECH, 1e38 * NOISY),
+    "estimate far quieter": (SPEECH, 1e-30 * NOISY),
+    "estimate far louder": (1e-30 * SPEECH, NOISY),
+    "NaN": (SPEECH, np.where(IMPULSE, np.nan, NOISY)),
+    "infinite": (np.where(IMPULSE, np.inf, SPEECH), NOISY),
+    "32 bits": (SPEECH.astype(np.float32), NOISY.astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_inputs_have_finite_values_or_reasons(name: str, rate: int) -> None:
+    assert_value_or_reason(*AWKWARD[name], rate)
+
+
+def notes_of(name: str) -> dict[str, str]:
+    return score(*AWKWARD[name], RATE)[1]
+
+
+def test_an_exact_estimate_has_no_ratio_but_has_the_bounded_metrics() -> None:
+    values, notes = score(SPEECH, SPEECH, RATE)
+    assert set(notes) == {"snr_db", "psnr_db", "si_sdr_db", "spectral_snr_db"}
+    assert notes["snr_db"] == notes["psnr_db"] == "the estimate equals the reference"
+    assert values["envelope_distance"] == 0.0
+
+
+@pytest.mark.parametrize("gain", [-1.0, 0.3, 7.1])
+def test_si_sdr_of_a_scaled_reference_is_not_the_rounding_error(gain: float) -> None:
+    with pytest.raises(MetricUndefined, match="up to a gain"):
+        si_sdr_db(SPEECH, gain * SPEECH, RATE)
+
+
+def test_only_the_magnitudes_of_an_inverted_estimate_are_exact() -> None:
+    notes = notes_of("inverted")
+    assert "snr_db" not in notes
+    assert notes["spectral_snr_db"] == "the magnitudes of the estimate equal those of the reference"
+
+
+def test_si_sdr_of_an_unrelated_estimate_is_not_the_rounding_error() -> None:
+    with pytest.raises(MetricUndefined, match="orthogonal"):
+        si_sdr_db(tone(8, 1000), tone(9, 1000), RATE)
+
+
+def test_nothing_but_the_envelope_is_relative_to_a_silent_reference() -> None:
+    notes = notes_of("silent reference")
+    assert set(notes) == set(METRICS) - {"envelope_distance"}
+    assert set(notes.values()) == {"the reference is silent"}
+
+
+def test_a_silent_estimate_has_no_distortion_ratio_and_no_pesq() -> None:
+    values, notes = score(SPEECH, SILENCE, RATE)
+    assert set(notes) == {"si_sdr_db", "pesq_nb", "pesq_wb"}
+    assert notes["si_sdr_db"] == "the estimate is silent"
+    assert "no sound in the estimate" in notes["pesq_nb"]
+    assert values["snr_db"] == 0.0
+
+
+def test_the_channel_that_has_no_value_is_named() -> None:
+    notes = notes_of("silent second channel")
+    assert set(notes) == {"pesq_nb", "pesq_wb", "stoi"}
+    assert all(note.startswith("channel 2: ") for note in notes.values())
+    assert notes_of("second channel lost")["pesq_wb"].startswith("channel 2: ")
+
+
+def test_what_is_too_short_is_said_for_each_metric() -> None:
+    notes = notes_of("10 ms")
+    assert set(notes) == {"segmental_snr_db", "spectral_snr_db", "pesq_nb", "pesq_wb", "stoi"}
+    assert all("shorter than" in note for note in notes.values())
+    assert set(notes_of("240 ms")) == {"pesq_nb", "pesq_wb", "stoi"}
+    assert set(notes_of("250 ms")) == {"stoi"}
+    assert notes_of("sound after the last whole frame")["segmental_snr_db"] == "silent in every frame of 30 ms"
+
+
+def test_stoi_needs_enough_sound_and_not_only_enough_samples() -> None:
+    s = SILENCE.copy()
+    s[:, :3000] = SPEECH[:, :3000]
+    with pytest.raises(MetricUndefined, match="of sound that STOI compares"):
+        stoi(s, NOISY, RATE)
+
+
+def test_no_speech_in_the_reference_is_said() -> None:
+    # Silent for PESQ, which takes both signals as 32-bit floats relative to the louder one.
+    with pytest.raises(MetricUndefined, match="no speech in the reference"):
+        pesq_wb(1e-30 * SPEECH, 1e30 * NOISY, RATE)
+
+
+def test_samples_that_are_no_numbers_are_named_by_signal() -> None:
+    assert set(notes_of("NaN")) == set(METRICS)
+    assert notes_of("NaN")["snr_db"].startswith("the estimate has samples that are NaN")
+    assert notes_of("infinite")["stoi"].startswith("the reference has samples that are NaN")
+
+
+def test_a_metric_that_returns_nan_is_noted_and_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "snr_db", lambda *_: math.nan)
+    values, notes = score(SPEECH, NOISY, RATE)
+    assert values["snr_db"] is None
+    assert notes == {"snr_db": "came out as nan"}
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
+@pytest.mark.parametrize("estimate", [SPEECH[:, 1:], STEREO, SPEECH[0]], ids=["samples", "channels", "axes"])
+def test_signals_of_different_shapes_are_refused(metric: dapcli.metrics.Metric, estimate: Samples) -> None:
+    with pytest.raises(InputError, match=r"\[1, 24000\]"):
+        metric(SPEECH, estimate, RATE)
+
+
+def test_signals_without_a_channel_axis_are_refused() -> None:
+    with pytest.raises(InputError):
+        score(SPEECH[0], NOISY[0], RATE)
+
+
+def test_32_bit_samples_are_scored_in_64_bits() -> None:
+    s, e = (1e-6 * SPEECH).astype(np.float32), (1e-6 * NOISY).astype(np.float32)
+    assert score(s, e, RATE) == score(s.astype(np.float64), e.astype(np.float64), RATE)
+
+
+def test_metrics_leave_their_input_alone() -> None:
+    s, e = SPEECH.copy(), NOISY.copy()
+    score(s, e, RATE)
+    assert np.array_equal(s, SPEECH)
+    assert np.array_equal(e, NOISY)
+
+
+def test_scoring_does_not_import_torch() -> None:
+    code = "import sys, dapcli.metrics; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
