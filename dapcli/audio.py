@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,14 +26,21 @@ MAX_RATE = 192_000
 # Formats whose name is not their extension.
 _FORMATS = {"AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "WAVE": "WAV"}
 _WAV_FAMILY = ("WAV", "WAVEX", "RF64")
+# Subtypes that mean the same samples in every container; the others pad, or differ in quality.
+_PORTABLE_SUBTYPES = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 # Subtypes that hold samples past full scale.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")
-# How libsndfile logs the size of a data chunk that does not match its file: WAV, AIFF, AU and W64.
-_DATA_SIZE = re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+# How libsndfile logs the size of a data chunk that does not match its file: WAV, AIFF, AU, W64 and SVX; RF64.
+_DATA_SIZE = re.compile(r"^\s*(?:data|SSND|Data Size|riff|BODY)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_DS64_FRAMES = re.compile(r"Calculated frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
+# How it logs other files that end too early: OGG; VOC and MAT4.
+_ENDS_EARLY = re.compile(r"lacks an end-of-stream bit|seems to be (?:a )?truncated")
 _UNKNOWN_LENGTH = 0x7FFF_0000
 # A polyphase resampler keeps one filter per output phase: this many coefficients are 200 MB.
 _MAX_RESAMPLER_COEFFICIENTS = 50_000_000
 _RESAMPLER_WIDTH = 64
+# Samples handed to libsndfile at once: its Vorbis encoder overflows the stack when given minutes.
+_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -74,23 +82,29 @@ def read_audio(path: Path) -> Audio:
         InputError: The file is missing, not audio, truncated or empty, has samples that are not finite, or a
             rate outside 8 to 192 kHz.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if stat.S_ISDIR(mode):
         raise InputError(f"{path}: is a folder; name one audio file")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: is not a regular file; write what it delivers to a file first")
     try:
         with soundfile.SoundFile(path) as file:
             expected = file.frames
-            truncated = _announces_more(file.extra_info)
+            truncated = _is_cut_off(file.extra_info)
             samples = file.read(dtype="float64", always_2d=True).T
             rate, subtype, container = int(file.samplerate), str(file.subtype), str(file.format)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:  # the latter two: RAW, XI
         reason = str(error).split(":")[-1].strip().rstrip(".")
         raise InputError(f"{path}: cannot be read as audio ({reason})") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if truncated or samples.shape[1] < expected:
-        raise InputError(f"{path}: is truncated: its header announces more samples than it holds; copy it again")
+        raise InputError(f"{path}: is truncated: part of its samples is missing; copy it again")
     if samples.shape[1] == 0:
         raise InputError(f"{path}: holds no samples")
     if not np.isfinite(samples).all():
@@ -100,13 +114,40 @@ def read_audio(path: Path) -> Audio:
     return Audio(np.ascontiguousarray(samples), rate, subtype, container)
 
 
-def _announces_more(log: str) -> bool:
-    """Whether libsndfile logged that a header announces more data than the file holds (it then reads what is there).
+def read_matching(path: Path, other: Audio) -> Audio:
+    """Read a recording that is to be compared with another, sample by sample.
+
+    Raises:
+        InputError: It cannot be read, or has another rate, length or number of channels.
+    """
+    audio = read_audio(path)
+    if (audio.rate, audio.samples.shape) != (other.rate, other.samples.shape):
+        raise InputError(
+            f"{path}: has {_shape(audio)}, the recording to compare it with {_shape(other)}; they must match"
+        )
+    return audio
+
+
+def _shape(audio: Audio) -> str:
+    return f"{_channels(audio)} of {audio.length} samples at {audio.rate} Hz"
+
+
+def _channels(audio: Audio) -> str:
+    return "1 channel" if audio.channels == 1 else f"{audio.channels} channels"
+
+
+def _is_cut_off(log: str) -> bool:
+    """Whether libsndfile logged that a file ends before the data that it announces (it then reads what is there).
 
     Programs that write to a pipe cannot know the length and announce the largest one; that is no damage.
     """
-    sizes = (tuple(map(int, match)) for match in _DATA_SIZE.findall(log))
-    return any(there < announced < _UNKNOWN_LENGTH for announced, there in sizes)
+    sizes = [(int(there), int(announced)) for announced, there in _DATA_SIZE.findall(log)]
+    frames = [(int(there), int(announced)) for there, announced in _DS64_FRAMES.findall(log)]
+    return (
+        any(there < announced < _UNKNOWN_LENGTH for there, announced in sizes)
+        or any(there < announced for there, announced in frames)
+        or _ENDS_EARLY.search(log) is not None
+    )
 
 
 def output_format(path: Path, source: Audio) -> tuple[str, str]:
@@ -121,15 +162,31 @@ def output_format(path: Path, source: Audio) -> tuple[str, str]:
         raise SettingsError(f"{path}: unknown audio extension {path.suffix!r}; use .wav, .flac, .ogg, .aiff or .mp3")
     if name == "WAV" and source.format in _WAV_FAMILY:
         name = source.format
-    candidates = [source.subtype, "PCM_24", soundfile.default_subtype(name)]
+    candidates = [source.subtype] if name == source.format or source.subtype.startswith(_PORTABLE_SUBTYPES) else []
+    if source.subtype.startswith(("PCM_24", "PCM_32", "FLOAT", "DOUBLE")):
+        candidates.append("PCM_24")  # for the others this would only be larger
+    candidates.append(soundfile.default_subtype(name))
     if extension == "OPUS":
         candidates = ["OPUS"]
-    elif source.subtype in ("PCM_16", "PCM_S8", "PCM_U8") or not source.subtype.startswith(("PCM", "FLOAT", "DOUBLE")):
-        candidates.remove("PCM_24")  # more bits than the source has would only be larger
     for subtype in candidates:
-        if subtype and soundfile.check_format(name, subtype):
+        if subtype and soundfile.check_format(name, subtype) and _holds(name, subtype, source):
             return name, subtype
-    raise SettingsError(f"{path}: libsndfile cannot write {name} files; choose another extension")
+    raise SettingsError(
+        f"{path}: libsndfile cannot write {_channels(source)} at {source.rate} Hz as {name}; choose another extension"
+    )
+
+
+def _holds(container: str, subtype: str, source: Audio) -> bool:
+    """Whether a format keeps the source's rate and channels, which libsndfile only tells on writing."""
+    silence = Audio(np.zeros((source.channels, 64)), source.rate, subtype, container)
+    try:
+        data = encode(silence)
+        if container == "MP3":
+            return True  # refused above, or kept; its decoder cannot read anything so short
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            return (file.samplerate, file.channels) == (source.rate, source.channels)
+    except (OutputError, soundfile.LibsndfileError, TypeError):
+        return False
 
 
 def fit_full_scale(samples: Samples, subtype: str) -> tuple[Samples, float]:
@@ -148,13 +205,22 @@ def encode(audio: Audio) -> bytes:
     """
     buffer = io.BytesIO()
     try:
-        soundfile.write(buffer, audio.samples.T, audio.rate, subtype=audio.subtype, format=audio.format)
+        with soundfile.SoundFile(
+            buffer, "w", audio.rate, audio.channels, subtype=audio.subtype, format=audio.format
+        ) as file:
+            for start in range(0, audio.length, _BLOCK):
+                file.write(audio.samples[:, start : start + _BLOCK].T)
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         raise OutputError(
-            f"libsndfile cannot write {audio.channels} channels at {audio.rate} Hz as {audio.format}/{audio.subtype}; "
+            f"libsndfile cannot write {_channels(audio)} at {audio.rate} Hz as {audio.format}/{audio.subtype}; "
             "choose another extension"
         ) from error
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    peak = data.find(b"PEAK", 0, _HEADER)
+    if peak < 0 or audio.subtype not in ("FLOAT", "DOUBLE"):
+        return data
+    # The chunk of peaks holds the time of writing, and the same samples would make another file every second.
+    return data[: peak + 12] + bytes(4) + data[peak + 16 :]
 
 
 def resample(samples: Samples, rate: int, new_rate: int) -> Samples:

@@ -28,6 +28,8 @@ _MIN_REACH_HZ = 48.0
 _HUM_HZ = 120.0
 # Spectra flatter than this, in dB over bins, cannot be told from white noise on a clip of seconds.
 _WHITE_DB = 1.0
+# A level 5 % too low costs 0.7 dB of SNR on a very noisy recording, one 5 % too high 0.1 dB.
+_WHITE_MARGIN = 1.03
 _TINY = 1e-12
 
 
@@ -99,6 +101,7 @@ def _estimate_channel(power: NDArray[np.float64], bin_hz: float) -> Spectrum:
 
     decibels = 10 * np.log10(spectrum)
     broad = uniform_filter1d(decibels[hum:], max(1, bins // 8), mode="nearest")
-    if broad.std() < _WHITE_DB:
-        return np.full(bins, 10 ** (np.median(decibels) / 10))
+    # A median of deviations, because a chord held throughout lifts a few bins even of white noise.
+    if 1.5 * np.median(np.abs(broad - np.median(broad))) < _WHITE_DB:
+        return np.full(bins, _WHITE_MARGIN * 10 ** (np.median(decibels) / 10))
     return spectrum

@@ -18,8 +18,8 @@ def _none(estimate: Tensor, observed: Tensor, noise_spectrum: Tensor) -> Tensor:
 def _wiener(estimate: Tensor, observed: Tensor, noise_spectrum: Tensor) -> Tensor:
     """A Wiener filter on the recording, with the fitted estimate as its model of the sound.
 
-    ``estimate`` and ``observed`` are ``[C, 2, F, T]``, ``noise_spectrum`` is ``[C, F]``. A generated estimate is blurred
-    where the recording is not; where it says that there is sound, the recording is the better witness.
+    ``estimate`` and ``observed`` are ``[C, 2, F, T]``, ``noise_spectrum`` is ``[C, F]``. A generated estimate is
+    blurred where the recording is not; where it says that there is sound, the recording is the better witness.
     """
     power = estimate.square().sum(dim=1, keepdim=True)
     return observed * (power / (power + noise_spectrum[:, None, :, None]))

@@ -30,7 +30,7 @@ class Settings:
     """Name of the stopping rule."""
     post_filter: str = "none"
     """Name of the filter that follows the fit."""
-    iterations: int = 80
+    iterations: int = 60
     """Number of iterations at the most, for each segment."""
     learning_rate: float = 2e-3
     """Step size of Adam."""

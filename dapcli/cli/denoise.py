@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dapcli.cli import options
-from dapcli.errors import InputError, OutputError
+from dapcli.errors import OutputError
 
 
 def denoise(
@@ -73,7 +73,7 @@ def denoise(
     stretch = options.parse_stretch(noise_profile, "--noise-profile")
 
     # Paths first: they fail at once, while torch takes seconds to import.
-    from dapcli.audio import encode, fit_full_scale, output_format, read_audio
+    from dapcli.audio import encode, fit_full_scale, output_format, read_audio, read_matching
     from dapcli.files import check_writable, write_files
 
     noisy = read_audio(input_path)
@@ -87,15 +87,7 @@ def denoise(
             raise OutputError(f"{path}: is an input; name another file")
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise OutputError("OUT, its .json and --report must be different files")
-    clean = None
-    if reference:
-        clean_audio = read_audio(reference)
-        if (clean_audio.rate, clean_audio.samples.shape) != (noisy.rate, noisy.samples.shape):
-            raise InputError(
-                f"{reference}: has {clean_audio.channels} channels of {clean_audio.length} samples at {clean_audio.rate} Hz, "
-                f"the recording {noisy.channels} of {noisy.length} at {noisy.rate}; they must match"
-            )
-        clean = clean_audio.samples
+    clean = read_matching(reference, noisy).samples if reference else None
 
     from dapcli import restore
     from dapcli.report.console import fit_progress, make_console, print_summary

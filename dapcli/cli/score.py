@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from dapcli.cli import options
-from dapcli.errors import InputError
 
 
 def score(
@@ -23,7 +22,7 @@ def score(
     Prints a table, or with --json one object: for each EST its metrics, and under notes why a metric is null.
     """
     del debug  # read by the entry point
-    from dapcli.audio import read_audio
+    from dapcli.audio import read_audio, read_matching
     from dapcli.metrics import score as compute
     from dapcli.report.console import metric_table
 
@@ -31,12 +30,7 @@ def score(
     scores: dict[str, dict[str, object]] = {}
     columns: dict[str, dict[str, float | None]] = {}
     for path in estimates:
-        audio = read_audio(path)
-        if (audio.rate, audio.samples.shape) != (clean.rate, clean.samples.shape):
-            raise InputError(
-                f"{path}: has {audio.channels} channels of {audio.length} samples at {audio.rate} Hz, the reference "
-                f"{clean.channels} of {clean.length} at {clean.rate}; they must match"
-            )
+        audio = read_matching(path, clean)
         values, notes = compute(clean.samples, audio.samples, clean.rate)
         columns[str(path)] = values
         scores[str(path)] = {"metrics": values, "notes": notes}

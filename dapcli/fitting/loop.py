@@ -10,14 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dapcli.errors import SettingsError
 from dapcli.fitting.stopping import StoppingRule
 from dapcli.observations import Observation
 
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration: its loss, the stopping rule's criterion (lower is better), and how much of the recording the
-    estimate leaves over, as a root mean square over the STFT's planes.
+    """One iteration: its loss and the stopping rule's criterion (lower is better).
+
+    ``residual`` is what the estimate leaves over of the recording, as a root mean square over the STFT's planes.
     """
 
     iteration: int
@@ -34,7 +36,7 @@ class Fit:
     ``seconds`` are set at the end. ``averaging`` is the weight of the past in the running average of estimates: the
     noise that a prior passes differs from iteration to iteration, the sound does not.
 
-    Raises ``FloatingPointError`` when the loss is no longer finite.
+    Raises ``SettingsError`` when the loss is no longer finite.
     """
 
     def __init__(
@@ -70,9 +72,9 @@ class Fit:
         self.stopped_by = f"all {self.iterations} iterations done"
         for iteration in range(1, self.iterations + 1):
             loss, output = self.observation.evaluate(self._forward, self._generator)
-            value = float(loss)
+            value = float(loss.detach())
             if not math.isfinite(value):
-                raise FloatingPointError(f"the loss is not finite at iteration {iteration}")
+                raise SettingsError(f"the fit diverged at iteration {iteration}; use a smaller --learning-rate")
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()

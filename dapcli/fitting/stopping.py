@@ -22,8 +22,10 @@ from dapcli.spectral import STFT
 
 @dataclass(frozen=True)
 class StopContext:
-    """What a rule may know: the recording ``[C, N]`` and its transform, the noise spectrum ``[C, F]``, the indices
-    of the samples that were hidden from the fit, and the clean reference ``[C, N]`` if there is one.
+    """What a rule may know.
+
+    The recording ``[C, N]`` and its transform, the noise spectrum ``[C, F]``, the indices of the samples that were
+    hidden from the fit, and the clean reference ``[C, N]`` if there is one.
     """
 
     stft: STFT

@@ -46,25 +46,34 @@ class UNetLayout:
     def receptive_field(self) -> int:
         """Extent in bins (or frames) of the input that one output bin can depend on, the network's borders aside.
 
-        Counts every 3x3 kernel at the resolution where it is applied, max pooling (2 bins) and bilinear
-        upsampling (2 bins of the coarser grid).
+        Found by following an interval back through the network, for the worst position on the coarsest grid.
+        Normalisation, which lets every bin depend a little on all, is left out.
         """
-        extent = 1
-        for index, dilations in enumerate(self.dilations):
-            level = min(index, 2 * self.depth - index)
-            scale = 2**level
-            if 0 < index <= self.depth:
-                extent += scale // 2  # max pooling reads one more bin of the finer grid
-            if index > self.depth:
-                extent += 2 * scale + (2 * scale if self.upsample_conv else 0) // 2
-            extent += 2 * scale * sum(dilations)
-        return extent
+        return max(self._reach(position) for position in range(2**self.depth))
+
+    def _reach(self, position: int) -> int:
+        """Length of the interval of input bins that the output bin at ``position`` depends on."""
+        low = high = position
+        skips: list[tuple[int, int]] = []
+        for dilations in reversed(self.dilations[self.depth + 1 :]):
+            low, high = low - sum(dilations), high + sum(dilations)
+            skips.append((low, high))
+            if self.upsample_conv:
+                low, high = low - 1, high + 1
+            # Bilinear upsampling mixes the two nearest bins of the coarser grid.
+            low, high = (low - 1) // 2, (high + 1) // 2
+        for index in range(self.depth, -1, -1):
+            if index < self.depth:
+                # Max pooling reads two bins; the skip connection of this level may reach further.
+                low, high = min(2 * low, skips[-1][0]), max(2 * high + 1, skips.pop()[1])
+            low, high = low - sum(self.dilations[index]), high + sum(self.dilations[index])
+        return high - low + 1
 
 
 class ConvBlock(nn.Module):
     """Consecutive 3x3 convolutions, plain or densely connected.
 
-    Shape: ``[B, in_channels, F, T] -> [B, out_channels, F, T]``. Returns the block's output and what a skip
+    Shape: ``[1, in_channels, F, T] -> [1, out_channels, F, T]``. Returns the block's output and what a skip
     connection may take from before the transition (the same tensor in a plain block).
     """
 
@@ -84,6 +93,7 @@ class ConvBlock(nn.Module):
         self.out_channels = filters[-1]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The block's output, and the same from before the transition."""
         for convolution in self.convolutions:
             y = convolution(x)
             if self.normalise:
@@ -96,8 +106,9 @@ class ConvBlock(nn.Module):
 class UNet(nn.Module):
     """U-Net from an input of noise to a spectrogram.
 
-    Shape: ``[B, in_channels, F, T] -> [B, out_channels, F, T]`` for any F and T of at least 1: the input is
-    padded with zeros to a multiple of ``2**depth`` and the output cropped.
+    Shape: ``[1, in_channels, F, T] -> [1, out_channels, F, T]`` for any F and T of at least 1: the input is
+    padded with zeros to a multiple of ``2**depth`` and the output cropped. One recording at a time, so that
+    instance normalisation is batch normalisation over a batch of one, which runs without copies on CPUs.
 
     Instance normalisation stands in the down path and the bottleneck only, as in the released code: in the up
     path it would tie the level of every channel to its mean over the whole clip, and costs 3 dB.
@@ -132,6 +143,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, z: Tensor) -> Tensor:
+        """Map ``[1, in_channels, F, T]`` to ``[1, out_channels, F, T]``."""
         height, width = z.shape[-2:]
         step = 2**self.layout.depth
         padded_height, padded_width = (max(-(-size // step), 2) * step for size in (height, width))

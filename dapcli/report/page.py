@@ -1,0 +1,258 @@
+"""One HTML page about one restoration: listen to it, look at it, see how it was made. It needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from dapcli.audio import Audio, Samples, encode
+from dapcli.report.console import METRIC_TITLES
+from dapcli.report.plots import Spectrogram, draw_convergence, draw_spectrogram, shared_scale, spectrogram
+from dapcli.restore import Result
+
+# Longest stretch in a player: 2.6 MB on the page for every 16-bit channel at 48 kHz.
+_PLAYED_S = 30.0
+
+
+def render_page(
+    record: Mapping[str, Any], result: Result, noisy: Audio, written: Audio, reference: Samples | None
+) -> str:
+    """The page for ``--report``.
+
+    Args:
+        record: What :func:`dapcli.report.record.build_record` says of it.
+        result: The restoration, for its convergence curves.
+        noisy: The input, ``[C, N]``.
+        written: The output as its file holds it, scaled by the record's ``gain``.
+        reference: The clean recording at the input's level, ``[C, N]``, if there is one.
+    """
+    recordings = {
+        "Before": (noisy.samples, record["input"]),
+        # At the input's level, or the two could not be compared.
+        "After": (written.samples / record["gain"], record["output"]),
+    }
+    if reference is not None:
+        recordings["Reference"] = (reference, "the clean recording")
+    peak = max(float(np.abs(samples).max()) for samples, _ in recordings.values())
+    gain = 1.0 / max(peak, 1.0)
+    pictures = {title: spectrogram(samples, noisy.rate) for title, (samples, _) in recordings.items()}
+    scale = shared_scale(list(pictures.values()))
+    cards = [
+        _card(title, path, noisy.with_samples(samples * gain), pictures[title], scale)
+        for title, (samples, path) in recordings.items()
+    ]
+    return _PAGE.substitute(
+        title=f"dap {_text(record['task'])}: {_name(record['input'])}",
+        summary=_summary(record, result, noisy),
+        cards="\n".join(cards),
+        convergence=_convergence(result),
+        metrics=_metrics(record),
+        notes=_notes(record, noisy, gain),
+        settings="\n".join(
+            f"<tr><th scope=row>{_text(key).replace('.', '.<wbr>')}</th><td>{_text(value)}</td></tr>"
+            for key, value in _flat(record)
+        ),
+    )
+
+
+def _text(value: object) -> str:
+    """Any value as HTML text; bytes of a file name that are not UTF-8 become question marks."""
+    text = "none" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return html.escape(text.encode(errors="replace").decode())
+
+
+def _name(path: str) -> str:
+    return _text(PurePath(path).name)
+
+
+def _summary(record: Mapping[str, Any], result: Result, noisy: Audio) -> str:
+    """What was done, in one sentence, and how that came out in another."""
+    fit, prior, noise = record["fit"], record["prior"], record["noise"]
+    channels = {1: "mono", 2: "stereo"}.get(noisy.channels, f"{noisy.channels} channels")
+    source = (
+        f"<strong>{_name(record['input'])}</strong> ({noisy.length / noisy.rate:.6g} s, {channels}, {noisy.rate:,} Hz)"
+    )
+    output = f"<strong>{_name(record['output'])}</strong>"
+    if not result.segments:
+        return f"<p>Nothing was fitted to {source}; {output} holds the same sound.</p>"
+    parts = "" if len(result.segments) == 1 else f" in {len(result.segments)} segments"
+    kind = "white" if noise["white"] else "coloured"
+    return (
+        f"<p>An untrained network ({_text(prior['name'])}, {prior['parameters']:,} parameters) was fitted to {source}"
+        f"{parts} and its estimate written to {output}: {fit['iterations']:,} iterations in {fit['seconds']:.1f} s on "
+        f"{_text(record['device'])}.</p>\n"
+        f"<p>Stopped by {_text(fit['stopped_by'])} ({_text(fit['rule_reason'])}). Estimated noise: {kind}, standard "
+        f"deviation {noise['std']:.3g} of full scale; SNR of the input about "
+        f"{noise['input_snr_db_estimated']:.1f} dB.</p>"
+    )
+
+
+def _card(title: str, path: str, audio: Audio, picture: Spectrogram, scale: tuple[float, float]) -> str:
+    """Player and spectrogram of one recording."""
+    seconds = audio.length / audio.rate
+    label = (
+        f"Spectrogram, {title.lower()}: 0 to {seconds:.3g} s, 0 to {audio.rate / 2000:g} kHz, "
+        f"colours from {scale[0]:g} to {scale[1]:g} dB"
+    )
+    return (
+        f"<figure>\n<figcaption><b>{title}</b> {_name(path)}</figcaption>\n"
+        f'<audio controls preload="metadata" aria-label="{title}" src="data:audio/wav;base64,{_wav(audio)}"></audio>\n'
+        f"{draw_spectrogram(picture, scale, seconds, audio.rate, name=title.lower(), label=label)}</figure>"
+    )
+
+
+def _wav(audio: Audio) -> str:
+    """The recording's beginning as a 16-bit WAV in base64; browsers cannot be relied on for more than two channels."""
+    samples = audio.samples[:, : round(_PLAYED_S * audio.rate)]
+    if audio.channels > 2:
+        samples = samples.mean(axis=0, keepdims=True)
+    return base64.b64encode(encode(audio.with_samples(samples).as_file("WAV", "PCM_16"))).decode()
+
+
+def _convergence(result: Result) -> str:
+    if not result.segments:
+        return ""
+    first, count = result.segments[0], len(result.segments)
+    if count == 1:
+        label = f"Loss and residual over {len(first.steps)} iterations, with iteration {first.best_iteration} marked"
+        caption = f"Iteration {first.best_iteration} of {len(first.steps)} was kept (dot)."
+    else:
+        label = f"Loss and residual of {count} segments by iteration, with the kept iterations marked"
+        caption = "Dots mark the iterations that were kept."
+    svg, shown = draw_convergence(result.segments, result.rate, result.stft.white_gain, name="convergence", label=label)
+    if shown < count:
+        caption += f" {shown} of {count} segments are shown."
+    if any(fit.rule != "fixed" for fit in result.segments):
+        caption += " The stopping rule keeps the one with the lowest criterion."
+    caption += " The residual is what the estimate leaves over, in units of full scale."
+    return f"<section>\n<h2>Convergence</h2>\n<figure>{svg}<figcaption>{caption}</figcaption></figure>\n</section>"
+
+
+def _metrics(record: Mapping[str, Any]) -> str:
+    """Input against output, one metric per row; nothing without a reference."""
+    before, after = record["metrics_input"], record["metrics"]
+    if all(value is None for value in (*before.values(), *after.values())):
+        return ""
+    rows = []
+    for name in after:
+        values = [before[name], after[name]]
+        cells = ["-" if value is None else f"{value:.3f}" for value in values]
+        cells.append("-" if None in values else f"{after[name] - before[name]:+.3f}")
+        heading = _text(METRIC_TITLES.get(name, name))
+        rows.append(f"<tr><th scope=row>{heading}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
+    head = "".join(f"<th scope=col>{text}</th>" for text in ("Metric", "Before", "After", "Change"))
+    return (
+        "<section>\n<h2>Metrics</h2>\n<table class=numbers>\n<caption>Against the reference. Higher is better, except "
+        f"for the envelope distance.</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>\n"
+        "</table>\n</section>"
+    )
+
+
+def _notes(record: Mapping[str, Any], noisy: Audio, gain: float) -> str:
+    """What the record has to say, what the players (lowered by ``gain``) do to the sound, how to read the pictures."""
+    lines = []
+    for key, note in record["notes"].items():
+        metric = key.rpartition(".")[2]
+        lines.append(note if key.startswith("restore") else f"{METRIC_TITLES.get(metric, 'metrics')}: {note}")
+    if record["gain"] != 1:
+        lines.append(f"Peaks passed full scale; the written file is lowered by {record['gain']:.4f}.")
+    lines.append("The pictures share one colour scale, on which a sine at full scale has 0 dB.")
+    if noisy.channels > 1:
+        lines.append("The pictures show the mean power of the channels.")
+    if noisy.length > _PLAYED_S * noisy.rate:
+        lines.append(f"The players hold the first {_PLAYED_S:g} s, the pictures everything.")
+    if noisy.channels > 2:
+        lines.append("The players hold the mean of the channels.")
+    if gain < 1:
+        lines.append(f"The players are {-20 * np.log10(gain):.2f} dB lower, all alike, to stay within full scale.")
+    items = "\n".join(f"<li>{_text(line)}</li>" for line in dict.fromkeys(lines))  # input and output may share some
+    return f"<section>\n<h2>Notes</h2>\n<ul>\n{items}\n</ul>\n</section>"
+
+
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Keys joined with dots and values of what the page does not show elsewhere."""
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            if key not in ("metrics", "metrics_input", "notes"):
+                yield from _flat(value, f"{prefix}{key}.")
+        elif not isinstance(value, list):
+            yield prefix + key, value
+
+
+_PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; media-src data:; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark; --ground: #fff; --card: #f4f5f7; --ink: #1b1d21; --soft: #565b64; --line: #d5d8dd; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #14161a; --card: #1d2025; --ink: #e7e9ec; --soft: #a3a9b3; --line: #383d45; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 76rem; background: var(--ground); color: var(--ink);
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+h1 { margin: 0 0 .75rem; font-size: 1.5rem; line-height: 1.25; }
+h2 { margin: 0 0 .5rem; font-size: 1.15rem; }
+p { margin: 0 0 .6rem; max-width: 48rem; }
+.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1rem;
+  align-items: start; margin: 1rem 0; }
+figure, section, details { margin: 0; padding: 1rem; background: var(--card); border-radius: .6rem; }
+section figure { padding: 0; }
+figcaption, caption { color: var(--soft); font-size: .9rem; text-align: left; }
+figcaption b { margin-right: .4rem; color: var(--ink); font-size: 1.15rem; }
+audio { display: block; width: 100%; margin: .5rem 0; }
+svg { display: block; width: 100%; height: auto; max-width: 40rem; }
+table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { padding-bottom: .5rem; }
+th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left; font-weight: normal; }
+thead th { font-weight: 600; }
+td { overflow-wrap: anywhere; }
+.numbers :is(td, th + th) { text-align: right; white-space: nowrap; }
+ul { margin: 0; padding-left: 1.2rem; }
+summary { cursor: pointer; font-weight: 600; }
+</style>
+</head>
+<body>
+<main>
+<h1>$title</h1>
+$summary
+<div class="grid">
+$cards
+$metrics
+$convergence
+$notes
+</div>
+<details>
+<summary>Settings and versions</summary>
+<table><thead><tr><th scope=col>Key</th><th scope=col>Value</th></tr></thead>
+<tbody>
+$settings
+</tbody></table>
+</details>
+</main>
+<script>
+// One player at a time; switching while one plays goes on where that one was, to compare the same moment.
+const players = document.querySelectorAll("audio");
+for (const player of players)
+  player.addEventListener("play", () => {
+    for (const other of players)
+      if (other !== player && !other.paused) {
+        player.currentTime = other.currentTime;
+        other.pause();
+      }
+  });
+</script>
+</body>
+</html>
+""")

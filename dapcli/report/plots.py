@@ -1,0 +1,189 @@
+"""Pictures for the report page: inline SVG that takes the colour of its text from the page, in light and dark mode."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from dapcli.audio import Samples
+from dapcli.restore import SegmentFit
+
+Levels = NDArray[np.float64]
+
+# As wide as a phone, so that labels can be read there; wider screens enlarge it.
+_WIDTH_IN = 4.0
+# Stands for the page's text colour until the SVG is done; a colour that nothing else has.
+_INK = "#010203"
+# Distinct for the colour-blind, and with a contrast of 3:1 on white and on black.
+_COLOURS = ("#1f86d0", "#d55e00", "#009e73", "#b5588e")
+_STYLES = ("-", "--")
+_MAX_CURVES = len(_COLOURS) * len(_STYLES)
+_MAX_POINTS = 400
+
+_WINDOW_S = 0.048
+_MAX_COLUMNS = 512
+_MAX_ROWS = 192
+# Windows averaged in one column at the most. Those of long recordings do not overlap: the picture samples them.
+_MAX_GROUP = 4
+_FLOOR_DB = -200.0
+_RANGE_DB = 80.0
+# 1.25 dB apart, which nobody can see; it compresses a third better than 256.
+_SHADES = 64
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """Mean power of the channels ``[F, T]``, in dB of a sine at full scale.
+
+    A row is ``row_hz`` high and the first is centred at 0 Hz; a column is ``column_s`` wide and begins at 0 s.
+    """
+
+    levels: Levels
+    row_hz: float
+    column_s: float
+
+
+def spectrogram(samples: Samples, rate: int) -> Spectrogram:
+    """Spectrogram of samples ``[C, N]`` at ``rate`` Hz, no larger than a picture needs."""
+    length = samples.shape[1]
+    n_fft = 2 * round(_WINDOW_S * rate / 2)
+    group = min(max(math.ceil(length / (n_fft // 4) / _MAX_COLUMNS), 1), _MAX_GROUP)
+    hop = max(n_fft // 4, math.ceil(length / (_MAX_COLUMNS * group)))
+    columns = math.ceil(length / (hop * group))
+    step = math.ceil(n_fft // 2 / _MAX_ROWS)
+    rows = n_fft // 2 // step
+
+    centres = (np.arange(columns * group) + 0.5) * hop
+    index = np.floor(centres).astype(int)[:, None] + np.arange(n_fft) - n_fft // 2
+    window = np.hanning(n_fft + 1)[:-1]
+    weights = window * ((index >= 0) & (index < length)) / (window.sum() / 2)
+    index = index.clip(0, length - 1)
+    power = np.zeros((columns, rows))
+    for channel in samples:
+        spectrum = np.abs(np.fft.rfft(channel[index] * weights)[:, : rows * step]) ** 2
+        power += spectrum.reshape(columns, group, rows, step).mean(axis=(1, 3)) / len(samples)
+    levels = 10 * np.log10(np.maximum(power.T, 10 ** (_FLOOR_DB / 10)))
+    return Spectrogram(levels, step * rate / n_fft, group * hop / rate)
+
+
+def shared_scale(spectrograms: Sequence[Spectrogram]) -> tuple[float, float]:
+    """Lowest and highest level, dB, of one colour scale that suits all of these."""
+    loudest = max(float(each.levels.max()) for each in spectrograms)
+    top = 10 * math.ceil(loudest / 10) if loudest > _FLOOR_DB else 0.0
+    return top - _RANGE_DB, top
+
+
+def draw_spectrogram(
+    picture: Spectrogram, scale: tuple[float, float], seconds: float, rate: int, *, name: str, label: str
+) -> str:
+    """SVG of a spectrogram of ``seconds`` at ``rate`` Hz over a colour scale in dB; see :func:`_to_svg`."""
+    figure = Figure(figsize=(_WIDTH_IN, 2.2), layout="constrained")
+    axes = figure.add_subplot()
+    rows, columns = picture.levels.shape
+    khz = picture.row_hz / 1000
+    image = axes.imshow(
+        picture.levels,
+        cmap=colormaps["magma"].resampled(_SHADES),
+        vmin=scale[0],
+        vmax=scale[1],
+        origin="lower",
+        aspect="auto",
+        interpolation="none",  # embeds the pixels as they are
+        extent=(0.0, columns * picture.column_s, -khz / 2, (rows - 0.5) * khz),
+    )
+    axes.set(xlim=(0.0, seconds), ylim=(0.0, rate / 2000), xlabel="time (s)", ylabel="frequency (kHz)")
+    bar = figure.colorbar(image, label="level (dB)", pad=0.02, aspect=30)
+    for each in (axes, bar.ax):
+        _ink(each)
+    return _to_svg(figure, name, label)
+
+
+def draw_convergence(
+    fits: Sequence[SegmentFit], rate: int, white_gain: float, *, name: str, label: str
+) -> tuple[str, int]:
+    """SVG of loss, residual and stopping criterion by iteration, and of how many fits it shows (at most eight).
+
+    Residuals are in units of full scale, by the spectrogram's mean square ``white_gain`` for white noise of level 1;
+    ``rate`` is the working rate in Hz. See :func:`_to_svg`.
+    """
+    shown = [fits[index] for index in np.unique(np.linspace(0, len(fits) - 1, _MAX_CURVES).round().astype(int))]
+    panels = ["loss", "residual", "criterion"]
+    if all(fit.rule == "fixed" for fit in shown):
+        panels.pop()  # it only counts
+    figure = Figure(figsize=(_WIDTH_IN, 1.3 * len(panels) + 0.5), layout="constrained")
+    rows: list[Axes] = list(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0])
+    lines: dict[str, Artist] = {}
+    for number, fit in enumerate(shown):
+        colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS)]
+        steps = fit.steps[:: math.ceil(len(fit.steps) / _MAX_POINTS)]
+        best = fit.steps[fit.best_iteration - 1]
+        for axes, quantity in zip(rows, panels, strict=True):
+            factor = white_gain**-0.5 if quantity == "residual" else 1.0
+            values = np.array([factor * getattr(step, quantity) for step in (*steps, best)])
+            values[~np.isfinite(values)] = np.nan  # criteria before they have settled
+            (line,) = axes.plot([step.iteration for step in steps], values[:-1], style, color=colour)
+            (dot,) = axes.plot(best.iteration, values[-1], "o", color=colour)
+        lines[f"{fit.start / rate:.1f} to {fit.stop / rate:.1f} s"] = line
+    if len(shown) == 1:
+        noise = rows[1].axhline(shown[0].noise_std, color=_INK, linestyle=":")
+        lines = {"fit": line, "kept iteration": dot, "estimated noise": noise}
+    figure.legend(
+        lines.values(),
+        lines.keys(),
+        loc="outside upper center",
+        ncols=3,
+        fontsize=8,
+        handlelength=1.6,
+        columnspacing=1.2,
+        frameon=False,
+        labelcolor=_INK,
+    )
+    for axes, quantity in zip(rows, panels, strict=True):
+        axes.set_ylabel(quantity)
+        axes.grid(color=_INK, alpha=0.15)
+        _ink(axes)
+    rows[-1].set_xlabel("iteration")
+    rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.align_ylabels(rows)
+    return _to_svg(figure, name, label), len(shown)
+
+
+def _ink(axes: Axes) -> None:
+    """Draw frame, ticks and labels in the page's text colour."""
+    axes.set_facecolor("none")
+    axes.tick_params(colors=_INK, labelsize=8)
+    for text in (axes.xaxis.label, axes.yaxis.label, axes.xaxis.get_offset_text(), axes.yaxis.get_offset_text()):
+        text.set(color=_INK, fontsize=9)
+    for spine in axes.spines.values():
+        spine.set(edgecolor=_INK, alpha=0.4)
+
+
+def _to_svg(figure: Figure, name: str, label: str) -> str:
+    """The figure as an ``<svg>`` element that fits its container.
+
+    ``label``, escaped by the caller, is read out in place of it. Identifiers in it begin with ``name``, so that two
+    pictures on one page do not refer to each other's parts, and are the same from run to run.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True)
+    svg = buffer.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    names: dict[str, int] = {}
+    svg = re.sub(
+        r'( id="|href="#|url\(#)([^")]+)',
+        lambda found: f"{found[1]}{name}{names.setdefault(found[2], len(names))}",
+        svg,
+    )
+    svg = svg.replace("image-rendering:crisp-edges;image-rendering:pixelated", "")  # smooth is easier to read
+    return svg.replace(_INK, "currentColor").replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

@@ -1,0 +1,21 @@
+"""Restore a recording from Python: python examples/python_api.py NOISY RESTORED."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from dapcli import PRESETS, Progress, denoise, read_audio
+from dapcli.audio import encode
+
+
+def show(progress: Progress) -> None:
+    """Print every tenth iteration."""
+    if progress.step.iteration % 10 == 0:
+        print(f"segment {progress.segment + 1}, iteration {progress.step.iteration}, loss {progress.step.loss:.4g}")
+
+
+if __name__ == "__main__":
+    result = denoise(read_audio(Path(sys.argv[1])), PRESETS["fast"], on_step=show)
+    print(f"noise of standard deviation {result.noise_std}, input SNR about {result.input_snr_db} dB")
+    Path(sys.argv[2]).write_bytes(encode(result.audio))

@@ -1,0 +1,218 @@
+"""The loop and the rules that stop it, on networks and curves with known answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dapcli.errors import DeviceError, SettingsError
+from dapcli.fitting import STOPPING_RULES, Fit, StopContext, choose_dtype, find_device
+from dapcli.spectral import STFT
+
+STFT_SMALL = STFT(64, 16)
+LENGTH = 800
+
+
+class Bias(nn.Module):
+    """The simplest network: its output is one learned number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x) + self.value
+
+
+class Target:
+    """An observation that is a constant spectrogram."""
+
+    in_channels = out_channels = 2
+
+    def __init__(self, level: float = 1.0) -> None:
+        self.spectrogram = torch.full((1, 2, 3, 4), level)
+
+    def evaluate(self, network: Callable[[Tensor], Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        estimate = network(torch.zeros(1, 2, 3, 4))
+        return (estimate - self.spectrogram).square().mean(), estimate.detach()
+
+
+class Script:
+    """A rule that reads its criteria from a list."""
+
+    def __init__(self, criteria: list[float], patience: int | None) -> None:
+        self.criteria = iter(criteria)
+        self.patience = patience
+
+    def criterion(self, output: Tensor, average: Tensor) -> float:
+        return next(self.criteria)
+
+
+def make_fit(rule: Script, *, iterations: int = 10, averaging: float = 0.0, target: Target | None = None) -> Fit:
+    return Fit(
+        Bias(),
+        target or Target(),
+        rule,
+        iterations=iterations,
+        learning_rate=0.1,
+        averaging=averaging,
+        dtype=torch.float32,
+        generator=torch.Generator(),
+    )
+
+
+def test_loop_lowers_the_loss_and_counts_iterations() -> None:
+    steps = list(make_fit(Script([-k for k in range(10)], None)))
+    assert [step.iteration for step in steps] == list(range(1, 11))
+    losses = [step.loss for step in steps]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_loop_keeps_the_iterate_where_the_criterion_is_lowest() -> None:
+    fit = make_fit(Script([5, 3, 1, 2, 4, 6, 7, 8, 9, 10], None))
+    estimates = []
+    for _ in fit:
+        estimates.append(fit.observation.evaluate(fit._forward, torch.Generator())[1])
+    assert fit.best_iteration == 3
+    # The network had taken two steps when its third output was judged.
+    torch.testing.assert_close(fit.estimate, estimates[1])
+
+
+def test_loop_stops_when_patience_runs_out() -> None:
+    fit = make_fit(Script([5, 3, 4, 4, 4, 4, 4, 4, 4, 1], 3))
+    assert len(list(fit)) == 5
+    assert fit.best_iteration == 2
+    assert "3 iterations" in fit.stopped_by
+
+
+def test_loop_without_patience_says_that_all_iterations_are_done() -> None:
+    fit = make_fit(Script([0.0] * 10, None))
+    assert len(list(fit)) == 10
+    assert "all 10 iterations" in fit.stopped_by
+
+
+def test_infinite_criteria_still_leave_an_estimate() -> None:
+    fit = make_fit(Script([math.inf] * 10, None))
+    list(fit)
+    assert fit.best_iteration == 1
+
+
+def test_average_starts_as_a_plain_mean() -> None:
+    outputs: list[Tensor] = []
+
+    class Spy(Script):
+        def criterion(self, output: Tensor, average: Tensor) -> float:
+            outputs.append(output)
+            torch.testing.assert_close(average, torch.stack(outputs).mean(dim=0))
+            return -len(outputs)
+
+    list(make_fit(Spy([], None), iterations=8, averaging=0.9))
+    assert len(outputs) == 8
+
+
+def test_divergence_is_an_error_that_names_the_option() -> None:
+    with pytest.raises(SettingsError, match="--learning-rate"):
+        list(make_fit(Script([0.0] * 10, None), target=Target(math.inf)))
+
+
+def context(samples: Tensor, noise: float = 1.0, **known: Tensor | None) -> StopContext:
+    spectrum = torch.full((samples.shape[0], STFT_SMALL.n_fft // 2 + 1), noise * 2 * STFT_SMALL.white_gain)
+    return StopContext(STFT_SMALL, samples, spectrum, known.get("hidden"), known.get("reference"))
+
+
+@pytest.fixture
+def noisy() -> tuple[Tensor, Tensor]:
+    """A clean tone and the same with white noise of standard deviation 0.5, ``[1, N]``."""
+    generator = torch.Generator().manual_seed(1)
+    clean = torch.sin(torch.arange(LENGTH) * 0.2)[None]
+    return clean, clean + 0.5 * torch.randn(1, LENGTH, generator=generator)
+
+
+def test_oracle_is_the_squared_error_against_the_reference(noisy: tuple[Tensor, Tensor]) -> None:
+    clean, samples = noisy
+    rule = STOPPING_RULES["oracle"](context(samples, reference=clean))
+    judged = STFT_SMALL.forward(samples)
+    assert rule.criterion(judged, judged) == pytest.approx(float((samples - clean).square().mean()), rel=1e-4)
+
+
+def test_held_out_prefers_the_clean_sound_to_silence_and_to_the_noise(noisy: tuple[Tensor, Tensor]) -> None:
+    clean, samples = noisy
+    hidden = torch.arange(1, LENGTH - 1, 16)
+    rule = STOPPING_RULES["held-out"](context(samples, hidden=hidden))
+    other_noise = clean + 0.5 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
+    judged = [rule.criterion(s, s) for s in map(STFT_SMALL.forward, (clean, torch.zeros_like(clean), other_noise))]
+    assert judged[0] == min(judged)
+
+
+def test_discrepancy_is_least_where_the_residual_is_as_strong_as_the_noise(noisy: tuple[Tensor, Tensor]) -> None:
+    clean, samples = noisy
+    rule = STOPPING_RULES["discrepancy"](context(samples, noise=0.25))
+    shares = [0.0, 0.5, 1.0]  # of the noise that the estimate has taken up
+    judged = [STFT_SMALL.forward(clean + share * (samples - clean)) for share in shares]
+    criteria = [rule.criterion(estimate, estimate) for estimate in judged]
+    assert criteria[0] == min(criteria)
+    assert criteria[0] < 0.2
+    assert criteria[1] == pytest.approx(math.log(4), abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["windowed-variance", "exponential-variance"])
+def test_variance_rules_prefer_calm_iterates_and_ignore_scale(name: str) -> None:
+    def last(amplitude: float, scale: float) -> float:
+        rule = STOPPING_RULES[name](context(torch.zeros(1, LENGTH)))
+        generator = torch.Generator().manual_seed(3)
+        for _ in range(40):
+            estimate = scale * (1 + amplitude * torch.randn(1, 2, 5, 6, generator=generator))
+            value = rule.criterion(estimate, estimate)
+        return value
+
+    assert last(0.01, 1.0) < last(0.1, 1.0)
+    assert last(0.1, 1.0) == pytest.approx(last(0.1, 1e-3), rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["windowed-variance", "exponential-variance"])
+def test_variance_rules_wait_until_they_have_seen_enough(name: str) -> None:
+    rule = STOPPING_RULES[name](context(torch.zeros(1, LENGTH)))
+    estimate = torch.ones(1, 2, 5, 6)
+    values = [rule.criterion(estimate, estimate) for _ in range(20)]
+    assert values[0] == math.inf
+    assert values[18] == math.inf
+    assert math.isfinite(values[19])
+
+
+def test_windowed_variance_is_the_variance_of_the_window() -> None:
+    rule = STOPPING_RULES["windowed-variance"](context(torch.zeros(1, LENGTH)))
+    estimates = [torch.randn(1, 2, 5, 6, generator=torch.Generator().manual_seed(k)) + 3 for k in range(25)]
+    value = [rule.criterion(estimate, estimate) for estimate in estimates][-1]
+    window = torch.stack(estimates[-20:])
+    expected = window.var(dim=0, correction=0).mean() / window.mean(dim=0).square().mean()
+    assert value == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_rules_that_need_something_say_so() -> None:
+    with pytest.raises(SettingsError, match="--reference"):
+        STOPPING_RULES["oracle"](context(torch.zeros(1, LENGTH)))
+    with pytest.raises(SettingsError, match="too short"):
+        STOPPING_RULES["held-out"](context(torch.zeros(1, LENGTH), hidden=torch.tensor([], dtype=torch.long)))
+
+
+def test_devices_are_found_or_refused() -> None:
+    assert find_device("cpu") == torch.device("cpu")
+    with pytest.raises(SettingsError, match="auto, cpu, cuda"):
+        find_device("tpu")
+    with pytest.raises(SettingsError, match="unknown device"):
+        find_device("cpu:1")
+    with pytest.raises(DeviceError, match="--device auto"):
+        find_device("cuda:99")
+
+
+def test_precision_is_what_was_asked_for() -> None:
+    cpu = torch.device("cpu")
+    assert choose_dtype("float32", cpu) is torch.float32
+    assert choose_dtype("bfloat16", cpu) is torch.bfloat16
+    assert choose_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
+    with pytest.raises(SettingsError, match="float32"):
+        choose_dtype("float16", cpu)

@@ -1,0 +1,118 @@
+"""Observations: their losses are what they say, and their estimates fit the recording."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from dapcli.observations import ESTIMATORS
+from dapcli.observations.masked import MaskedObservation
+from dapcli.spectral import STFT
+
+STFT_SMALL = STFT(64, 16)
+
+
+def recording(channels: int = 1, length: int = 1600) -> Tensor:
+    return torch.randn(channels, length, generator=torch.Generator().manual_seed(0))
+
+
+def white_spectrum(channels: int = 1, std: float = 1.0) -> Tensor:
+    return torch.full((channels, 33), std**2 * 2 * STFT_SMALL.white_gain)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_estimates_have_the_shape_of_the_recording(name: str, channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    observation = ESTIMATORS[name](
+        recording(channels), STFT_SMALL, white_spectrum(channels), perturbation=0.5, generator=generator
+    )
+    seen: list[torch.Size] = []
+
+    def network(x: Tensor) -> Tensor:
+        seen.append(x.shape)
+        return torch.zeros(1, observation.out_channels, *x.shape[2:], requires_grad=True)
+
+    loss, estimate = observation.evaluate(network, generator)
+    assert seen == [(1, observation.in_channels, *observation.spectrogram.shape[2:])]
+    assert estimate.shape == observation.spectrogram.shape == (channels, 2, 33, 101)
+    assert loss.requires_grad
+    assert not estimate.requires_grad
+
+
+def test_generated_loss_is_zero_for_the_recording_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    observation = ESTIMATORS["generate"](
+        recording(), STFT_SMALL, white_spectrum(), perturbation=0.0, generator=generator
+    )
+    loss, estimate = observation.evaluate(lambda z: observation.spectrogram, generator)
+    assert float(loss) == 0
+    torch.testing.assert_close(estimate, observation.spectrogram)
+
+
+@pytest.mark.parametrize(("perturbation", "same"), [(0.0, True), (0.1, False)])
+def test_generated_input_changes_only_by_its_perturbation(perturbation: float, same: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    observation = ESTIMATORS["generate"](
+        recording(), STFT_SMALL, white_spectrum(), perturbation=perturbation, generator=generator
+    )
+    inputs: list[Tensor] = []
+
+    def network(z: Tensor) -> Tensor:
+        inputs.append(z)
+        return torch.zeros_like(z)
+
+    observation.evaluate(network, generator)
+    observation.evaluate(network, generator)
+    assert torch.equal(*inputs) is same
+    assert float((inputs[0] - inputs[1]).std()) == pytest.approx(perturbation * 2**0.5, rel=0.1, abs=1e-9)
+
+
+def constant_gain(level: float) -> float:
+    """The output before the sigmoid that gives this gain in every bin."""
+    return float(torch.logit(torch.tensor(level)))
+
+
+def test_mask_of_ones_returns_the_recording_and_zeros_silence() -> None:
+    generator = torch.Generator().manual_seed(0)
+    observation = MaskedObservation(
+        recording(), STFT_SMALL, white_spectrum(), perturbation=0.5, generator=generator
+    )
+    for level, expected in ((40.0, observation.spectrogram), (-40.0, torch.zeros_like(observation.spectrogram))):
+        _, estimate = observation.evaluate(lambda x, level=level: torch.full_like(x, level), generator)
+        torch.testing.assert_close(estimate, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("perturbation", [0.3, 0.7, 1.0])
+def test_mask_loss_estimates_the_true_error_without_the_clean_recording(perturbation: float) -> None:
+    """For a constant gain the squared error is known in closed form, and the loss must meet it up to a constant."""
+    clean = 2 * torch.sin(torch.arange(32_000) * 0.7)[None]
+    noisy = clean + recording(length=32_000)
+    generator = torch.Generator().manual_seed(1)
+    observation = MaskedObservation(
+        noisy, STFT_SMALL, white_spectrum(), perturbation=perturbation, generator=generator
+    )
+    gains = [0.1, 0.4, 0.7, 0.9]
+    losses = []
+    for gain in gains:
+        draws = [
+            float(observation.evaluate(lambda x, g=gain: torch.full_like(x, constant_gain(g)), generator)[0])
+            for _ in range(20)
+        ]
+        losses.append(sum(draws) / len(draws))
+    s = STFT_SMALL.forward(clean)
+    n = STFT_SMALL.white_gain * (1 + perturbation**2)
+    truths = [float(((1 - g) * s).square().mean()) + g**2 * n for g in gains]
+    differences = [loss - truth for loss, truth in zip(losses, truths, strict=True)]
+    assert max(differences) - min(differences) < 0.05 * (max(truths) - min(truths))
+
+
+def test_noise_that_the_mask_adds_has_the_given_spectrum() -> None:
+    spectrum = torch.linspace(4.0, 0.1, 33)[None]
+    observation = MaskedObservation(
+        recording(length=64_000), STFT_SMALL, spectrum, perturbation=0.5, generator=torch.Generator()
+    )
+    drawn = STFT_SMALL.forward(observation._draw_noise(torch.Generator().manual_seed(2)))
+    power = drawn.square().sum(dim=1).mean(dim=2)
+    torch.testing.assert_close(power[:, 1:-1], spectrum[:, 1:-1], rtol=0.15, atol=0.02)

@@ -1,0 +1,113 @@
+"""The networks: shapes, sizes, reach, and the properties that make them priors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dapcli.errors import SettingsError
+from dapcli.priors import PRIORS, build_prior, prior_layout
+from dapcli.priors.cost import describe_priors
+from dapcli.priors.unet import UNet, UNetLayout
+from dapcli.settings import PRESETS
+
+
+@pytest.mark.parametrize("name", PRIORS)
+@given(bins=st.integers(1, 40), frames=st.integers(1, 40), planes=st.integers(1, 4))
+@settings(max_examples=8, deadline=None)
+def test_output_has_the_size_of_the_input(name: str, bins: int, frames: int, planes: int) -> None:
+    network = build_prior(name, 2, planes, width=2)
+    output = network(torch.randn(1, 2, bins, frames))
+    assert output.shape == (1, planes, bins, frames)
+    assert torch.isfinite(output).all()
+
+
+def test_released_variant_has_the_published_number_of_parameters() -> None:
+    network = build_prior("ddunet", 2, 2)
+    assert sum(weights.numel() for weights in network.parameters()) == 1_092_912
+
+
+def test_paper_layout_counts_by_hand() -> None:
+    # conv: a 3x3 convolution from a to b filters has 9ab + b parameters.
+    convolutions = [(2, 35), (35, 70), (70, 70), (70, 140), (140, 70), (70, 70), (210, 140), (140, 70), (140, 70), (70, 35)]
+    expected = sum(9 * a * b + b for a, b in convolutions) + 35 * 2 + 2
+    assert sum(weights.numel() for weights in build_prior("conv", 2, 2).parameters()) == expected
+
+
+@pytest.mark.parametrize("name", ["conv", "dilated", "exp"])
+def test_plain_priors_differ_in_dilation_only(name: str) -> None:
+    plain, other = prior_layout("conv"), prior_layout(name)
+    assert other.filters == plain.filters
+    assert not other.dense
+
+
+def test_exponential_dilations_are_those_of_the_paper() -> None:
+    assert prior_layout("exp").dilations == ((2, 4), (8, 16), (32, 32), (16, 8), (4, 2))
+
+
+def test_dense_block_passes_its_input_to_every_convolution() -> None:
+    network = build_prior("exp-dense", 2, 2, width=5)
+    first, second = network.down[0].convolutions
+    assert (first.in_channels, second.in_channels) == (2, 2 + 5)
+    assert network.down[0].transition.in_channels == 2 + 5 + 10
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_no_output_depends_on_more_than_the_receptive_field(name: str) -> None:
+    layout = UNetLayout(
+        tuple((2, 2) for _ in range(5)),
+        tuple((min(d[0], 3), min(d[1], 3)) for d in prior_layout(name).dilations),
+        dense=prior_layout(name).dense,
+        upsample_conv=prior_layout(name).upsample_conv,
+        raw_skip=prior_layout(name).raw_skip,
+    )
+    network = _without_normalisation(layout)
+    extents = []
+    for position in range(128, 132):
+        z = torch.rand(1, 1, 8, 256, dtype=torch.float64).requires_grad_()
+        network(z)[0, 0, 4, position].backward()
+        assert z.grad is not None
+        touched = z.grad.abs().sum(dim=(0, 1, 2)).nonzero().flatten()
+        extents.append(int(touched.max() - touched.min()) + 1)
+    # Max pooling passes on one of two bins, whichever is larger, so that the last bin may be missed.
+    assert layout.receptive_field() - 4 <= max(extents) <= layout.receptive_field()
+
+
+def _without_normalisation(layout: UNetLayout) -> UNet:
+    """A network of positive weights, in which no dependence can cancel or be cut by a ReLU."""
+    network = UNet(layout, 1, 1).double()
+    for block in network.down:
+        block.normalise = False
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.abs_()
+    return network
+
+
+def test_only_the_way_down_is_normalised() -> None:
+    network = build_prior("exp-dense", 2, 2, width=2)
+    assert all(block.normalise for block in network.down)
+    assert not any(block.normalise for block in network.up)
+
+
+def test_unknown_or_impossible_priors_are_refused() -> None:
+    with pytest.raises(SettingsError, match="choose one of conv"):
+        build_prior("lstm", 2, 2)
+    with pytest.raises(SettingsError, match="at least 1"):
+        build_prior("conv", 2, 2, width=0)
+    with pytest.raises(ValueError, match="as many up blocks"):
+        UNetLayout(((1, 1), (1, 1)), ((1, 1), (1, 1)))
+    with pytest.raises(ValueError, match="same convolutions"):
+        UNetLayout(((1, 1), (1, 1), (1, 1)), ((1, 1), (1,), (1, 1)))
+
+
+def test_cost_of_the_paper_setting() -> None:
+    costs = {cost.name: cost for cost in describe_priors(PRESETS["paper"], 16_000)}
+    assert set(costs) == set(PRIORS)
+    # 512 x 251 bins: what the paper's script costs, forward and backward.
+    assert costs["ddunet"].gflop_per_iteration == pytest.approx(223, abs=2)
+    assert costs["conv"].gflop_per_iteration < costs["exp-dense"].gflop_per_iteration
+    assert costs["exp"].gflop_per_iteration == costs["conv"].gflop_per_iteration
+    assert costs["exp"].receptive_field_s > costs["dilated"].receptive_field_s > costs["conv"].receptive_field_s

@@ -1,0 +1,235 @@
+"""Restoration as a whole, on small recordings: it removes noise, and keeps its promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dapcli import Audio, Progress, Settings, denoise
+from dapcli.errors import InputError, SettingsError
+from dapcli.metrics.waveform import snr_db
+from dapcli.postfilter import POST_FILTERS
+from dapcli.restore import choose_rule
+from dapcli.settings import PRESETS
+
+RATE = 8_000
+TINY = Settings(width=4, iterations=2)
+
+
+def melody(seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
+    """Decaying notes with five partials, ``[1, N]``."""
+    t = np.arange(round(seconds * rate)) / rate
+    start = np.floor(t * 4) / 4
+    pitch = 220 * 2 ** ((np.floor(t * 4) % 5) / 5)
+    tone = sum(np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 6))
+    return (0.3 * tone * np.exp(-5 * (t - start)))[None]
+
+
+def noisy_melody(seconds: float = 1.0, std: float = 0.1, seed: int = 0) -> tuple[np.ndarray, Audio]:
+    clean = melody(seconds)
+    noise = std * np.random.default_rng(seed).standard_normal(clean.shape)
+    return clean, Audio(clean + noise, RATE)
+
+
+def test_fast_preset_removes_noise() -> None:
+    clean, noisy = noisy_melody()
+    result = denoise(noisy, PRESETS["fast"], device="cpu")
+    before, after = snr_db(clean, noisy.samples, RATE), snr_db(clean, result.audio.samples, RATE)
+    assert after > before + 6
+    assert result.noise_std == pytest.approx(0.1, rel=0.15)
+    assert result.input_snr_db == pytest.approx(before, abs=1.5)
+
+
+def test_generating_from_noise_finds_the_sound_and_the_oracle_finds_the_best() -> None:
+    clean, noisy = noisy_melody()
+    settings = replace(PRESETS["generate"], width=8, iterations=150, hop=256 / 16_000)
+    blind = denoise(noisy, settings, device="cpu")
+    assert blind.segments[0].rule == "held-out"
+    assert snr_db(clean, blind.audio.samples, RATE) > snr_db(clean, noisy.samples, RATE) + 3
+
+
+def test_oracle_is_never_worse_than_running_to_the_end() -> None:
+    clean, noisy = noisy_melody(0.5)
+    settings = Settings(width=4, iterations=30)
+    snr = {
+        stop: snr_db(
+            clean, denoise(noisy, replace(settings, stop=stop), device="cpu", reference=clean).audio.samples, RATE
+        )
+        for stop in ("fixed", "oracle")
+    }
+    assert snr["oracle"] >= snr["fixed"] - 1e-6
+
+
+def test_same_seed_gives_the_same_bits_and_another_does_not() -> None:
+    _, noisy = noisy_melody(0.3)
+    runs = [denoise(noisy, replace(TINY, seed=seed), device="cpu").audio.samples for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_the_caller_s_random_state_is_neither_used_nor_changed() -> None:
+    _, noisy = noisy_melody(0.3)
+    torch.manual_seed(5)
+    first = denoise(noisy, TINY, device="cpu").audio.samples
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(1), drawn)
+    torch.manual_seed(6)
+    np.testing.assert_array_equal(denoise(noisy, TINY, device="cpu").audio.samples, first)
+
+
+def test_level_does_not_matter() -> None:
+    _, noisy = noisy_melody(0.4)
+    plain = denoise(noisy, TINY, device="cpu").audio.samples
+    loud = denoise(noisy.with_samples(64 * noisy.samples), TINY, device="cpu").audio.samples
+    np.testing.assert_allclose(loud / 64, plain, atol=1e-4)
+
+
+def test_silence_comes_back_as_it_is_and_says_so() -> None:
+    silent = Audio(np.zeros((2, 4000)), RATE)
+    result = denoise(silent, TINY, device="cpu")
+    np.testing.assert_array_equal(result.audio.samples, silent.samples)
+    assert "silent" in result.notes[0]
+    assert result.noise_std is None
+
+
+def test_a_silent_segment_stays_silent_between_others() -> None:
+    _, noisy = noisy_melody(6.0)
+    samples = noisy.samples.copy()
+    samples[:, 2 * RATE : 9 * RATE // 2] = 0
+    result = denoise(noisy.with_samples(samples), replace(TINY, segment=1.5), device="cpu")
+    assert any("silence" in note for note in result.notes)
+    assert not result.audio.samples[:, round(2.8 * RATE) : round(4.0 * RATE)].any()
+
+
+@pytest.mark.parametrize("length", [2, 3, 17, 500, 1022])
+def test_recordings_shorter_than_a_window_work(length: int) -> None:
+    samples = 0.1 * np.random.default_rng(0).standard_normal((1, length))
+    result = denoise(Audio(samples, RATE), TINY, device="cpu")
+    assert result.audio.samples.shape == (1, length)
+    assert np.isfinite(result.audio.samples).all()
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 44_100])
+def test_working_at_another_rate_keeps_the_length(rate: int) -> None:
+    samples = 0.1 * np.random.default_rng(0).standard_normal((2, 3001))
+    result = denoise(Audio(samples, rate), replace(TINY, rate=16_000), device="cpu")
+    assert result.audio.rate == rate
+    assert result.audio.samples.shape == (2, 3001)
+    assert result.rate == 16_000
+
+
+def test_progress_covers_every_iteration_of_every_segment() -> None:
+    seen: list[Progress] = []
+    _, noisy = noisy_melody(4.0)
+    result = denoise(noisy, replace(TINY, segment=1.5), device="cpu", on_step=seen.append)
+    assert [(p.segment, p.step.iteration) for p in seen] == [(s, i) for s in range(len(result.segments)) for i in (1, 2)]
+    assert {p.segments for p in seen} == {len(result.segments)}
+
+
+def test_reported_noise_level_of_a_fit_to_nothing_is_that_of_the_recording() -> None:
+    # The first estimate of a generating network is near zero, so that all of the recording is left over.
+    seen: list[Progress] = []
+    samples = 0.2 * np.random.default_rng(0).standard_normal((1, 8000))
+    denoise(Audio(samples, RATE), replace(TINY, estimator="generate"), device="cpu", on_step=seen.append)
+    assert seen[0].noise_std == pytest.approx(0.2, rel=0.1)
+
+
+def test_segments_join_without_a_seam() -> None:
+    clean, noisy = noisy_melody(3.0, std=0.02)
+    result = denoise(noisy, replace(PRESETS["fast"], segment=1.5, iterations=20), device="cpu")
+    error = result.audio.samples - clean
+    at_seams = np.concatenate(
+        [error[0, fit.start : fit.start + RATE // 2] for fit in result.segments[1:]]
+    )
+    assert np.abs(np.diff(at_seams)).max() < 2 * np.abs(np.diff(error[0])).max()
+    assert at_seams.std() < 1.5 * error.std()
+
+
+def test_noise_profile_is_what_the_fit_goes_by() -> None:
+    clean, noisy = noisy_melody(1.0)
+    lead = 0.1 * np.random.default_rng(7).standard_normal((1, RATE // 2))
+    recording = noisy.with_samples(np.concatenate([lead, noisy.samples], axis=1))
+    result = denoise(recording, PRESETS["fast"], device="cpu", noise_profile=(0.0, 0.5))
+    assert result.noise_std == pytest.approx(0.1, rel=0.05)
+    assert snr_db(clean, result.audio.samples[:, RATE // 2 :], RATE) > snr_db(clean, noisy.samples, RATE) + 6
+
+
+@pytest.mark.parametrize(
+    ("stretch", "message"),
+    [
+        ((0.5, 0.2), "not a stretch"),
+        ((-1.0, 0.2), "not a stretch"),
+        ((0.0, 9.0), "ends at 9"),
+        ((0.0, 0.01), "at least"),
+    ],
+)
+def test_impossible_noise_profiles_are_refused(stretch: tuple[float, float], message: str) -> None:
+    _, noisy = noisy_melody()
+    with pytest.raises((InputError, SettingsError), match=message):
+        denoise(noisy, TINY, device="cpu", noise_profile=stretch)
+
+
+def test_noise_profile_over_silence_is_refused() -> None:
+    _, noisy = noisy_melody()
+    samples = noisy.samples.copy()
+    samples[:, : RATE // 2] = 0
+    with pytest.raises(InputError, match="silence"):
+        denoise(noisy.with_samples(samples), TINY, device="cpu", noise_profile=(0.0, 0.5))
+
+
+def test_one_sample_and_a_wrong_reference_are_refused() -> None:
+    with pytest.raises(InputError, match="one sample"):
+        denoise(Audio(np.ones((1, 1)), RATE), TINY, device="cpu")
+    _, noisy = noisy_melody()
+    with pytest.raises(InputError, match="reference"):
+        denoise(noisy, TINY, device="cpu", reference=noisy.samples[:, 1:])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iterations": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"averaging": 1.0},
+        {"perturbation": 0.0},
+        {"hop": 0.05},
+        {"segment": 0.5},
+        {"rate": 4_000},
+        {"seed": -1},
+        {"width": 0},
+    ],
+)
+def test_settings_out_of_range_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=f"--{next(iter(changes)).replace('_', '-')}"):
+        replace(Settings(), **changes)  # type: ignore[arg-type]
+
+
+def test_a_dilation_that_would_have_no_effect_is_refused() -> None:
+    _, noisy = noisy_melody(0.2)
+    with pytest.raises(SettingsError, match="--dilation"):
+        denoise(noisy, replace(TINY, dilation=3), device="cpu")
+    denoise(noisy, replace(TINY, dilation=3, prior="dilated"), device="cpu")
+
+
+def test_auto_chooses_by_estimator_and_noise() -> None:
+    generate = PRESETS["generate"]
+    assert choose_rule(Settings(), white=True)[0] == choose_rule(Settings(), white=False)[0] == "fixed"
+    assert choose_rule(generate, white=True)[0] == "held-out"
+    assert choose_rule(generate, white=False)[0] == "discrepancy"
+    assert choose_rule(replace(generate, stop="fixed"), white=True) == ("fixed", "asked for")
+
+
+def test_wiener_post_filter_keeps_strong_bins_and_removes_weak_ones() -> None:
+    observed = torch.ones(1, 2, 3, 4)
+    spectrum = torch.full((1, 3), 2.0)
+    strong = POST_FILTERS["wiener"](100 * observed, observed, spectrum)
+    weak = POST_FILTERS["wiener"](0.01 * observed, observed, spectrum)
+    torch.testing.assert_close(strong, observed, rtol=1e-3, atol=0)
+    assert float(weak.abs().max()) < 1e-3
+    torch.testing.assert_close(POST_FILTERS["wiener"](observed, observed, spectrum), observed / 2)
+    assert POST_FILTERS["none"](strong, observed, spectrum) is strong
