@@ -2,10 +2,11 @@
 
     python benchmarks/denoise.py FOLDER_OR_WAV... [--noise FOLDER] [--preset quality ...] [--profile]
 
-Damages each clean recording with white noise of standard deviation 0.1, or with a stretch of a noise file at an SNR drawn
-from 5 to 9 dB, restores it with dap (blind, and by the oracle rule) and with the peers (blind, and told the noise), and
-prints mean SNR and PESQ-NB as a Markdown table. With --profile every recording starts with half a second of nothing but
-noise, which is the only thing that dap and the told peers may know of it. All randomness comes from --seed.
+Damages each clean recording with white noise of standard deviation 0.1, or with a stretch of a noise file at an SNR
+drawn from 5 to 9 dB, restores it with dap (blind, and by the oracle rule) and with the peers (blind, and told the
+noise), and prints mean SNR and PESQ-NB as a Markdown table. With --profile every recording starts with half a second
+of nothing but noise, which is the only thing that dap and the told peers may know of it. All randomness comes from
+--seed.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ def restore_all(case: Case, arguments: argparse.Namespace) -> Iterator[tuple[str
             settings = replace(PRESETS[preset], stop=rule, seed=arguments.seed)
             if arguments.prior:
                 settings = replace(settings, prior=arguments.prior)
+            if arguments.iterations:
+                settings = replace(settings, iterations=arguments.iterations)
             result = denoise(audio, settings, noise_profile=profile, reference=reference)
             yield f"dap {preset}, {'blind' if rule == 'auto' else 'oracle'}", result.audio.samples[0]
 
@@ -132,16 +135,24 @@ def print_table(scores: dict[str, list[Score]]) -> None:
         print(f"| {method} | {snr:.2f} | {pesq:.2f} | {seconds:.1f} |")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """The options that all benchmarks of denoising share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clean", type=Path, nargs="+", help="clean WAV files or folders of them")
     parser.add_argument("--noise", type=Path, help="folder of noise WAV files; white noise without it")
-    parser.add_argument("--profile", action="store_true", help="tell dap and peers a noise-only stretch")
-    parser.add_argument("--preset", action="append", help="presets of dap to run (default: quality)")
+    parser.add_argument("--preset", action="append", help="presets of dap to run")
     parser.add_argument("--prior", help="prior instead of the preset's")
+    parser.add_argument("--iterations", type=int, help="iterations instead of the preset's")
     parser.add_argument("--clips", type=int, help="first clips only")
     parser.add_argument("--seconds", type=float, help="that much from the middle of each clip")
     parser.add_argument("--seed", type=int, default=0)
+    parser.set_defaults(profile=False)
+    return parser
+
+
+def main() -> None:
+    parser = make_parser(__doc__ or "")
+    parser.add_argument("--profile", action="store_true", help="tell dap and peers a noise-only stretch")
     parser.add_argument("--no-oracle", dest="oracle", action="store_false", help="leave out the oracle rule")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave out the peers")
     arguments = parser.parse_args()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 import stat
 from dataclasses import dataclass, replace
@@ -25,22 +26,29 @@ MAX_RATE = 192_000
 
 # Formats whose name is not their extension.
 _FORMATS = {"AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "WAVE": "WAV"}
+# Formats that need more than one file, or do not say what is in theirs.
+_INCOMPLETE_FORMATS = ("RAW", "SD2")
 _WAV_FAMILY = ("WAV", "WAVEX", "RF64")
 # Subtypes that mean the same samples in every container; the others pad, or differ in quality.
 _PORTABLE_SUBTYPES = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+_FINER_THAN_16_BITS = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32")
 # Subtypes that hold samples past full scale.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")
 # How libsndfile logs the size of a data chunk that does not match its file: WAV, AIFF, AU, W64 and SVX; RF64.
 _DATA_SIZE = re.compile(r"^\s*(?:data|SSND|Data Size|riff|BODY)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
 _DS64_FRAMES = re.compile(r"Calculated frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
-# How it logs other files that end too early: OGG; VOC and MAT4.
-_ENDS_EARLY = re.compile(r"lacks an end-of-stream bit|seems to be (?:a )?truncated")
+# How it logs that a VOC or MAT4 file ends too early.
+_ENDS_EARLY = re.compile(r"[Ss]eems to be (?:a )?truncated")
 _UNKNOWN_LENGTH = 0x7FFF_0000
 # A polyphase resampler keeps one filter per output phase: this many coefficients are 200 MB.
 _MAX_RESAMPLER_COEFFICIENTS = 50_000_000
 _RESAMPLER_WIDTH = 64
 # Samples handed to libsndfile at once: its Vorbis encoder overflows the stack when given minutes.
 _BLOCK = 65_536
+# The last page of an Ogg file lies within so many bytes: a page has 65,307 at the most, and tags may follow.
+_OGG_TAIL = 100_000
+# The chunk of peaks, where there is one, begins within so many bytes.
+_HEADER = 128
 
 
 @dataclass(frozen=True)
@@ -93,9 +101,10 @@ def read_audio(path: Path) -> Audio:
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is not a regular file; write what it delivers to a file first")
     try:
-        with soundfile.SoundFile(path) as file:
+        # As bytes, for names of files need not be UTF-8; Windows has no such names.
+        with soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path)) as file:
             expected = file.frames
-            truncated = _is_cut_off(file.extra_info)
+            truncated = _is_cut_off(file.extra_info) or (file.format == "OGG" and not _has_last_page(path))
             samples = file.read(dtype="float64", always_2d=True).T
             rate, subtype, container = int(file.samplerate), str(file.subtype), str(file.format)
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:  # the latter two: RAW, XI
@@ -150,6 +159,18 @@ def _is_cut_off(log: str) -> bool:
     )
 
 
+def _has_last_page(path: Path) -> bool:
+    """Whether an Ogg file ends with the whole page that is marked as its last (RFC 3533, section 6)."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _OGG_TAIL))
+        tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    if len(page) < 27 or not page[5] & 4:
+        return False
+    sizes = page[27 : 27 + page[26]]
+    return len(sizes) == page[26] and len(page) >= 27 + len(sizes) + sum(sizes)
+
+
 def output_format(path: Path, source: Audio) -> tuple[str, str]:
     """Format and subtype to write ``path`` in: the format by its extension, the source's subtype where that holds it.
 
@@ -158,12 +179,12 @@ def output_format(path: Path, source: Audio) -> tuple[str, str]:
     """
     extension = path.suffix.removeprefix(".").upper()
     name = _FORMATS.get(extension, extension)
-    if name not in soundfile.available_formats():
+    if name not in soundfile.available_formats() or name in _INCOMPLETE_FORMATS:
         raise SettingsError(f"{path}: unknown audio extension {path.suffix!r}; use .wav, .flac, .ogg, .aiff or .mp3")
     if name == "WAV" and source.format in _WAV_FAMILY:
         name = source.format
     candidates = [source.subtype] if name == source.format or source.subtype.startswith(_PORTABLE_SUBTYPES) else []
-    if source.subtype.startswith(("PCM_24", "PCM_32", "FLOAT", "DOUBLE")):
+    if source.subtype in _FINER_THAN_16_BITS:
         candidates.append("PCM_24")  # for the others this would only be larger
     candidates.append(soundfile.default_subtype(name))
     if extension == "OPUS":

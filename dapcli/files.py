@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +18,18 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         OutputError: The folder is missing or read-only, or the file exists and ``overwrite`` is false.
     """
     folder = path.parent
+    try:
+        path.lstat()
+        exists = True
+    except (FileNotFoundError, NotADirectoryError):
+        exists = False
+    except OSError as error:  # its name is too long, for one
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another name") from error
     if not folder.is_dir():
         raise OutputError(f"{folder}: no such folder; create it first")
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file")
-    if path.exists() and not overwrite:
+    if exists and not overwrite:
         raise OutputError(f"{path}: already exists; add --overwrite to replace it")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{folder}: is read-only; choose another folder")
@@ -30,23 +38,44 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
 def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write several files so that all appear, complete, or none does.
 
-    Each is written beside its destination under a temporary name; only when all are on disk are they renamed.
+    Each is written beside its destination under a temporary name; only when all are on disk are they renamed. When
+    that fails for one, the files that the others replaced are put back.
 
     Raises:
         OutputError: The disk is full or refuses for another reason. No temporary file is left.
     """
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in contents}
+    # Short names, for a destination may have the longest that the file system allows.
+    names = {path: f".dap-{os.getpid()}-{index}" for index, path in enumerate(contents)}
+    parts = {path: path.with_name(f"{name}.part") for path, name in names.items()}
+    replaced = {path: path.with_name(f"{name}.old") for path, name in names.items()}
+    begun: list[Path] = []
     try:
         for path, data in contents.items():
-            with temporary[path].open("wb") as file:
+            with parts[path].open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         for path in contents:
-            temporary[path].replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            begun.append(path)
+            if os.path.lexists(path):
+                path.replace(replaced[path])
+            parts[path].replace(path)
+    except BaseException as error:
+        for done in begun:
+            if os.path.lexists(replaced[done]):
+                replaced[done].replace(done)
+            elif not os.path.lexists(parts[done]):
+                done.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OutputError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
+        raise
+    else:
+        for old in replaced.values():
+            with contextlib.suppress(OSError):
+                old.unlink(missing_ok=True)
     finally:
-        for part in temporary.values():
+        for part in parts.values():
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)

@@ -221,8 +221,9 @@ def _fit_segment(
     noise_spectrum = torch.from_numpy(spectrum).float().to(device)
     rule_name, reason = choose_rule(settings, white=white)
 
-    hidden = _hidden_samples(samples.shape[1], settings.seed).to(device) if rule_name == "held-out" else None
-    rule = STOPPING_RULES[rule_name](StopContext(stft, samples, noise_spectrum, hidden, reference))
+    rule_class = STOPPING_RULES[rule_name]
+    hidden = _hidden_samples(samples.shape[1], settings.seed).to(device) if rule_class.hides_samples else None
+    rule = rule_class(StopContext(stft, samples, noise_spectrum, hidden, reference))
     observation = ESTIMATORS[settings.estimator](
         samples if hidden is None else _hide(samples, hidden),
         stft,

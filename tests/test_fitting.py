@@ -44,6 +44,8 @@ class Target:
 class Script:
     """A rule that reads its criteria from a list."""
 
+    hides_samples = False
+
     def __init__(self, criteria: list[float], patience: int | None) -> None:
         self.criteria = iter(criteria)
         self.patience = patience
@@ -74,9 +76,7 @@ def test_loop_lowers_the_loss_and_counts_iterations() -> None:
 
 def test_loop_keeps_the_iterate_where_the_criterion_is_lowest() -> None:
     fit = make_fit(Script([5, 3, 1, 2, 4, 6, 7, 8, 9, 10], None))
-    estimates = []
-    for _ in fit:
-        estimates.append(fit.observation.evaluate(fit._forward, torch.Generator())[1])
+    estimates = [fit.observation.evaluate(fit._forward, torch.Generator())[1] for _ in fit]
     assert fit.best_iteration == 3
     # The network had taken two steps when its third output was judged.
     torch.testing.assert_close(fit.estimate, estimates[1])

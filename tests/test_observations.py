@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -76,11 +78,9 @@ def constant_gain(level: float) -> float:
 
 def test_mask_of_ones_returns_the_recording_and_zeros_silence() -> None:
     generator = torch.Generator().manual_seed(0)
-    observation = MaskedObservation(
-        recording(), STFT_SMALL, white_spectrum(), perturbation=0.5, generator=generator
-    )
+    observation = MaskedObservation(recording(), STFT_SMALL, white_spectrum(), perturbation=0.5, generator=generator)
     for level, expected in ((40.0, observation.spectrogram), (-40.0, torch.zeros_like(observation.spectrogram))):
-        _, estimate = observation.evaluate(lambda x, level=level: torch.full_like(x, level), generator)
+        _, estimate = observation.evaluate(partial(torch.full_like, fill_value=level), generator)
         torch.testing.assert_close(estimate, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -90,14 +90,12 @@ def test_mask_loss_estimates_the_true_error_without_the_clean_recording(perturba
     clean = 2 * torch.sin(torch.arange(32_000) * 0.7)[None]
     noisy = clean + recording(length=32_000)
     generator = torch.Generator().manual_seed(1)
-    observation = MaskedObservation(
-        noisy, STFT_SMALL, white_spectrum(), perturbation=perturbation, generator=generator
-    )
+    observation = MaskedObservation(noisy, STFT_SMALL, white_spectrum(), perturbation=perturbation, generator=generator)
     gains = [0.1, 0.4, 0.7, 0.9]
     losses = []
     for gain in gains:
         draws = [
-            float(observation.evaluate(lambda x, g=gain: torch.full_like(x, constant_gain(g)), generator)[0])
+            float(observation.evaluate(partial(torch.full_like, fill_value=constant_gain(gain)), generator)[0])
             for _ in range(20)
         ]
         losses.append(sum(draws) / len(draws))

@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from dapcli.errors import SettingsError
 from dapcli.priors import PRIORS, build_prior, prior_layout
 from dapcli.priors.cost import describe_priors
-from dapcli.priors.unet import UNet, UNetLayout
+from dapcli.priors.unet import ConvBlock, UNet, UNetLayout
 from dapcli.settings import PRESETS
 
 
@@ -31,7 +32,18 @@ def test_released_variant_has_the_published_number_of_parameters() -> None:
 
 def test_paper_layout_counts_by_hand() -> None:
     # conv: a 3x3 convolution from a to b filters has 9ab + b parameters.
-    convolutions = [(2, 35), (35, 70), (70, 70), (70, 140), (140, 70), (70, 70), (210, 140), (140, 70), (140, 70), (70, 35)]
+    convolutions = [
+        (2, 35),
+        (35, 70),
+        (70, 70),
+        (70, 140),
+        (140, 70),
+        (70, 70),
+        (210, 140),
+        (140, 70),
+        (140, 70),
+        (70, 35),
+    ]
     expected = sum(9 * a * b + b for a, b in convolutions) + 35 * 2 + 2
     assert sum(weights.numel() for weights in build_prior("conv", 2, 2).parameters()) == expected
 
@@ -49,9 +61,8 @@ def test_exponential_dilations_are_those_of_the_paper() -> None:
 
 def test_dense_block_passes_its_input_to_every_convolution() -> None:
     network = build_prior("exp-dense", 2, 2, width=5)
-    first, second = network.down[0].convolutions
-    assert (first.in_channels, second.in_channels) == (2, 2 + 5)
-    assert network.down[0].transition.in_channels == 2 + 5 + 10
+    convolutions = [module for module in network.down[0].modules() if isinstance(module, nn.Conv2d)]
+    assert [module.in_channels for module in convolutions] == [2, 2 + 5, 2 + 5 + 10]
 
 
 @pytest.mark.parametrize("name", PRIORS)
@@ -79,6 +90,7 @@ def _without_normalisation(layout: UNetLayout) -> UNet:
     """A network of positive weights, in which no dependence can cancel or be cut by a ReLU."""
     network = UNet(layout, 1, 1).double()
     for block in network.down:
+        assert isinstance(block, ConvBlock)
         block.normalise = False
     with torch.no_grad():
         for weights in network.parameters():

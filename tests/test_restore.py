@@ -126,7 +126,9 @@ def test_progress_covers_every_iteration_of_every_segment() -> None:
     seen: list[Progress] = []
     _, noisy = noisy_melody(4.0)
     result = denoise(noisy, replace(TINY, segment=1.5), device="cpu", on_step=seen.append)
-    assert [(p.segment, p.step.iteration) for p in seen] == [(s, i) for s in range(len(result.segments)) for i in (1, 2)]
+    assert [(p.segment, p.step.iteration) for p in seen] == [
+        (s, i) for s in range(len(result.segments)) for i in (1, 2)
+    ]
     assert {p.segments for p in seen} == {len(result.segments)}
 
 
@@ -142,9 +144,7 @@ def test_segments_join_without_a_seam() -> None:
     clean, noisy = noisy_melody(3.0, std=0.02)
     result = denoise(noisy, replace(PRESETS["fast"], segment=1.5, iterations=20), device="cpu")
     error = result.audio.samples - clean
-    at_seams = np.concatenate(
-        [error[0, fit.start : fit.start + RATE // 2] for fit in result.segments[1:]]
-    )
+    at_seams = np.concatenate([error[0, fit.start : fit.start + RATE // 2] for fit in result.segments[1:]])
     assert np.abs(np.diff(at_seams)).max() < 2 * np.abs(np.diff(error[0])).max()
     assert at_seams.std() < 1.5 * error.std()
 

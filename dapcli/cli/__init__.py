@@ -16,6 +16,7 @@ from dapcli.errors import DapError
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+INTERRUPTED = "interrupted; nothing was written"
 
 app = typer.Typer(
     name="dap",
@@ -49,7 +50,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; nothing was written", EXIT_INTERRUPTED)
+        _fail(INTERRUPTED, EXIT_INTERRUPTED)
     except typer.Exit as exit_:
         code = exit_.exit_code
     except BrokenPipeError:
@@ -63,10 +64,15 @@ def main() -> None:
     except Exception as error:
         # Typer and click, whichever this release is built on, raise usage errors that can format themselves.
         if hasattr(error, "format_message"):
-            _fail(f"{error.format_message()} See dap --help.".replace("\n", " "), EXIT_USAGE)
+            message = error.format_message().rstrip(".\n")
+            if not message:  # no command at all: the help was shown
+                sys.exit(EXIT_USAGE)
+            _fail(f"{message}. See dap --help.", EXIT_USAGE)
         if debug:
             raise
         _fail(f"internal error: {type(error).__name__}: {error}; add --debug for details and report it", 1)
+    if code == EXIT_INTERRUPTED:  # recent releases of Typer turn KeyboardInterrupt into this
+        _fail(INTERRUPTED, EXIT_INTERRUPTED)
     sys.exit(code)
 
 

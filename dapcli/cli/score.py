@@ -35,12 +35,13 @@ def score(
         columns[str(path)] = values
         scores[str(path)] = {"metrics": values, "notes": notes}
     if as_json:
-        typer.echo(json.dumps(scores, indent=2, allow_nan=False, ensure_ascii=False))
+        typer.echo(json.dumps(scores, indent=2, allow_nan=False))
         return
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(highlight=False)
     console.print(metric_table(columns))
     for name, entry in scores.items():
         for metric, note in dict(entry["notes"]).items():  # type: ignore[call-overload]
-            console.print(f"{name}: {metric}: {note}", soft_wrap=True)
+            console.print(f"{escape(name)}: {metric}: {escape(note)}", soft_wrap=True)

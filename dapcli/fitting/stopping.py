@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,9 +35,15 @@ class StopContext:
 
 
 class StoppingRule(Protocol):
-    """A criterion of iterates, lower is better, and how long to wait for a lower one (None: to the end)."""
+    """A criterion of iterates, lower is better, and how long to wait for a lower one (None: to the end).
+
+    ``hides_samples`` says whether the rule judges by samples that must be kept from the fit.
+    """
 
     patience: int | None
+    hides_samples: bool
+
+    def __init__(self, context: StopContext) -> None: ...
 
     def criterion(self, output: Tensor, average: Tensor) -> float:
         """Judge one iterate by its own estimate and the running average of estimates, both ``[C, 2, F, T]``."""
@@ -49,6 +54,7 @@ class Fixed:
     """Run all iterations and take the last."""
 
     patience: int | None = None
+    hides_samples = False
 
     def __init__(self, context: StopContext) -> None:
         del context  # nothing about the recording matters
@@ -69,6 +75,7 @@ class HeldOut:
     """
 
     patience: int | None = 50
+    hides_samples = True
 
     def __init__(self, context: StopContext) -> None:
         if context.hidden is None or context.hidden.numel() == 0:
@@ -89,6 +96,7 @@ class Discrepancy:
     """Stop where what is left over is as strong as the noise (Morozov's principle), relative to its spectrum."""
 
     patience: int | None = 30
+    hides_samples = False
 
     def __init__(self, context: StopContext) -> None:
         self._spectrogram = context.stft.forward(context.samples)
@@ -109,6 +117,7 @@ class WindowedVariance:
     """
 
     patience: int | None = 50
+    hides_samples = False
     window = 20
 
     def __init__(self, context: StopContext) -> None:
@@ -133,6 +142,7 @@ class ExponentialVariance:
     """
 
     patience: int | None = 50
+    hides_samples = False
     memory = 20
 
     def __init__(self, context: StopContext) -> None:
@@ -164,6 +174,7 @@ class Oracle:
     """
 
     patience: int | None = None
+    hides_samples = False
 
     def __init__(self, context: StopContext) -> None:
         if context.reference is None:
@@ -178,7 +189,7 @@ class Oracle:
         return float((samples - self._reference).square().mean())
 
 
-STOPPING_RULES: dict[str, Callable[[StopContext], StoppingRule]] = {
+STOPPING_RULES: dict[str, type[StoppingRule]] = {
     "fixed": Fixed,
     "held-out": HeldOut,
     "discrepancy": Discrepancy,

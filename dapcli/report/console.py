@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -83,20 +84,20 @@ def print_summary(console: Console, record: Mapping[str, Any], files: Mapping[st
         )
     for key, note in record["notes"].items():
         if key.startswith("restore"):
-            console.print(f"note: {note}")
+            console.print(f"note: {escape(note)}")
     if record["gain"] != 1:
         console.print(f"note: peaks passed full scale; the output is lowered by {record['gain']:.4f}")
     if any(value is not None for value in record["metrics"].values()):
         console.print(metric_table({"input": record["metrics_input"], "output": record["metrics"]}))
     for name, path in files.items():
-        console.print(f"{name}: {path}", soft_wrap=True)
+        console.print(f"{name}: {escape(path)}", soft_wrap=True)
 
 
 def metric_table(columns: Mapping[str, Mapping[str, float | None]]) -> Table:
     """A table with one row per metric and one column per file; a metric without a value is a dash."""
     table = Table("metric", box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(escape(name), justify="right", overflow="fold")
     for metric, title in METRIC_TITLES.items():
         values = [column[metric] for column in columns.values()]
         table.add_row(title, *("-" if value is None else f"{value:.3f}" for value in values))

@@ -88,8 +88,9 @@ def draw_spectrogram(
     picture: Spectrogram, scale: tuple[float, float], seconds: float, rate: int, *, name: str, label: str
 ) -> str:
     """SVG of a spectrogram of ``seconds`` at ``rate`` Hz over a colour scale in dB; see :func:`_to_svg`."""
-    figure = Figure(figsize=(_WIDTH_IN, 2.2), layout="constrained")
+    figure = Figure(figsize=(_WIDTH_IN, 2.2))
     axes = figure.add_subplot()
+    figure.subplots_adjust(left=0.12, right=0.98, bottom=0.19, top=0.96)  # a layout engine would take as long again
     rows, columns = picture.levels.shape
     khz = picture.row_hz / 1000
     image = axes.imshow(
@@ -103,7 +104,8 @@ def draw_spectrogram(
         extent=(0.0, columns * picture.column_s, -khz / 2, (rows - 0.5) * khz),
     )
     axes.set(xlim=(0.0, seconds), ylim=(0.0, rate / 2000), xlabel="time (s)", ylabel="frequency (kHz)")
-    bar = figure.colorbar(image, label="level (dB)", pad=0.02, aspect=30)
+    axes.locator_params(axis="x", nbins=5)
+    bar = figure.colorbar(image, label="level (dB)", pad=0.02, fraction=0.17, aspect=30)
     for each in (axes, bar.ax):
         _ink(each)
     return _to_svg(figure, name, label)
@@ -130,10 +132,10 @@ def draw_convergence(
         best = fit.steps[fit.best_iteration - 1]
         for axes, quantity in zip(rows, panels, strict=True):
             factor = white_gain**-0.5 if quantity == "residual" else 1.0
-            values = np.array([factor * getattr(step, quantity) for step in (*steps, best)])
-            values[~np.isfinite(values)] = np.nan  # criteria before they have settled
-            (line,) = axes.plot([step.iteration for step in steps], values[:-1], style, color=colour)
-            (dot,) = axes.plot(best.iteration, values[-1], "o", color=colour)
+            # A criterion that has not settled is infinite, and is not drawn.
+            values = [factor * getattr(step, quantity) for step in steps]
+            (line,) = axes.plot([step.iteration for step in steps], values, style, color=colour)
+            (dot,) = axes.plot(best.iteration, factor * getattr(best, quantity), "o", color=colour)
         lines[f"{fit.start / rate:.1f} to {fit.stop / rate:.1f} s"] = line
     if len(shown) == 1:
         noise = rows[1].axhline(shown[0].noise_std, color=_INK, linestyle=":")

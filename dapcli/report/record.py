@@ -117,5 +117,8 @@ def _fit(result: Result) -> Record:
 
 
 def to_json(record: Record) -> str:
-    """The record as JSON text; NaN and infinity, which JSON does not have, are refused."""
-    return json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    """The record as JSON text, in ASCII, for a path may have bytes or letters that a file or terminal refuses.
+
+    NaN and infinity, which JSON does not have, are refused.
+    """
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"

@@ -1,0 +1,68 @@
+"""Synthetic recordings that the tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+NOISE_STD = 0.05
+QUIET_STRETCH_S = 0.2
+
+
+def _clean(seconds: float, rate: int, channels: int = 1) -> NDArray[np.float64]:
+    """Harmonics of another pitch in every channel that begin after a quiet stretch: [C, N]."""
+    t = np.arange(round(seconds * rate)) / rate
+    pitch = 220.0 * (1 + np.arange(channels))[:, None, None]
+    k = np.arange(1, 6)[:, None]
+    tone = (np.sin(2 * np.pi * pitch * k * t + k) / k).sum(axis=1)
+    return np.asarray(0.15 * tone * (t > QUIET_STRETCH_S) * (1.2 + np.sin(2 * np.pi * 3 * t)))
+
+
+def _noisy(seconds: float, rate: int, channels: int = 1) -> NDArray[np.float64]:
+    clean = _clean(seconds, rate, channels)
+    return clean + NOISE_STD * np.random.default_rng(0).standard_normal(clean.shape)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of recordings; noisy.wav and its clean reference clean.wav are 0.5 s of mono 16-bit PCM at 16 kHz.
+
+    The noise is white with standard deviation ``NOISE_STD``, and alone for the first ``QUIET_STRETCH_S`` seconds.
+    Read only: a test that writes takes a copy.
+    """
+    folder = tmp_path_factory.mktemp("clips")
+
+    def write(name: str, samples: NDArray[np.float64], rate: int = 16_000, subtype: str = "PCM_16") -> bytes:
+        soundfile.write(folder / name, samples.T, rate, subtype=subtype)
+        return (folder / name).read_bytes()
+
+    noisy = _noisy(0.5, 16_000)
+    data = write("noisy.wav", noisy)
+    write("clean.wav", _clean(0.5, 16_000))
+    write("stereo.flac", _noisy(0.4, 44_100, 2), 44_100, "PCM_24")
+    write("float.wav", _noisy(0.4, 48_000), 48_000, "FLOAT")
+    write("cd.wav", _noisy(0.4, 22_050), 22_050)
+    write("studio.wav", _noisy(0.1, 96_000), 96_000)
+    write("long.wav", _noisy(5.0, 8_000), 8_000)
+    write("short.wav", noisy[:, 4000:4100])  # a tenth of a window
+    write("two.wav", noisy[:, 4000:4002])
+    write("brief.wav", noisy[:, 4000:7200])
+    write("zeros.wav", np.zeros((1, 8_000)))
+    write("hot.wav", 8 * noisy, subtype="FLOAT")
+
+    write("empty.wav", noisy[:, :0])
+    write("one.wav", noisy[:, :1])
+    write("nan.wav", np.where(noisy == noisy.max(), np.nan, noisy), subtype="FLOAT")
+    write("infinite.wav", np.where(noisy == noisy.max(), np.inf, noisy), subtype="FLOAT")
+    write("longer.wav", np.concatenate([noisy, noisy], axis=1))
+    write("other_rate.wav", noisy, 22_050)
+    write("two_channels.wav", np.concatenate([noisy, noisy]))
+    (folder / "text.wav").write_text("This is not a recording.\n" * 20)
+    (folder / "zero_bytes.wav").write_bytes(b"")
+    (folder / "cut_header.wav").write_bytes(data[:30])
+    (folder / "cut_data.wav").write_bytes(data[: len(data) * 2 // 3])
+    return folder
