@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +43,9 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     Raises:
         OutputError: The disk is full or refuses for another reason. No temporary file is left.
     """
+    for path in contents:
+        if path.is_dir():  # or it would be put aside like a file
+            raise OutputError(f"{path}: is a folder; name a file")
     # Short names, for a destination may have the longest that the file system allows.
     names = {path: f".dap-{os.getpid()}-{index}" for index, path in enumerate(contents)}
     parts = {path: path.with_name(f"{name}.part") for path, name in names.items()}
@@ -56,8 +58,6 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         for path in contents:
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             begun.append(path)
             if os.path.lexists(path):
                 path.replace(replaced[path])

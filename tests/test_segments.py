@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,7 +52,7 @@ def test_segments_have_one_size_so_that_none_is_a_short_rest(plan: tuple[int, in
 @given(plans())
 def test_neighbours_share_the_overlap_or_one_sample_more(plan: tuple[int, int, int]) -> None:
     segments = plan_segments(*plan)
-    shared = {before[1] - after[0] for before, after in zip(segments, segments[1:], strict=False)}
+    shared = {before[1] - after[0] for before, after in pairwise(segments)}
     assert shared <= {plan[2], plan[2] + 1}
 
 
