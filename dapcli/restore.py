@@ -106,8 +106,7 @@ def denoise(
         DeviceError: The device is not there, or its memory does not suffice.
     """
     settings = settings or Settings()
-    where = check_settings(settings, device)
-    dtype = choose_dtype(settings.precision, where)
+    where, dtype = check_settings(settings, device)
     if audio.length < 2:
         raise InputError("the recording has one sample only; there is nothing to fit to")
     if reference is not None and reference.shape != audio.samples.shape:
@@ -171,8 +170,8 @@ def denoise(
     )
 
 
-def check_settings(settings: Settings, device: str) -> torch.device:
-    """Check what a restoration would only find out on its way: names, options that need others, the device.
+def check_settings(settings: Settings, device: str) -> tuple[torch.device, torch.dtype]:
+    """Check what a restoration would only find out on its way, and return the device and the type to compute in.
 
     Raises:
         SettingsError: A name is unknown or an option has no effect here.
@@ -186,8 +185,7 @@ def check_settings(settings: Settings, device: str) -> torch.device:
     if settings.prior != "dilated" and settings.dilation != DEFAULT_DILATION:
         raise SettingsError("--dilation belongs to --prior dilated; the other priors have their own")
     where = find_device(device)
-    choose_dtype(settings.precision, where)
-    return where
+    return where, choose_dtype(settings.precision, where)
 
 
 def choose_rule(settings: Settings, *, white: bool) -> tuple[str, str]:

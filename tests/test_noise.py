@@ -78,6 +78,11 @@ def test_estimate_scales_with_the_recording(gain: float) -> None:
     np.testing.assert_allclose(estimate(gain * samples), gain**2 * estimate(samples), rtol=1e-4)
 
 
+def test_padding_with_digital_silence_does_not_pass_for_quiet_noise() -> None:
+    padded = np.concatenate([np.zeros(RATE), white() + notes(), np.zeros(2 * RATE)])
+    assert noise.noise_std(estimate(padded), STFT_1022) == pytest.approx(0.1, rel=0.1)
+
+
 def test_channels_are_estimated_one_by_one() -> None:
     both = torch.from_numpy(np.stack([white(), coloured()]))
     spectra = noise.estimate_spectrum(STFT_1022, both, RATE)

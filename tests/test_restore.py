@@ -105,6 +105,14 @@ def test_a_silent_segment_stays_silent_between_others() -> None:
     assert not result.audio.samples[:, round(2.8 * RATE) : round(4.0 * RATE)].any()
 
 
+def test_a_silent_channel_stays_silent_beside_a_noisy_one() -> None:
+    _, noisy = noisy_melody(0.5)
+    stereo = Audio(np.concatenate([noisy.samples, np.zeros_like(noisy.samples)]), RATE)
+    restored = denoise(stereo, replace(TINY, iterations=20), device="cpu").audio.samples
+    assert not restored[1].any()
+    assert 0 < restored[0].std() < noisy.samples.std()
+
+
 @pytest.mark.parametrize("length", [2, 3, 17, 500, 1022])
 def test_recordings_shorter_than_a_window_work(length: int) -> None:
     samples = 0.1 * np.random.default_rng(0).standard_normal((1, length))
