@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,44 +38,25 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
 def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write several files so that all appear, complete, or none does.
 
-    Each is written beside its destination under a temporary name; only when all are on disk are they renamed. When
-    that fails for one, the files that the others replaced are put back.
+    Each is written beside its destination under a temporary name; only when all are on disk are they renamed.
 
     Raises:
         OutputError: The disk is full or refuses for another reason. No temporary file is left.
     """
-    for path in contents:
-        if path.is_dir():  # or it would be put aside like a file
-            raise OutputError(f"{path}: is a folder; name a file")
     # Short names, for a destination may have the longest that the file system allows.
-    names = {path: f".dap-{os.getpid()}-{index}" for index, path in enumerate(contents)}
-    parts = {path: path.with_name(f"{name}.part") for path, name in names.items()}
-    replaced = {path: path.with_name(f"{name}.old") for path, name in names.items()}
-    begun: list[Path] = []
+    parts = {path: path.with_name(f".dap-{os.getpid()}-{index}.part") for index, path in enumerate(contents)}
     try:
         for path, data in contents.items():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             with parts[path].open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         for path in contents:
-            begun.append(path)
-            if os.path.lexists(path):
-                path.replace(replaced[path])
             parts[path].replace(path)
-    except BaseException as error:
-        for done in begun:
-            if os.path.lexists(replaced[done]):
-                replaced[done].replace(done)
-            elif not os.path.lexists(parts[done]):
-                done.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(f"{path}: cannot be written ({error.strerror}); nothing was changed") from error
-        raise
-    else:
-        for old in replaced.values():
-            with contextlib.suppress(OSError):
-                old.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
     finally:
         for part in parts.values():
             with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ This module imports nothing heavy, so that the command line can show its help at
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from dapcli.errors import SettingsError
@@ -57,6 +58,9 @@ class Settings:
     """Seed of all random numbers."""
 
     def __post_init__(self) -> None:
+        for name in ("learning_rate", "perturbation", "averaging", "window", "hop", "segment"):
+            if not math.isfinite(getattr(self, name)):
+                raise SettingsError(f"--{name.replace('_', '-')} must be a finite number")
         positive = ("iterations", "learning_rate", "width", "dilation", "window", "hop")
         for name in positive:
             if not getattr(self, name) > 0:

@@ -45,7 +45,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write("clean.wav", _clean(0.5, 16_000))
     write("stereo.flac", _noisy(0.4, 44_100, 2), 44_100, "PCM_24")
     write("float.wav", _noisy(0.4, 48_000), 48_000, "FLOAT")
-    write("cd.wav", _noisy(0.4, 22_050), 22_050)
+    write("cd.wav", _noisy(8_821 / 22_050, 22_050), 22_050)  # no whole number of samples at 16 kHz
     write("studio.wav", _noisy(0.1, 96_000), 96_000)
     write("long.wav", _noisy(5.0, 8_000), 8_000)
     write("short.wav", noisy[:, 4000:4100])  # a tenth of a window

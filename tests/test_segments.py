@@ -100,6 +100,7 @@ def test_cross_fade_falls_from_one_segment_to_the_next_without_a_step() -> None:
     assert (np.diff(falling) <= 0).all()
     assert np.abs(np.diff(falling)).max() < 0.01
     assert falling[-1] < 1e-4
+    np.testing.assert_allclose(fade_weights(segments, 1)[::-1], falling, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("longest", "overlap"), [(29, 10), (10, 0), (10, -1)])

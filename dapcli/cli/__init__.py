@@ -53,10 +53,6 @@ def main() -> None:
         _fail(INTERRUPTED, EXIT_INTERRUPTED)
     except typer.Exit as exit_:
         code = exit_.exit_code
-    except BrokenPipeError:
-        # The reader of stdout has gone; a second write, at exit, must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
     except DapError as error:
         if debug:
             raise
