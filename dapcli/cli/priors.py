@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dapcli.cli import options
-from dapcli.settings import PAPER_RATE, PRESETS
+from dapcli.settings import PAPER_RATE
 
 
 def priors(
@@ -34,7 +34,7 @@ def priors(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("prior", "parameters", "receptive field (s)", "(Hz)", "GFLOP / iteration", "what it is", box=None)
+    table = Table("prior", "parameters", "seconds", "Hz", "GFLOP", "what it is", box=None, pad_edge=False)
     for row in rows:
         table.add_row(
             row.name,
@@ -45,4 +45,7 @@ def priors(
             row.summary,
         )
     Console(highlight=False).print(table)
-    typer.echo(f"(preset {preset} of {', '.join(PRESETS)}: width {settings.width}, estimator {settings.estimator})")
+    typer.echo(
+        f"preset {preset}: width {settings.width}, estimator {settings.estimator}; receptive field in seconds and Hz,\n"
+        "GFLOP of one iteration, forward and backward, on one second of mono at 16 kHz"
+    )
