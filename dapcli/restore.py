@@ -188,15 +188,13 @@ def check_settings(settings: Settings, device: str) -> tuple[torch.device, torch
     return where, choose_dtype(settings.precision, where)
 
 
-def choose_rule(settings: Settings, *, white: bool) -> tuple[str, str]:
-    """The stopping rule to use, and why: the one that was asked for, or what measured best."""
+def choose_rule(settings: Settings) -> tuple[str, str]:
+    """The stopping rule to use, and why: the one that was asked for, or what measured best (docs/results.md)."""
     if settings.stop != "auto":
         return settings.stop, "asked for"
     if settings.estimator == "mask":
         return "fixed", "a mask is fitted to its own estimated error and hardly takes up noise"
-    if white:
-        return "held-out", "the noise is white, so that single samples of it cannot be predicted"
-    return "discrepancy", "the noise is coloured, so that neighbouring samples would give it away"
+    return "held-out", "samples that the fit has not seen tell sound from noise"
 
 
 def _fit_segment(
@@ -215,9 +213,8 @@ def _fit_segment(
     generator = torch.Generator(device).manual_seed(settings.seed)
     if spectrum is None:
         spectrum = noise.estimate_spectrum(stft, samples.cpu(), rate)
-    white = noise.is_white(spectrum)
     noise_spectrum = torch.from_numpy(spectrum).float().to(device)
-    rule_name, reason = choose_rule(settings, white=white)
+    rule_name, reason = choose_rule(settings)
 
     rule_class = STOPPING_RULES[rule_name]
     hidden = _hidden_samples(samples.shape[1], settings.seed).to(device) if rule_class.hides_samples else None
@@ -261,7 +258,7 @@ def _fit_segment(
         stopped_by=fit.stopped_by,
         seconds=fit.seconds,
         noise_std=noise.noise_std(spectrum, stft),
-        white_noise=white,
+        white_noise=noise.is_white(spectrum),
         steps=tuple(steps),
     )
 
