@@ -15,6 +15,10 @@ from dapcli.spectral import STFT
 
 Spectrum = NDArray[np.float64]
 
+#: What a fit takes a noise profile's power times: noise is seldom steady, and too low a spectrum costs more than one
+#: that is 1 dB too high.
+PROFILE_MARGIN = 1.25
+
 # Quantiles of the power over time and neighbouring bins that the estimate rests on. Sound adds power, so low
 # quantiles see mostly noise; several are compared because which of them is cleanest depends on the recording.
 _QUANTILES = np.array([0.1, 0.2, 0.3])
@@ -30,7 +34,6 @@ _HUM_HZ = 120.0
 _WHITE_DB = 1.0
 # A level 5 % too low costs 0.7 dB of SNR on a very noisy recording, one 5 % too high 0.1 dB.
 _WHITE_MARGIN = 1.03
-_PROFILE_MARGIN = 1.25
 _TINY = 1e-12
 # Frames with less than this share of the loudest frame's power, 90 dB, are digital silence.
 _SILENCE = 1e-9
@@ -42,12 +45,8 @@ def power_spectrogram(stft: STFT, samples: Tensor) -> NDArray[np.float64]:
 
 
 def profile_spectrum(stft: STFT, noise: Tensor) -> Spectrum:
-    """Noise spectrum ``[C, F]`` of samples ``[C, N]`` that hold nothing but noise: the mean over whole frames.
-
-    It is raised by 1 dB, since noise is seldom steady, and a spectrum too low costs more than one too high.
-    """
-    mean = _inner_frames(power_spectrogram(stft, noise), stft).mean(axis=2)
-    return np.asarray(np.maximum(_PROFILE_MARGIN * mean, _TINY))
+    """Noise spectrum ``[C, F]`` of samples ``[C, N]`` that hold nothing but noise: the mean over whole frames."""
+    return np.asarray(np.maximum(_inner_frames(power_spectrogram(stft, noise), stft).mean(axis=2), _TINY))
 
 
 def estimate_spectrum(stft: STFT, samples: Tensor, rate: int) -> Spectrum:

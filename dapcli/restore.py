@@ -211,9 +211,10 @@ def _fit_segment(
     """Fit one network to samples ``[C, N]`` and return its estimate ``[C, N]`` with a record of the fit."""
     device = samples.device
     generator = torch.Generator(device).manual_seed(settings.seed)
+    margin = 1.0 if spectrum is None else noise.PROFILE_MARGIN
     if spectrum is None:
         spectrum = noise.estimate_spectrum(stft, samples.cpu(), rate)
-    noise_spectrum = torch.from_numpy(spectrum).float().to(device)
+    noise_spectrum = torch.from_numpy(margin * spectrum).float().to(device)
     rule_name, reason = choose_rule(settings)
 
     rule_class = STOPPING_RULES[rule_name]
