@@ -70,7 +70,7 @@ def main() -> None:
     parser = make_parser(__doc__ or "")
     arguments = parser.parse_args()
     STOPPING_RULES["all"] = AllRules
-    losses: dict[str, list[float]] = {name: [] for name in RULES}
+    found: dict[str, list[float]] = {name: [] for name in RULES}
     for case in draw_cases(arguments):
         for preset in arguments.preset or ["generate"]:
             settings = replace(PRESETS[preset], stop="all", seed=arguments.seed)
@@ -80,15 +80,15 @@ def main() -> None:
                 settings = replace(settings, iterations=arguments.iterations)
             denoise(Audio(case.noisy[None], case.rate), settings, reference=case.clean[None])
             verdicts = AllRules.latest.verdicts()
-            best = verdicts["oracle"][1]
             print(
                 f"{case.name} {preset}", *(f"{n} {s:.2f}@{i}" for n, (i, s) in verdicts.items()), sep="  ", flush=True
             )
             for name, (_, snr) in verdicts.items():
-                losses[name].append(best - snr)
-    print("\n| rule | mean loss to the oracle (dB) | worst |\n|---|---|---|")
-    for name, values in losses.items():
-        print(f"| {name} | {np.mean(values):.2f} | {max(values):.2f} |")
+                found[name].append(snr)
+    print("\n| rule | SNR (dB) | below the oracle (dB) | at the worst |\n|---|---|---|---|")
+    for name, values in found.items():
+        below = np.array(found["oracle"]) - values
+        print(f"| {name} | {np.mean(values):.2f} | {below.mean():.2f} | {below.max():.2f} |")
 
 
 if __name__ == "__main__":
