@@ -18,11 +18,10 @@ import soundfile
 from numpy.typing import NDArray
 
 from dapcli.errors import InputError, OutputError, SettingsError
+from dapcli.settings import MAX_RATE, MIN_RATE
 
 Samples = NDArray[np.float64]
 
-MIN_RATE = 8_000
-MAX_RATE = 192_000
 
 # Formats whose name is not their extension.
 _FORMATS = {"AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "WAVE": "WAV"}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from dapcli.errors import SettingsError
 
 PAPER_RATE = 16_000
+MIN_RATE = 8_000
+MAX_RATE = 192_000
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Settings:
             raise SettingsError("--hop must be at most half of --window, or samples between frames are lost")
         if self.segment < 4 * self.window or self.segment < MIN_SEGMENT:
             raise SettingsError(f"--segment must be at least {MIN_SEGMENT:g} s and four windows")
-        if self.rate is not None and not 8_000 <= self.rate <= 192_000:
-            raise SettingsError("--rate must be from 8000 to 192000 Hz")
+        if self.rate is not None and not MIN_RATE <= self.rate <= MAX_RATE:
+            raise SettingsError(f"--rate must be from {MIN_RATE} to {MAX_RATE} Hz")
         if not 0 <= self.seed < 2**63:
             raise SettingsError("--seed must be from 0 to 2^63 - 1")
 
@@ -84,21 +86,19 @@ SEGMENT_OVERLAP = 0.5
 MIN_SEGMENT = 3 * SEGMENT_OVERLAP
 """Shortest setting of ``segment``, s: neighbours' cross-fades must not meet."""
 
-_GENERATE = Settings(
-    estimator="generate",
-    post_filter="wiener",
-    iterations=400,
-    width=32,
-    perturbation=0.1,
-    averaging=0.95,
-)
-
 PRESETS: dict[str, Settings] = {
     "quality": Settings(),
     "fast": Settings(width=8, iterations=40),
     # The papers' estimator with what it takes to work without a reference: a blind stop, a perturbed input, an average
     # of estimates, a post-filter.
-    "generate": _GENERATE,
+    "generate": Settings(
+        estimator="generate",
+        post_filter="wiener",
+        iterations=400,
+        width=32,
+        perturbation=0.1,
+        averaging=0.95,
+    ),
     # The Design paper to the letter, and as its released code does where the paper is silent.
     "paper": Settings(
         estimator="generate",
