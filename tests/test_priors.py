@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dapcli.errors import SettingsError
 from dapcli.priors import PRIORS, build_prior, prior_layout
@@ -96,6 +99,60 @@ def _without_normalisation(layout: UNetLayout) -> UNet:
         for weights in network.parameters():
             weights.abs_()
     return network
+
+
+class RecordConvolutions(TorchFunctionMode):
+    """Notes the shape of the input and of the weights of every convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[torch.Size, torch.Size]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is nn.functional.conv2d:
+            self.shapes.append((args[0].shape, args[1].shape))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("width", [3, 16])
+def test_bfloat16_convolutions_read_whole_blocks_of_channels(name: str, width: int) -> None:
+    # Any other number crashes the process on processors with AVX-512's bfloat16 and no AMX.
+    network = build_prior(name, 2, 2, width=width)
+    with RecordConvolutions() as record, torch.autocast("cpu", dtype=torch.bfloat16):
+        network(torch.randn(1, 2, 9, 9)).float().sum().backward()
+    assert len(record.shapes) >= 11
+    assert all(x[1] == w[1] and x[1] % 16 == 0 for x, w in record.shapes)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_bfloat16_computes_the_same_function(name: str) -> None:
+    torch.manual_seed(0)
+    network, z = build_prior(name, 2, 2, width=5), torch.randn(1, 2, 24, 24)
+
+    def run(enabled: bool) -> tuple[Tensor, Tensor]:
+        network.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            output = network(z).float()
+        output.square().mean().backward()
+        return output.detach(), torch.cat([w.grad.flatten() for w in network.parameters() if w.grad is not None])
+
+    (exact, exact_gradient), (rounded, rounded_gradient) = run(False), run(True)
+    assert (rounded - exact).norm() < 0.03 * exact.norm()
+    assert torch.nn.functional.cosine_similarity(rounded_gradient, exact_gradient, dim=0) > 0.98
+
+
+def test_a_dense_block_equals_convolutions_of_concatenations() -> None:
+    torch.manual_seed(0)
+    block = ConvBlock(3, (4, 5), (1, 2), dense=True, normalise=False)
+    first, second, transition = (module for module in block.modules() if isinstance(module, nn.Conv2d))
+    parts = [torch.randn(1, 2, 7, 8), torch.randn(1, 1, 7, 8)]
+    x = torch.cat(parts, dim=1)
+    x = torch.cat([first(x).relu(), x], dim=1)
+    x = torch.cat([second(x).relu(), x], dim=1)
+    output, raw = block(parts)
+    torch.testing.assert_close(output, transition(x))
+    torch.testing.assert_close(torch.cat(raw, dim=1), x)
 
 
 def test_only_the_way_down_is_normalised() -> None:

@@ -12,6 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# In bfloat16 every convolution reads a multiple of so many channels, filled up with zeros, which changes nothing.
+# Hardware multiplies blocks of them, and oneDNN's gradient for other numbers writes past its buffers on processors
+# that have AVX-512's bfloat16 but no AMX (torch 2.11): the process crashes.
+_ALIGNMENT = 16
+
 
 @dataclass(frozen=True)
 class UNetLayout:
@@ -70,18 +75,42 @@ class UNetLayout:
         return high - low + 1
 
 
+def _convolve(convolution: nn.Module, parts: Sequence[Tensor]) -> Tensor:
+    """A convolution of the concatenation of ``parts`` ``[1, C_i, F, T]``, as the sum of convolutions of each.
+
+    The sum saves the copies that a concatenation takes, in time and in memory.
+    """
+    assert isinstance(convolution, nn.Conv2d)  # module lists do not know what they hold
+    # Shapes alone are asked for on the meta device, which knows no types to cast to.
+    aligned = not parts[0].is_meta and torch.is_autocast_enabled(parts[0].device.type)
+    outputs = []
+    weights = torch.split(convolution.weight, [part.shape[1] for part in parts], dim=1)
+    for index, (part, weight) in enumerate(zip(parts, weights, strict=True)):
+        surplus = -part.shape[1] % _ALIGNMENT if aligned else 0
+        outputs.append(
+            F.conv2d(
+                # Permuted to channels last, because torch takes few channels for the other memory format, and copies.
+                F.pad(part.permute(0, 2, 3, 1), (0, surplus)).permute(0, 3, 1, 2) if surplus else part,
+                F.pad(weight, (0, 0, 0, 0, 0, surplus)),
+                None if index else convolution.bias,
+                padding=convolution.padding,
+                dilation=convolution.dilation,
+            )
+        )
+    return sum(outputs[1:], outputs[0])
+
+
 class ConvBlock(nn.Module):
     """Consecutive 3x3 convolutions, plain or densely connected.
 
-    Shape: ``[1, in_channels, F, T] -> [1, out_channels, F, T]``. Returns the block's output and what a skip
-    connection may take from before the transition (the same tensor in a plain block).
+    Shape: parts whose concatenation is ``[1, in_channels, F, T]`` to ``[1, out_channels, F, T]``. Returns the block's
+    output and, as parts, what a skip connection may take from before the transition (the output in a plain block).
     """
 
     def __init__(
         self, in_channels: int, filters: Sequence[int], dilations: Sequence[int], *, dense: bool, normalise: bool
     ) -> None:
         super().__init__()
-        self.dense = dense
         self.normalise = normalise
         self.convolutions = nn.ModuleList()
         channels = in_channels
@@ -89,18 +118,19 @@ class ConvBlock(nn.Module):
             self.convolutions.append(nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation))
             channels = channels + width if dense else width
         self.raw_channels = channels
-        self.transition = nn.Conv2d(channels, filters[-1], 1) if dense else nn.Identity()
+        self.transition = nn.Conv2d(channels, filters[-1], 1) if dense else None
         self.out_channels = filters[-1]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The block's output, and the same from before the transition."""
+    def forward(self, parts: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The block's output, and the parts from before the transition."""
+        y = parts[0]
         for convolution in self.convolutions:
-            y = convolution(x)
+            y = _convolve(convolution, parts)
             if self.normalise:
                 y = F.batch_norm(y, None, None, training=True)
             y = F.relu(y)
-            x = torch.cat([y, x], dim=1) if self.dense else y
-        return self.transition(x), x
+            parts = [y] if self.transition is None else [y, *parts]
+        return (y if self.transition is None else _convolve(self.transition, parts)), parts
 
 
 class UNet(nn.Module):
@@ -148,15 +178,16 @@ class UNet(nn.Module):
         step = 2**self.layout.depth
         padded_height, padded_width = (max(-(-size // step), 2) * step for size in (height, width))
         x = F.pad(z, (0, padded_width - width, 0, padded_height - height))
-        skips: list[Tensor] = []
+        skips: list[list[Tensor]] = []
         for level, block in enumerate(self.down):
             if level:
                 x = F.max_pool2d(x, 2)
-            x, raw = block(x)
-            skips.append(raw if self.layout.raw_skip else x)
+            x, raw = block([x])
+            skips.append(raw if self.layout.raw_skip else [x])
         skips.pop()
         for upsample, block in zip(self.upsample, self.up, strict=True):
-            x = upsample(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
-            x, _ = block(torch.cat([x, skips.pop()], dim=1))
-        output: Tensor = self.head(x)
-        return output[..., :height, :width]
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            if isinstance(upsample, nn.Conv2d):
+                x = _convolve(upsample, [x])
+            x, _ = block([x, *skips.pop()])
+        return _convolve(self.head, [x])[..., :height, :width]
