@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from dapcli.errors import OutputError
 
@@ -35,26 +36,32 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{folder}: is read-only; choose another folder")
 
 
-def write_files(contents: Mapping[Path, bytes]) -> None:
+def write_files(contents: Mapping[Path, bytes | Callable[[BinaryIO], None]]) -> None:
     """Write several files so that all appear, complete, or none does.
 
-    Each is written beside its destination under a temporary name; only when all are on disk are they renamed.
+    Each is written beside its destination under a temporary name; only when all are on disk are they renamed. A file
+    too long for memory is given as a function that writes it into a stream, opened ``w+b``.
 
     Raises:
-        OutputError: The disk is full or refuses for another reason. No temporary file is left.
+        OutputError: The disk is full or refuses for another reason. Whatever is raised, no temporary file is left.
     """
     # Short names, for a destination may have the longest that the file system allows.
     parts = {path: path.with_name(f".dap-{os.getpid()}-{index}.part") for index, path in enumerate(contents)}
     try:
-        for path, data in contents.items():
+        for path, content in contents.items():
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            with parts[path].open("wb") as file:
-                file.write(data)
+            with parts[path].open("w+b") as file:
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         for path in contents:
             parts[path].replace(path)
+    except OutputError:
+        raise  # an OSError too, but one that says what to do
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
     finally:

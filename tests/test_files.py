@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -36,6 +37,41 @@ def fail_fsync(monkeypatch: pytest.MonkeyPatch, call: int, error: BaseException)
 def test_all_files_are_written_and_nothing_else(tmp_path: Path) -> None:
     write_files({tmp_path / "a": b"one", tmp_path / "b": b"", tmp_path / "c": bytes(100_000)})
     assert tree(tmp_path) == {"a": b"one", "b": b"", "c": bytes(100_000)}
+
+
+def test_a_function_writes_its_file_itself(tmp_path: Path) -> None:
+    def write(stream: BinaryIO) -> None:
+        stream.write(b"head and body")
+        stream.seek(0)
+        assert stream.read(4) == b"head"
+        stream.seek(0)
+        stream.write(b"HEAD")
+
+    write_files({tmp_path / "a": write, tmp_path / "b": b"two"})
+    assert tree(tmp_path) == {"a": b"HEAD and body", "b": b"two"}
+
+
+@pytest.mark.parametrize(
+    ("error", "reported", "message"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), OutputError, os.strerror(errno.ENOSPC)),
+        (OutputError("cannot be encoded; choose another extension"), OutputError, "^cannot be encoded; choose another"),
+        (ValueError("of its own"), ValueError, "of its own"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+    ids=repr,
+)
+def test_a_function_that_fails_leaves_nothing(
+    error: BaseException, reported: type[BaseException], message: str | None, tmp_path: Path
+) -> None:
+    def write(stream: BinaryIO) -> None:
+        stream.write(b"half")
+        raise error
+
+    (tmp_path / "a").write_bytes(b"old a")
+    with pytest.raises(reported, match=message):
+        write_files({tmp_path / "a": b"one", tmp_path / "b": write})
+    assert tree(tmp_path) == {"a": b"old a"}
 
 
 def test_existing_files_are_replaced(tmp_path: Path) -> None:
@@ -100,9 +136,10 @@ def test_missing_folder_leaves_nothing_in_the_others(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
-def test_a_disk_that_really_refuses_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("large", ["bytes(2000)", "lambda stream: stream.write(bytes(2000))"])
+def test_a_disk_that_really_refuses_leaves_nothing(large: str, tmp_path: Path) -> None:
     pytest.importorskip("resource", reason="limits on the size of files are a matter of Unix")
-    code = """
+    code = f"""
 import resource, signal, sys
 from pathlib import Path
 from dapcli.errors import OutputError
@@ -112,7 +149,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 folder = Path(sys.argv[1])
 try:
-    write_files({folder / "small": bytes(10), folder / "large": bytes(2000)})
+    write_files({{folder / "small": bytes(10), folder / "large": {large}}})
 except OutputError as error:
     print(error)
 """
