@@ -1,17 +1,22 @@
 """Recordings: what is read, what is written, and what is kept in between.
 
-Samples are float64 so that a 32-bit integer file comes back bit for bit when nothing changes it.
+Samples are float64 so that a 32-bit integer file comes back bit for bit when nothing changes it. Files are read and
+written in blocks, so that long ones take no more memory than short ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
 import re
 import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import soundfile
@@ -39,20 +44,58 @@ _DS64_FRAMES = re.compile(r"Calculated frame count (\d+) does not match value fr
 # How it logs that a VOC or MAT4 file ends too early.
 _ENDS_EARLY = re.compile(r"[Ss]eems to be (?:a )?truncated")
 _UNKNOWN_LENGTH = 0x7FFF_0000
+# The number of frames that libsndfile gives for a FLAC file out of a pipe, which does not tell its own.
+_UNKNOWN_FRAMES = 0x7FFF_FFFF_FFFF_FFFF
 # A polyphase resampler keeps one filter per output phase: this many coefficients are 200 MB.
 _MAX_RESAMPLER_COEFFICIENTS = 50_000_000
 _RESAMPLER_WIDTH = 64
-# Samples handed to libsndfile at once: its Vorbis encoder overflows the stack when given minutes.
+# Samples handed to or by libsndfile at once: its Vorbis encoder overflows the stack when given minutes.
 _BLOCK = 65_536
+# Blocks that a file keeps after reading them: the next reading begins a little before the end of the last.
+_RECENT_BLOCKS = 4
 # The last page of an Ogg file lies within so many bytes: a page has 65,307 at the most, and tags may follow.
 _OGG_TAIL = 100_000
 # The chunk of peaks, where there is one, begins within so many bytes.
 _HEADER = 128
 
 
+class Recording(Protocol):
+    """What can be restored and written: samples ``[C, N]``, full scale at 1, that are read in parts.
+
+    ``rate`` is in Hz; ``subtype`` and ``format`` are libsndfile's names for the sample encoding and the container.
+    """
+
+    @property
+    def rate(self) -> int:
+        """Samples per second and channel."""
+
+    @property
+    def subtype(self) -> str:
+        """Sample encoding."""
+
+    @property
+    def format(self) -> str:
+        """Container."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+
+    @property
+    def length(self) -> int:
+        """Number of samples N per channel."""
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples ``[C, stop - start]``, not to be written into.
+
+        Raises:
+            ValueError: The recording has no such samples.
+        """
+
+
 @dataclass(frozen=True)
 class Audio:
-    """A recording.
+    """A recording in memory.
 
     ``samples`` is ``[C, N]`` with full scale at 1, ``rate`` is in Hz; ``subtype`` and ``format`` are
     libsndfile's names for the sample encoding and the container.
@@ -73,6 +116,15 @@ class Audio:
         """Number of samples N per channel."""
         return int(self.samples.shape[1])
 
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples ``[C, stop - start]``, a view.
+
+        Raises:
+            ValueError: The recording has no such samples.
+        """
+        _check_range(self, start, stop)
+        return self.samples[:, start:stop]
+
     def with_samples(self, samples: Samples) -> Audio:
         """The same recording with other samples ``[C, N]``."""
         return replace(self, samples=samples)
@@ -82,8 +134,94 @@ class Audio:
         return replace(self, format=container, subtype=subtype)
 
 
-def read_audio(path: Path) -> Audio:
-    """Read any file that libsndfile reads.
+class AudioFile:
+    """An open audio file, of which a few blocks are in memory. Close it, or use it in a ``with`` statement.
+
+    It is a :class:`Recording`, not for use by several threads at once. ``decoder`` has counted ``length`` samples per
+    channel and stands at their end.
+    """
+
+    def __init__(self, path: Path, decoder: _Decoder, length: int) -> None:
+        self.rate = int(decoder.samplerate)
+        self.subtype = str(decoder.subtype)
+        self.format = str(decoder.format)
+        self.channels = int(decoder.channels)
+        self.length = length
+        self._path = path
+        self._decoder = decoder
+        # Where the decoder stands, in blocks, and the blocks right before.
+        self._position = -(-length // _BLOCK)
+        self._recent: deque[Samples] = deque(maxlen=_RECENT_BLOCKS)
+        # The first thousand samples after a seek in Vorbis, Opus, MP3 or ALAC are not always those of a whole read
+        # (libsndfile 1.2.2). After one in FLAC, whose subtypes are portable too, and in plain samples they are.
+        self._seeks = self.subtype.startswith(_PORTABLE_SUBTYPES) and decoder.frames == length
+
+    def __enter__(self) -> AudioFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; more than once does no harm."""
+        self._decoder.close()
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples ``[C, stop - start]``, the same as in a reading of the whole file.
+
+        Lossy files are decoded from their beginning for each reading that begins seconds before the end of the last.
+
+        Raises:
+            ValueError: The recording has no such samples, or the file is closed.
+            InputError: The file can no longer be read.
+        """
+        _check_range(self, start, stop)
+        if self._decoder.closed:
+            raise ValueError(f"{self._path}: is closed")
+        samples = np.empty((self.channels, stop - start))
+        try:
+            for index in range(start // _BLOCK, -(-stop // _BLOCK)):
+                offset = index * _BLOCK
+                first, last = max(start, offset), min(stop, offset + _BLOCK)
+                samples[:, first - start : last - start] = self._block(index)[:, first - offset : last - offset]
+        except (soundfile.LibsndfileError, EOFError) as error:
+            raise InputError(f"{self._path}: changed while it was in use; leave it alone until all is done") from error
+        return samples
+
+    def _block(self, index: int) -> Samples:
+        """Samples ``[C, _BLOCK]`` from ``index * _BLOCK`` on; fewer at the end."""
+        if not self._position - len(self._recent) <= index <= self._position:
+            self._recent.clear()
+            if self._seeks:
+                self._decoder.seek(index * _BLOCK)
+                self._position = index
+            elif index < self._position:
+                self._decoder.close()
+                self._decoder = _open(self._path)
+                self._position = 0
+        while self._position <= index:
+            block = self._decoder.read(_BLOCK, dtype="float64", always_2d=True).T
+            if block.shape[1] < min(_BLOCK, self.length - self._position * _BLOCK):
+                raise EOFError
+            self._recent.append(block)
+            self._position += 1
+        return self._recent[index - self._position]
+
+
+class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is read forwards: SoundFile itself seeks to the end of each reading, which is not always exact."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _open(path: Path) -> _Decoder:
+    # As bytes, for names of files need not be UTF-8; Windows has no such names.
+    return _Decoder(path if os.name == "nt" else os.fsencode(path))
+
+
+def open_audio(path: Path) -> AudioFile:
+    """Open any file that libsndfile reads, and check all of it.
 
     Raises:
         InputError: The file is missing, not audio, truncated or empty, has samples that are not finite, or a
@@ -99,49 +237,80 @@ def read_audio(path: Path) -> Audio:
         raise InputError(f"{path}: is a folder; name one audio file")
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is not a regular file; write what it delivers to a file first")
-    try:
-        # As bytes, for names of files need not be UTF-8; Windows has no such names.
-        with soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path)) as file:
-            expected = file.frames
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(_open(path))
             truncated = _is_cut_off(file.extra_info) or (file.format == "OGG" and not _has_last_page(path))
-            samples = file.read(dtype="float64", always_2d=True).T
-            rate, subtype, container = int(file.samplerate), str(file.subtype), str(file.format)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:  # the latter two: RAW, XI
-        reason = str(error).split(":")[-1].strip().rstrip(".")
-        raise InputError(f"{path}: cannot be read as audio ({reason})") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if truncated or samples.shape[1] < expected:
-        raise InputError(f"{path}: is truncated: part of its samples is missing; copy it again")
-    if samples.shape[1] == 0:
-        raise InputError(f"{path}: holds no samples")
-    if not np.isfinite(samples).all():
-        raise InputError(f"{path}: holds samples that are NaN or infinite; repair it first")
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise InputError(f"{path}: {rate} Hz is outside {MIN_RATE} to {MAX_RATE} Hz; resample it first")
-    return Audio(np.ascontiguousarray(samples), rate, subtype, container)
+            length, finite = _scan(file)
+        except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:  # the latter two: RAW, XI
+            reason = str(error).split(":")[-1].strip().rstrip(".")
+            raise InputError(f"{path}: cannot be read as audio ({reason})") from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+        if truncated or length < file.frames != _UNKNOWN_FRAMES:
+            raise InputError(f"{path}: is truncated: part of its samples is missing; copy it again")
+        if length == 0:
+            raise InputError(f"{path}: holds no samples")
+        if not finite:
+            raise InputError(f"{path}: holds samples that are NaN or infinite; repair it first")
+        if not MIN_RATE <= file.samplerate <= MAX_RATE:
+            raise InputError(f"{path}: {file.samplerate} Hz is outside {MIN_RATE} to {MAX_RATE} Hz; resample it first")
+        stack.pop_all()
+    return AudioFile(path, file, length)
 
 
-def read_matching(path: Path, other: Audio) -> Audio:
-    """Read a recording that is to be compared with another, sample by sample.
+def _scan(file: _Decoder) -> tuple[int, bool]:
+    """Number of samples per channel that a file holds, and whether all are finite.
+
+    Raises:
+        ValueError: The encoding is one that can only be read from the beginning, without a length known before.
+        LibsndfileError: A part of the file cannot be decoded.
+    """
+    if not soundfile.SoundFile.seekable(file):
+        raise ValueError("this encoding does not tell its length")
+    length, finite = 0, True
+    while len(block := file.read(_BLOCK, dtype="float64", always_2d=True)):
+        length += len(block)
+        finite = finite and bool(np.isfinite(block).all())
+    return length, finite
+
+
+def read_audio(path: Path) -> Audio:
+    """Read the whole of any file that libsndfile reads.
+
+    Raises:
+        InputError: As in :func:`open_audio`.
+    """
+    with open_audio(path) as file:
+        return Audio(file.read(0, file.length), file.rate, file.subtype, file.format)
+
+
+def open_matching(path: Path, other: Recording) -> AudioFile:
+    """Open a recording that is to be compared with another, sample by sample.
 
     Raises:
         InputError: It cannot be read, or has another rate, length or number of channels.
     """
-    audio = read_audio(path)
-    if (audio.rate, audio.samples.shape) != (other.rate, other.samples.shape):
+    file = open_audio(path)
+    if (file.rate, file.channels, file.length) != (other.rate, other.channels, other.length):
+        file.close()
         raise InputError(
-            f"{path}: has {_shape(audio)}, the recording to compare it with {_shape(other)}; they must match"
+            f"{path}: has {_shape(file)}, the recording to compare it with {_shape(other)}; they must match"
         )
-    return audio
+    return file
 
 
-def _shape(audio: Audio) -> str:
-    return f"{_channels(audio)} of {audio.length} samples at {audio.rate} Hz"
+def _check_range(recording: Recording, start: int, stop: int) -> None:
+    if not 0 <= start <= stop <= recording.length:
+        raise ValueError(f"no samples {start} to {stop} in a recording of {recording.length}")
 
 
-def _channels(audio: Audio) -> str:
-    return "1 channel" if audio.channels == 1 else f"{audio.channels} channels"
+def _shape(recording: Recording) -> str:
+    return f"{_channels(recording.channels)} of {recording.length} samples at {recording.rate} Hz"
+
+
+def _channels(number: int) -> str:
+    return "1 channel" if number == 1 else f"{number} channels"
 
 
 def _is_cut_off(log: str) -> bool:
@@ -170,7 +339,7 @@ def _has_last_page(path: Path) -> bool:
     return len(sizes) == page[26] and len(page) >= 27 + len(sizes) + sum(sizes)
 
 
-def output_format(path: Path, source: Audio) -> tuple[str, str]:
+def output_format(path: Path, source: Recording) -> tuple[str, str]:
     """Format and subtype to write ``path`` in: the format by its extension, the source's subtype where that holds it.
 
     Raises:
@@ -192,11 +361,12 @@ def output_format(path: Path, source: Audio) -> tuple[str, str]:
         if subtype and soundfile.check_format(name, subtype) and _holds(name, subtype, source):
             return name, subtype
     raise SettingsError(
-        f"{path}: libsndfile cannot write {_channels(source)} at {source.rate} Hz as {name}; choose another extension"
+        f"{path}: libsndfile cannot write {_channels(source.channels)} at {source.rate} Hz as {name}; "
+        "choose another extension"
     )
 
 
-def _holds(container: str, subtype: str, source: Audio) -> bool:
+def _holds(container: str, subtype: str, source: Recording) -> bool:
     """Whether a format keeps the source's rate and channels, which libsndfile only tells on writing."""
     silence = Audio(np.zeros((source.channels, 64)), source.rate, subtype, container)
     try:
@@ -209,12 +379,9 @@ def _holds(container: str, subtype: str, source: Audio) -> bool:
         return False
 
 
-def fit_full_scale(samples: Samples, subtype: str) -> tuple[Samples, float]:
-    """Scale samples ``[C, N]`` by one gain so that an integer subtype holds them; the gain is 1 if it already does."""
-    peak = float(np.abs(samples).max(initial=0.0))
-    if subtype in _FLOAT_SUBTYPES or peak <= 1.0:
-        return samples, 1.0
-    return samples / peak, 1.0 / peak
+def full_scale_gain(peak: float, subtype: str) -> float:
+    """The gain, 1 at the most, with which an integer subtype holds samples of this peak (full scale is 1)."""
+    return 1.0 if subtype in _FLOAT_SUBTYPES else 1.0 / max(peak, 1.0)
 
 
 def encode(audio: Audio) -> bytes:
@@ -224,23 +391,112 @@ def encode(audio: Audio) -> bytes:
         OutputError: libsndfile refuses the combination of format, rate and channels.
     """
     buffer = io.BytesIO()
-    try:
-        with soundfile.SoundFile(
-            buffer, "w", audio.rate, audio.channels, subtype=audio.subtype, format=audio.format
-        ) as file:
-            for start in range(0, audio.length, _BLOCK):
-                file.write(audio.samples[:, start : start + _BLOCK].T)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise OutputError(
-            f"libsndfile cannot write {_channels(audio)} at {audio.rate} Hz as {audio.format}/{audio.subtype}; "
-            "choose another extension"
-        ) from error
-    data = buffer.getvalue()
-    peak = data.find(b"PEAK", 0, _HEADER)
-    if peak < 0 or audio.subtype not in ("FLOAT", "DOUBLE"):
-        return data
+    write_audio(
+        buffer,
+        [audio.samples],
+        rate=audio.rate,
+        channels=audio.channels,
+        subtype=audio.subtype,
+        container=audio.format,
+    )
+    return buffer.getvalue()
+
+
+def write_audio(
+    stream: BinaryIO, blocks: Iterable[Samples], *, rate: int, channels: int, subtype: str, container: str
+) -> None:
+    """Write an audio file of the blocks ``[C, n]``, which may differ in length, into an empty stream.
+
+    ``stream`` can seek and, for containers with a chunk of peaks, read.
+
+    Raises:
+        OutputError: libsndfile refuses the combination of format, rate and channels.
+        OSError: The stream refuses, because the disk is full for one.
+    """
+    sink = _Sink(stream)
+
+    # Around calls of libsndfile alone: what the blocks raise where they are made is none of its business.
+    @contextlib.contextmanager
+    def errors() -> Iterator[None]:
+        try:
+            yield
+        except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+            if not sink.error:
+                raise OutputError(
+                    f"libsndfile cannot write {_channels(channels)} at {rate} Hz as {container}/{subtype}; "
+                    "choose another extension"
+                ) from error
+        if sink.error:
+            raise sink.error
+
+    with errors():
+        file = soundfile.SoundFile(sink, "w", rate, channels, subtype=subtype, format=container)
+    with file:
+        for block in _regroup(blocks):
+            with errors():
+                file.write(block.T)
+        with errors():
+            file.close()
+
+    if subtype not in ("FLOAT", "DOUBLE"):
+        return
     # The chunk of peaks holds the time of writing, and the same samples would make another file every second.
-    return data[: peak + 12] + bytes(4) + data[peak + 16 :]
+    stream.seek(0)
+    peak = stream.read(_HEADER).find(b"PEAK")
+    if peak >= 0:
+        stream.seek(peak + 12)
+        stream.write(bytes(4))
+
+
+def _regroup(blocks: Iterable[Samples]) -> Iterator[Samples]:
+    """The same samples in blocks ``[C, _BLOCK]`` and a rest: the Vorbis encoder's choices depend on the division."""
+    held: list[Samples] = []
+    missing = _BLOCK
+    for block in blocks:
+        start = 0
+        while block.shape[1] - start >= missing:
+            yield np.concatenate([*held, block[:, start : start + missing]], axis=1)
+            start, held, missing = start + missing, [], _BLOCK
+        held.append(block[:, start:].copy())  # for a generator may reuse its block
+        missing -= block.shape[1] - start
+    if missing < _BLOCK:
+        yield np.concatenate(held, axis=1)
+
+
+class _Sink:
+    """Where libsndfile writes: a stream until it first fails, nowhere after that.
+
+    Its callbacks from C cannot raise: they print the exception, of Ctrl-C too, and go on. Here it is kept, in
+    ``error``, and libsndfile told that all is well, for what it would make of a failure differs between containers.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.error: BaseException | None = None
+        self._stream = stream
+
+    def write(self, data: bytes) -> int:
+        if not self.error:
+            with self._kept_error():
+                self._stream.write(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> None:
+        if not self.error:
+            with self._kept_error():
+                self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        if not self.error:
+            with self._kept_error():
+                return self._stream.tell()
+        return 0
+
+    @contextlib.contextmanager
+    def _kept_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            self.error = error
 
 
 def resample(samples: Samples, rate: int, new_rate: int) -> Samples:

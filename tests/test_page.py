@@ -19,7 +19,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from dapcli import restore
-from dapcli.audio import Audio, fit_full_scale
+from dapcli.audio import Audio, full_scale_gain, open_audio, write_audio
 from dapcli.report import plots
 from dapcli.report.page import render_page
 from dapcli.report.record import build_record
@@ -113,8 +113,8 @@ def render(
     names: tuple[str, str] = ("in.wav", "out.wav"),
     subtype: str = "FLOAT",
 ) -> Page:
-    samples, gain = fit_full_scale(result.audio.samples, subtype)
-    written = noisy.with_samples(samples).as_file("WAV", subtype)
+    gain = full_scale_gain(float(np.abs(result.audio.samples).max()), subtype)
+    written = noisy.with_samples(gain * result.audio.samples).as_file("WAV", subtype)
     record = build_record(
         "denoise",
         result,
@@ -125,7 +125,8 @@ def render(
         noisy=noisy,
         reference=reference,
     )
-    return Page(render_page(record, result, noisy, written, reference))
+    clean = None if reference is None else noisy.with_samples(reference)
+    return Page(render_page(record, result, noisy, written, clean))
 
 
 @cache
@@ -263,6 +264,50 @@ def test_criteria_that_have_not_settled_are_left_out() -> None:
     assert not [curve for curve in curves if "inf" in curve or "nan" in curve]
 
 
+@dataclass(frozen=True)
+class Hours:
+    """Many hours of a tone that exist only where they are read; ``reads`` are the lengths that were asked for."""
+
+    hours: float
+    rate: int = 8_000
+    subtype: str = "PCM_16"
+    format: str = "WAV"
+    channels: int = 2
+    reads: list[int] = field(default_factory=list)
+
+    @property
+    def length(self) -> int:
+        return round(self.hours * 3600 * self.rate)
+
+    def read(self, start: int, stop: int) -> Samples:
+        assert 0 <= start <= stop <= self.length
+        self.reads.append(stop - start)
+        return np.tile(0.3 * np.sin(2 * np.pi * 1000 / self.rate * np.arange(start, stop)), (2, 1))
+
+
+def test_of_hours_only_what_is_shown_is_read() -> None:
+    noisy = recording(tone(0.3))
+    record = build_record(
+        "denoise",
+        small_result(),
+        input_path=Path("in.wav"),
+        output_path=Path("out.wav"),
+        written=noisy,
+        gain=1.0,
+        noisy=noisy,
+        reference=None,
+    )
+    read = []
+    for hours in (1, 20):
+        before, after = Hours(hours), Hours(hours)
+        page = Page(render_page(record, small_result(), before, after, None))
+        assert page.recordings["After"][0].shape == (2, 30 * before.rate)
+        assert f"0 to {3600 * hours:.3g} s" in page.pictures[1]
+        assert max(after.reads) == 30 * after.rate
+        read.append(sum(after.reads))
+    assert read[0] == pytest.approx(read[1], rel=0.1)
+
+
 # That it holds it itself
 
 
@@ -357,7 +402,7 @@ def test_a_tone_has_its_level_where_it_is(rate: int, seconds: float) -> None:
     t = np.arange(round(seconds * rate)) / rate
     samples = np.stack([np.sin(2 * np.pi * 3000 * t), np.zeros_like(t)])
     samples[:, len(t) // 2 :] = 0  # silent in the second half
-    picture = plots.spectrogram(samples, rate)
+    picture = plots.spectrogram(Audio(samples, rate))
     rows, columns = picture.levels.shape
     assert rows <= 192
     assert columns <= 512
@@ -372,4 +417,23 @@ def test_a_tone_has_its_level_where_it_is(rate: int, seconds: float) -> None:
 
 
 def test_the_scale_of_silence_is_not_of_its_floor() -> None:
-    assert plots.shared_scale([plots.spectrogram(np.zeros((1, 100)), RATE)]) == (-80.0, 0.0)
+    assert plots.shared_scale([plots.spectrogram(Audio(np.zeros((1, 100)), RATE))]) == (-80.0, 0.0)
+
+
+@pytest.mark.parametrize(("container", "subtype"), [("WAV", "DOUBLE"), ("OGG", "VORBIS")])
+@pytest.mark.parametrize("seconds", [1.0, 150.0])
+def test_a_file_and_its_samples_have_the_same_picture(
+    container: str, subtype: str, seconds: float, tmp_path: Path
+) -> None:
+    with (tmp_path / "a").open("w+b") as stream:
+        write_audio(stream, [tone(seconds, 2)], rate=RATE, channels=2, subtype=subtype, container=container)
+    with open_audio(tmp_path / "a") as file:
+        picture = plots.spectrogram(file)
+        whole = plots.spectrogram(Audio(file.read(0, file.length), RATE))
+    np.testing.assert_array_equal(picture.levels, whole.levels)
+
+
+def test_scaling_can_be_undone_for_the_picture() -> None:
+    loud, quiet = tone(0.3), 0.25 * tone(0.3)
+    undone = plots.spectrogram(Audio(quiet, RATE), 0.25)
+    np.testing.assert_array_equal(undone.levels, plots.spectrogram(Audio(loud, RATE)).levels)

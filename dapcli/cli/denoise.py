@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -73,7 +74,7 @@ def denoise(
     stretch = options.parse_stretch(noise_profile, "--noise-profile")
 
     # Paths first: they fail at once, while torch takes seconds to import.
-    from dapcli.audio import encode, fit_full_scale, output_format, read_audio, read_matching
+    from dapcli.audio import full_scale_gain, open_matching, output_format, read_audio, write_audio
     from dapcli.files import check_writable, write_files
 
     noisy = read_audio(input_path)
@@ -87,7 +88,10 @@ def denoise(
             raise OutputError(f"{path}: is an input; name another file")
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise OutputError("OUT, its .json and --report must be different files")
-    clean = read_matching(reference, noisy).samples if reference else None
+    clean = None
+    if reference:
+        with open_matching(reference, noisy) as file:
+            clean = noisy.with_samples(file.read(0, file.length))
 
     from dapcli import restore
     from dapcli.report.console import fit_progress, make_console, print_summary
@@ -96,11 +100,16 @@ def denoise(
     console = make_console()
     with fit_progress(console, quiet=quiet) as on_step:
         result = restore.denoise(
-            noisy, settings, device=device, noise_profile=stretch, reference=clean, on_step=on_step
+            noisy,
+            settings,
+            device=device,
+            noise_profile=stretch,
+            reference=clean.samples if clean else None,
+            on_step=on_step,
         )
 
-    samples, gain = fit_full_scale(result.audio.samples, subtype)
-    written = noisy.with_samples(samples).as_file(container, subtype)
+    gain = full_scale_gain(float(abs(result.audio.samples).max()), subtype)
+    written = noisy.with_samples(gain * result.audio.samples).as_file(container, subtype)
     record = build_record(
         "denoise",
         result,
@@ -109,10 +118,21 @@ def denoise(
         written=written,
         gain=gain,
         noisy=noisy,
-        reference=clean,
+        reference=clean.samples if clean else None,
     )
     text = to_json(record)
-    files = {output_path: encode(written), record_path: text.encode()}
+
+    def write(stream: BinaryIO) -> None:
+        write_audio(
+            stream,
+            [written.samples],
+            rate=written.rate,
+            channels=written.channels,
+            subtype=subtype,
+            container=container,
+        )
+
+    files: dict[Path, bytes | Callable[[BinaryIO], None]] = {output_path: write, record_path: text.encode()}
     if report:
         from dapcli.report.page import render_page
 

@@ -22,7 +22,7 @@ def score(
     Prints a table, or with --json one object: for each EST its metrics, and under notes why a metric is null.
     """
     del debug  # read by the entry point
-    from dapcli.audio import read_audio, read_matching
+    from dapcli.audio import open_matching, read_audio
     from dapcli.metrics import score as compute
     from dapcli.report.console import metric_table
 
@@ -30,8 +30,8 @@ def score(
     scores: dict[str, dict[str, object]] = {}
     columns: dict[str, dict[str, float | None]] = {}
     for path in estimates:
-        audio = read_matching(path, clean)
-        values, notes = compute(clean.samples, audio.samples, clean.rate)
+        with open_matching(path, clean) as file:
+            values, notes = compute(clean.samples, file.read(0, file.length), clean.rate)
         columns[str(path)] = values
         scores[str(path)] = {"metrics": values, "notes": notes}
     if as_json:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dapcli.audio import Audio, Samples, encode
+from dapcli.audio import Audio, Recording, Samples, encode
 from dapcli.report.console import METRIC_TITLES
 from dapcli.report.plots import Spectrogram, draw_convergence, draw_spectrogram, shared_scale, spectrogram
 from dapcli.restore import Result
@@ -21,31 +21,32 @@ _PLAYED_S = 30.0
 
 
 def render_page(
-    record: Mapping[str, Any], result: Result, noisy: Audio, written: Audio, reference: Samples | None
+    record: Mapping[str, Any], result: Result, noisy: Recording, written: Recording, reference: Recording | None
 ) -> str:
     """The page for ``--report``.
 
     Args:
         record: What :func:`dapcli.report.record.build_record` says of it.
         result: The restoration, for its convergence curves.
-        noisy: The input, ``[C, N]``.
+        noisy: The input.
         written: The output as its file holds it, scaled by the record's ``gain``.
-        reference: The clean recording at the input's level, ``[C, N]``, if there is one.
+        reference: The clean recording at the input's level, if there is one.
     """
     recordings = {
-        "Before": (noisy.samples, record["input"]),
+        "Before": (noisy, 1.0, record["input"]),
         # At the input's level, or the two could not be compared.
-        "After": (written.samples / record["gain"], record["output"]),
+        "After": (written, record["gain"], record["output"]),
     }
     if reference is not None:
-        recordings["Reference"] = (reference, "the clean recording")
-    peak = max(float(np.abs(samples).max()) for samples, _ in recordings.values())
+        recordings["Reference"] = (reference, 1.0, "the clean recording")
+    peak = max(float(np.abs(_beginning(recording, scaled)).max()) for recording, scaled, _ in recordings.values())
     gain = 1.0 / max(peak, 1.0)
-    pictures = {title: spectrogram(samples, noisy.rate) for title, (samples, _) in recordings.items()}
+    pictures = {title: spectrogram(recording, scaled) for title, (recording, scaled, _) in recordings.items()}
     scale = shared_scale(list(pictures.values()))
+    seconds = noisy.length / noisy.rate
     cards = [
-        _card(title, path, noisy.with_samples(samples * gain), pictures[title], scale)
-        for title, (samples, path) in recordings.items()
+        _card(title, path, _beginning(recording, scaled) * gain, noisy.rate, seconds, pictures[title], scale)
+        for title, (recording, scaled, path) in recordings.items()
     ]
     return _PAGE.substitute(
         title=f"dap {_text(record['task'])}: {_name(record['input'])}",
@@ -71,7 +72,7 @@ def _name(path: str) -> str:
     return _text(PurePath(path).name)
 
 
-def _summary(record: Mapping[str, Any], result: Result, noisy: Audio) -> str:
+def _summary(record: Mapping[str, Any], result: Result, noisy: Recording) -> str:
     """What was done, in one sentence, and how that came out in another."""
     fit, prior, noise = record["fit"], record["prior"], record["noise"]
     channels = {1: "mono", 2: "stereo"}.get(noisy.channels, f"{noisy.channels} channels")
@@ -93,26 +94,38 @@ def _summary(record: Mapping[str, Any], result: Result, noisy: Audio) -> str:
     )
 
 
-def _card(title: str, path: str, audio: Audio, picture: Spectrogram, scale: tuple[float, float]) -> str:
-    """Player and spectrogram of one recording."""
-    seconds = audio.length / audio.rate
+def _beginning(recording: Recording, scaled: float) -> Samples:
+    """What a player holds, ``[C, n]``, of a recording that was scaled by ``scaled``, as it was before."""
+    return recording.read(0, min(recording.length, round(_PLAYED_S * recording.rate))) / scaled
+
+
+def _card(
+    title: str,
+    path: str,
+    played: Samples,
+    rate: int,
+    seconds: float,
+    picture: Spectrogram,
+    scale: tuple[float, float],
+) -> str:
+    """Player and spectrogram of one recording of ``seconds``, of which the samples ``played`` can be heard."""
     label = (
-        f"Spectrogram, {title.lower()}: 0 to {seconds:.3g} s, 0 to {audio.rate / 2000:g} kHz, "
+        f"Spectrogram, {title.lower()}: 0 to {seconds:.3g} s, 0 to {rate / 2000:g} kHz, "
         f"colours from {scale[0]:g} to {scale[1]:g} dB"
     )
+    wav = _wav(played, rate)
     return (
         f"<figure>\n<figcaption><b>{title}</b> {_name(path)}</figcaption>\n"
-        f'<audio controls preload="metadata" aria-label="{title}" src="data:audio/wav;base64,{_wav(audio)}"></audio>\n'
-        f"{draw_spectrogram(picture, scale, seconds, audio.rate, name=title.lower(), label=label)}</figure>"
+        f'<audio controls preload="metadata" aria-label="{title}" src="data:audio/wav;base64,{wav}"></audio>\n'
+        f"{draw_spectrogram(picture, scale, seconds, rate, name=title.lower(), label=label)}</figure>"
     )
 
 
-def _wav(audio: Audio) -> str:
-    """The recording's beginning as a 16-bit WAV in base64; browsers cannot be relied on for more than two channels."""
-    samples = audio.samples[:, : round(_PLAYED_S * audio.rate)]
-    if audio.channels > 2:
+def _wav(samples: Samples, rate: int) -> str:
+    """A 16-bit WAV in base64; browsers cannot be relied on for more than two channels."""
+    if len(samples) > 2:
         samples = samples.mean(axis=0, keepdims=True)
-    return base64.b64encode(encode(audio.with_samples(samples).as_file("WAV", "PCM_16"))).decode()
+    return base64.b64encode(encode(Audio(samples, rate, "PCM_16", "WAV"))).decode()
 
 
 def _convergence(result: Result) -> str:
@@ -154,7 +167,7 @@ def _metrics(record: Mapping[str, Any]) -> str:
     )
 
 
-def _notes(record: Mapping[str, Any], noisy: Audio, gain: float) -> str:
+def _notes(record: Mapping[str, Any], noisy: Recording, gain: float) -> str:
     """What the record has to say, what the players (lowered by ``gain``) do to the sound, how to read the pictures."""
     lines = []
     for key, note in record["notes"].items():

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from dapcli.audio import Samples
+from dapcli.audio import Recording, Samples
 from dapcli.restore import SegmentFit
 
 Levels = NDArray[np.float64]
@@ -54,27 +54,37 @@ class Spectrogram:
     column_s: float
 
 
-def spectrogram(samples: Samples, rate: int) -> Spectrogram:
-    """Spectrogram of samples ``[C, N]`` at ``rate`` Hz, no larger than a picture needs."""
-    length = samples.shape[1]
-    n_fft = 2 * round(_WINDOW_S * rate / 2)
-    group = min(max(math.ceil(length / (n_fft // 4) / _MAX_COLUMNS), 1), _MAX_GROUP)
-    hop = max(n_fft // 4, math.ceil(length / (_MAX_COLUMNS * group)))
-    columns = math.ceil(length / (hop * group))
+def spectrogram(recording: Recording, scaled: float = 1.0) -> Spectrogram:
+    """Spectrogram, no larger than a picture needs, of a recording as it was before it was scaled by ``scaled``.
+
+    Only what the picture samples is read, column by column.
+    """
+    n_fft = 2 * round(_WINDOW_S * recording.rate / 2)
+    group = min(max(math.ceil(recording.length / (n_fft // 4) / _MAX_COLUMNS), 1), _MAX_GROUP)
+    hop = max(n_fft // 4, math.ceil(recording.length / (_MAX_COLUMNS * group)))
+    columns = math.ceil(recording.length / (hop * group))
     step = math.ceil(n_fft // 2 / _MAX_ROWS)
     rows = n_fft // 2 // step
 
-    centres = (np.arange(columns * group) + 0.5) * hop
-    index = np.floor(centres).astype(int)[:, None] + np.arange(n_fft) - n_fft // 2
     window = np.hanning(n_fft + 1)[:-1]
-    weights = window * ((index >= 0) & (index < length)) / (window.sum() / 2)
-    index = index.clip(0, length - 1)
+    weights = window / (window.sum() / 2)
     power = np.zeros((columns, rows))
-    for channel in samples:
-        spectrum = np.abs(np.fft.rfft(channel[index] * weights)[:, : rows * step]) ** 2
-        power += spectrum.reshape(columns, group, rows, step).mean(axis=(1, 3)) / len(samples)
+    for column in range(columns):
+        centres = [(2 * index + 1) * hop // 2 for index in range(column * group, (column + 1) * group)]
+        frames = np.stack([_frame(recording, centre - n_fft // 2, n_fft) for centre in centres], axis=1)
+        for channel in frames:
+            spectrum = np.abs(np.fft.rfft(channel / scaled * weights)[:, : rows * step]) ** 2
+            power[column] += spectrum.reshape(group, rows, step).mean(axis=(0, 2)) / recording.channels
     levels = 10 * np.log10(np.maximum(power.T, 10 ** (_FLOOR_DB / 10)))
-    return Spectrogram(levels, step * rate / n_fft, group * hop / rate)
+    return Spectrogram(levels, step * recording.rate / n_fft, group * hop / recording.rate)
+
+
+def _frame(recording: Recording, start: int, size: int) -> Samples:
+    """Samples ``[C, size]`` from ``start`` on, with silence before and after the recording."""
+    first, last = (min(max(place, 0), recording.length) for place in (start, start + size))
+    frame = np.zeros((recording.channels, size))
+    frame[:, first - start : last - start] = recording.read(first, last)
+    return frame
 
 
 def shared_scale(spectrograms: Sequence[Spectrogram]) -> tuple[float, float]:
