@@ -106,7 +106,7 @@ def restore_all(case: Case, arguments: argparse.Namespace) -> Iterator[tuple[str
         if peer.accepts_noise:
             yield f"{name}, told", peer(case.noisy, case.rate, noise_power(known, case.rate))
     audio = Audio(case.noisy[None], case.rate)
-    reference = np.concatenate([np.zeros(case.lead), case.clean])[None]
+    reference = np.concatenate([np.zeros(case.lead), case.clean])
     profile = (0.0, PROFILE_S) if case.lead else None
     for preset in arguments.preset:
         for rule in ("auto", "oracle") if arguments.oracle else ("auto",):
@@ -115,7 +115,7 @@ def restore_all(case: Case, arguments: argparse.Namespace) -> Iterator[tuple[str
                 settings = replace(settings, prior=arguments.prior)
             if arguments.iterations:
                 settings = replace(settings, iterations=arguments.iterations)
-            result = denoise(audio, settings, noise_profile=profile, reference=reference)
+            result = denoise(audio, settings, noise_profile=profile, reference=Audio(reference[None], case.rate))
             yield f"dap {preset}, {'blind' if rule == 'auto' else 'oracle'}", result.audio.samples[0]
 
 

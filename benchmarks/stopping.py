@@ -78,7 +78,7 @@ def main() -> None:
                 settings = replace(settings, prior=arguments.prior)
             if arguments.iterations:
                 settings = replace(settings, iterations=arguments.iterations)
-            denoise(Audio(case.noisy[None], case.rate), settings, reference=case.clean[None])
+            denoise(Audio(case.noisy[None], case.rate), settings, reference=Audio(case.clean[None], case.rate))
             verdicts = AllRules.latest.verdicts()
             print(
                 f"{case.name} {preset}", *(f"{n} {s:.2f}@{i}" for n, (i, s) in verdicts.items()), sep="  ", flush=True

@@ -28,6 +28,12 @@ class OutputError(DapError, OSError):
     exit_code = 3
 
 
+class InterruptedRunError(DapError):
+    """A run that was interrupted and can go on where it stopped."""
+
+    exit_code = 130
+
+
 class DeviceError(DapError, RuntimeError):
     """A device that is not there, or ran out of memory."""
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from dapcli.errors import OutputError
+
+#: What a file is to hold, or a function that writes it into a stream.
+Content = bytes | Callable[[BinaryIO], None]
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
@@ -36,7 +40,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{folder}: is read-only; choose another folder")
 
 
-def write_files(contents: Mapping[Path, bytes | Callable[[BinaryIO], None]]) -> None:
+def write_files(contents: Mapping[Path, Content]) -> None:
     """Write several files so that all appear, complete, or none does.
 
     Each is written beside its destination under a temporary name; only when all are on disk are they renamed. A file
@@ -68,3 +72,12 @@ def write_files(contents: Mapping[Path, bytes | Callable[[BinaryIO], None]]) -> 
         for part in parts.values():
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    hashed = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            hashed.update(block)
+    return hashed.hexdigest()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+Samples = NDArray[np.float64]
 
 
 def plan_segments(length: int, longest: int, overlap: int) -> list[tuple[int, int]]:
@@ -24,7 +28,7 @@ def plan_segments(length: int, longest: int, overlap: int) -> list[tuple[int, in
     return [(start, start + size) for start in starts]
 
 
-def fade_weights(segments: list[tuple[int, int]], index: int) -> NDArray[np.float64]:
+def fade_weights(segments: list[tuple[int, int]], index: int) -> Samples:
     """Weight of each sample ``[N]`` of one segment; over all segments the weights of a sample sum to 1."""
     start, stop = segments[index]
     weights = np.ones(stop - start)
@@ -37,5 +41,33 @@ def fade_weights(segments: list[tuple[int, int]], index: int) -> NDArray[np.floa
     return weights
 
 
-def _rise(length: int) -> NDArray[np.float64]:
+class Joined:
+    """Segments joined by cross-fades, ``[C, N]``, with no more than a few of them in memory.
+
+    ``load`` returns the samples ``[C, n]`` of a segment by its index.
+    """
+
+    def __init__(
+        self, segments: list[tuple[int, int]], channels: int, load: Callable[[int], NDArray[np.floating]]
+    ) -> None:
+        self.channels = channels
+        self.length = segments[-1][1]
+        self._segments = segments
+        # Blocks are read in order and far shorter than segments, of which at most two overlap.
+        self._load = lru_cache(maxsize=2)(load)
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples ``[C, stop - start]``. Raises ``ValueError`` outside the recording."""
+        if not 0 <= start <= stop <= self.length:
+            raise ValueError(f"{start} to {stop} is not within 0 to {self.length}")
+        joined = np.zeros((self.channels, stop - start))
+        for index, (begin, end) in enumerate(self._segments):
+            low, high = max(start, begin), min(stop, end)
+            if low < high:
+                weights = fade_weights(self._segments, index)[low - begin : high - begin]
+                joined[:, low - start : high - start] += self._load(index)[:, low - begin : high - begin] * weights
+        return joined
+
+
+def _rise(length: int) -> Samples:
     return np.asarray(np.sin(0.5 * np.pi * (np.arange(length) + 0.5) / length) ** 2)

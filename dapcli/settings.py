@@ -35,6 +35,9 @@ class Settings:
     """Name of the filter that follows the fit."""
     iterations: int = 60
     """Number of iterations at the most, for each segment."""
+    refinement: int = 15
+    """Iterations for each segment of a long recording, once the network has learned from the loudest of them for
+    ``iterations``; 0 fits every segment anew, as ``generate`` always does."""
     learning_rate: float = 2e-3
     """Step size of Adam."""
     width: int = 16
@@ -69,6 +72,8 @@ class Settings:
                 raise SettingsError(f"--{name.replace('_', '-')} must be above 0")
         if self.perturbation < 0 or (self.estimator == "mask" and self.perturbation == 0):
             raise SettingsError("--perturbation must not be negative, and above 0 with --estimator mask")
+        if self.refinement < 0:
+            raise SettingsError("--refinement must not be negative")
         if not 0 <= self.averaging < 1:
             raise SettingsError("--averaging must be at least 0 and below 1")
         if self.hop > self.window / 2:
@@ -88,12 +93,13 @@ MIN_SEGMENT = 3 * SEGMENT_OVERLAP
 
 PRESETS: dict[str, Settings] = {
     "quality": Settings(),
-    "fast": Settings(width=8, iterations=40),
+    "fast": Settings(width=8, iterations=40, refinement=10),
     # The papers' estimator with what it takes to work without a reference: a blind stop, a perturbed input, an average
     # of estimates, a post-filter.
     "generate": Settings(
         estimator="generate",
         post_filter="wiener",
+        refinement=0,
         iterations=400,
         width=32,
         perturbation=0.1,
@@ -104,6 +110,7 @@ PRESETS: dict[str, Settings] = {
         estimator="generate",
         stop="fixed",
         post_filter="none",
+        refinement=0,
         iterations=2000,
         learning_rate=1e-3,
         width=35,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -30,15 +30,11 @@ class STFT:
     @cached_property
     def white_gain(self) -> float:
         """Mean square of either plane of the spectrogram of white noise with variance 1: half the window's energy."""
-        return float(self._window.double().square().sum()) / 2
-
-    @cached_property
-    def _window(self) -> Tensor:
-        return torch.hann_window(self.n_fft)
+        return float(_window(self.n_fft, torch.device("cpu"), torch.float64).square().sum()) / 2
 
     def forward(self, samples: Tensor) -> Tensor:
         """Spectrogram of samples: ``[C, N] -> [C, 2, F, T]`` with F = n_fft / 2 + 1, real part first."""
-        window = self._window.to(samples)
+        window = _window(self.n_fft, samples.device, samples.dtype)
         spectrum = torch.stft(
             samples, self.n_fft, self.hop, window=window, center=True, pad_mode="constant", return_complex=True
         )
@@ -47,5 +43,11 @@ class STFT:
     def inverse(self, spectrogram: Tensor, length: int) -> Tensor:
         """Samples of a spectrogram: ``[C, 2, F, T] -> [C, length]``."""
         spectrum = torch.complex(spectrogram[:, 0], spectrogram[:, 1])
-        window = self._window.to(spectrogram)
+        window = _window(self.n_fft, spectrogram.device, spectrogram.dtype)
         return torch.istft(spectrum, self.n_fft, self.hop, window=window, center=True, length=length)
+
+
+@lru_cache(maxsize=8)
+def _window(n_fft: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The window on its device, where CUDA graphs need it."""
+    return torch.hann_window(n_fft).to(device, dtype)

@@ -11,8 +11,8 @@ from dapcli.audio import encode
 
 def show(progress: Progress) -> None:
     """Print every tenth iteration."""
-    if progress.step.iteration % 10 == 0:
-        print(f"segment {progress.segment + 1}, iteration {progress.step.iteration}, loss {progress.step.loss:.4g}")
+    if progress.completed % 10 == 0:
+        print(f"{progress.completed} of {progress.total} iterations, loss {progress.step.loss:.4g}")
 
 
 if __name__ == "__main__":

@@ -109,12 +109,15 @@ def render(
     noisy: Audio,
     result: Result,
     *,
+    output: Audio | None = None,
     reference: Samples | None = None,
     names: tuple[str, str] = ("in.wav", "out.wav"),
     subtype: str = "FLOAT",
 ) -> Page:
-    gain = full_scale_gain(float(np.abs(result.audio.samples).max()), subtype)
-    written = noisy.with_samples(gain * result.audio.samples).as_file("WAV", subtype)
+    restored = output or result.audio
+    clean = None if reference is None else noisy.with_samples(reference)
+    gain = full_scale_gain(float(np.abs(restored.samples).max()), subtype)
+    written = restored.with_samples(gain * restored.samples).as_file("WAV", subtype)
     record = build_record(
         "denoise",
         result,
@@ -123,9 +126,8 @@ def render(
         written=written,
         gain=gain,
         noisy=noisy,
-        reference=reference,
+        reference=clean,
     )
-    clean = None if reference is None else noisy.with_samples(reference)
     return Page(render_page(record, result, noisy, written, clean))
 
 
@@ -137,7 +139,7 @@ def small_page(*, reference: bool = False) -> Page:
 def show(samples: Samples, rate: int = RATE, reference: Samples | None = None) -> Page:
     """The page of a restoration that changed nothing: the small result, with these samples as its input and output."""
     audio = Audio(samples, rate)
-    return render(audio, replace(small_result(), audio=audio), reference=reference)
+    return render(audio, small_result(), output=audio, reference=reference)
 
 
 # What is on it
@@ -220,7 +222,7 @@ def test_peaks_past_full_scale_lower_all_players_alike() -> None:
 
 def test_the_output_is_compared_at_the_level_of_the_input() -> None:
     noisy = Audio(tone(0.3), RATE)
-    page = render(noisy, replace(small_result(), audio=noisy.with_samples(4 * noisy.samples)), subtype="PCM_16")
+    page = render(noisy, small_result(), output=noisy.with_samples(4 * noisy.samples), subtype="PCM_16")
     peaks = {name: float(np.abs(samples).max()) for name, (samples, _) in page.recordings.items()}
     assert peaks["After"] / peaks["Before"] == pytest.approx(4.0, rel=1e-3)
     assert "the written file is lowered by 0.8" in page.prose

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from dapcli import Audio, Progress, Settings, denoise
+from dapcli.engine import choose_rule
 from dapcli.errors import InputError, SettingsError
 from dapcli.metrics.waveform import snr_db
 from dapcli.postfilter import POST_FILTERS
-from dapcli.restore import choose_rule
 from dapcli.settings import PRESETS
 
 RATE = 8_000
@@ -56,7 +56,9 @@ def test_oracle_is_never_worse_than_running_to_the_end() -> None:
     settings = Settings(width=4, iterations=30)
     snr = {
         stop: snr_db(
-            clean, denoise(noisy, replace(settings, stop=stop), device="cpu", reference=clean).audio.samples, RATE
+            clean,
+            denoise(noisy, replace(settings, stop=stop), device="cpu", reference=Audio(clean, RATE)).audio.samples,
+            RATE,
         )
         for stop in ("fixed", "oracle")
     }
@@ -133,11 +135,12 @@ def test_working_at_another_rate_keeps_the_length(rate: int) -> None:
 def test_progress_covers_every_iteration_of_every_segment() -> None:
     seen: list[Progress] = []
     _, noisy = noisy_melody(4.0)
-    result = denoise(noisy, replace(TINY, segment=1.5), device="cpu", on_step=seen.append)
-    assert [(p.segment, p.step.iteration) for p in seen] == [
-        (s, i) for s in range(len(result.segments)) for i in (1, 2)
-    ]
-    assert {p.segments for p in seen} == {len(result.segments)}
+    result = denoise(noisy, replace(TINY, segment=1.5, refinement=3), device="cpu", parallel=1, on_step=seen.append)
+    count = len(result.segments)
+    learning = [(None, 1), (None, 2)]
+    assert [(p.segment, p.step.iteration) for p in seen] == learning + [(s, i) for s in range(count) for i in (1, 2, 3)]
+    assert [p.completed for p in seen] == list(range(1, 2 + 3 * count + 1))
+    assert {(p.segments, p.total) for p in seen} == {(count, 2 + 3 * count)}
 
 
 def test_reported_noise_level_of_a_fit_to_nothing_is_that_of_the_recording() -> None:
@@ -194,7 +197,7 @@ def test_one_sample_and_a_wrong_reference_are_refused() -> None:
         denoise(Audio(np.ones((1, 1)), RATE), TINY, device="cpu")
     _, noisy = noisy_melody()
     with pytest.raises(InputError, match="reference"):
-        denoise(noisy, TINY, device="cpu", reference=noisy.samples[:, 1:])
+        denoise(noisy, TINY, device="cpu", reference=Audio(noisy.samples[:, 1:], RATE))
 
 
 @pytest.mark.parametrize(

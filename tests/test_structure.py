@@ -28,6 +28,8 @@ ROOMS = [
     "priors",
     "observations",
     "fitting",
+    "engine",
+    "store",
     "restore",
     "report",
     "cli",

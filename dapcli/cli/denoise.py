@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dapcli.cli import options
 from dapcli.errors import OutputError
+
+if TYPE_CHECKING:
+    from dapcli.files import Content
 
 
 def denoise(
@@ -21,6 +24,9 @@ def denoise(
     preset: options.Preset = "quality",
     device: options.Device = "auto",
     seed: options.Seed = None,
+    parallel: options.Parallel = None,
+    cuda_graph: options.CudaGraph = False,
+    resume: options.Resume = False,
     noise_profile: Annotated[
         str | None,
         typer.Option("--noise-profile", metavar="START:END", help="Stretch with nothing but noise, in seconds."),
@@ -35,6 +41,7 @@ def denoise(
     stop: options.Stop = None,
     post_filter: options.PostFilter = None,
     iterations: options.Iterations = None,
+    refinement: options.Refinement = None,
     learning_rate: options.LearningRate = None,
     width: options.Width = None,
     dilation: options.Dilation = None,
@@ -49,7 +56,8 @@ def denoise(
     """Remove noise from one recording.
 
     Writes OUT with the input's rate, channels, subtype and length, and beside it OUT with the suffix .json: every
-    setting, why the fit stopped, the estimated noise and, with --reference, the metrics.
+    setting, why the fit stopped, the estimated noise and, with --reference, the metrics. Long recordings are restored
+    in segments; those that are finished when a run is interrupted stay in OUT.partial, and --resume goes on from there.
     """
     del debug  # read by the entry point
     settings = options.make_settings(
@@ -60,6 +68,7 @@ def denoise(
         stop=stop,
         post_filter=post_filter,
         iterations=iterations,
+        refinement=refinement,
         learning_rate=learning_rate,
         width=width,
         dilation=dilation,
@@ -74,72 +83,75 @@ def denoise(
     stretch = options.parse_stretch(noise_profile, "--noise-profile")
 
     # Paths first: they fail at once, while torch takes seconds to import.
-    from dapcli.audio import full_scale_gain, open_matching, output_format, read_audio, write_audio
+    from dapcli.audio import open_audio, open_matching, output_format, write_audio
     from dapcli.files import check_writable, write_files
 
-    noisy = read_audio(input_path)
-    container, subtype = output_format(output_path, noisy)
-    record_path = output_path.with_suffix(".json")
-    inputs = [input_path, *([reference] if reference else [])]
-    outputs = [output_path, record_path, *([report] if report else [])]
-    for path in outputs:
-        check_writable(path, overwrite=overwrite)
-        if any(path.exists() and path.samefile(source) for source in inputs):
-            raise OutputError(f"{path}: is an input; name another file")
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise OutputError("OUT, its .json and --report must be different files")
-    clean = None
-    if reference:
-        with open_matching(reference, noisy) as file:
-            clean = noisy.with_samples(file.read(0, file.length))
+    with ExitStack() as files:
+        noisy = files.enter_context(open_audio(input_path))
+        container, subtype = output_format(output_path, noisy)
+        record_path = output_path.with_suffix(".json")
+        inputs = [input_path, *([reference] if reference else [])]
+        outputs = [output_path, record_path, *([report] if report else [])]
+        for path in outputs:
+            check_writable(path, overwrite=overwrite)
+            if any(path.exists() and path.samefile(source) for source in inputs):
+                raise OutputError(f"{path}: is an input; name another file")
+        if len({path.resolve() for path in outputs}) < len(outputs):
+            raise OutputError("OUT, its .json and --report must be different files")
+        clean = files.enter_context(open_matching(reference, noisy)) if reference else None
 
-    from dapcli import restore
-    from dapcli.report.console import fit_progress, make_console, print_summary
-    from dapcli.report.record import build_record, to_json
+        from dapcli import restore
+        from dapcli.cli.resume import kept_segments
+        from dapcli.report.console import fit_progress, make_console, print_summary
+        from dapcli.report.record import build_record, to_json
 
-    console = make_console()
-    with fit_progress(console, quiet=quiet) as on_step:
-        result = restore.denoise(
-            noisy,
-            settings,
-            device=device,
-            noise_profile=stretch,
-            reference=clean.samples if clean else None,
-            on_step=on_step,
-        )
+        console = make_console()
+        run = {"task": "denoise", "noise_profile": stretch}
+        with (
+            kept_segments(output_path, noisy, settings, inputs, run, resume=resume, overwrite=overwrite) as store,
+            fit_progress(console, quiet=quiet) as on_step,
+        ):
+            result = restore.denoise(
+                noisy,
+                settings,
+                device=device,
+                parallel=parallel,
+                graph=cuda_graph,
+                noise_profile=stretch,
+                reference=clean,
+                on_step=on_step,
+                store=store,
+            )
+            written = result.restored.as_file(container, subtype)
+            record = build_record(
+                "denoise",
+                result,
+                input_path=input_path,
+                output_path=output_path,
+                written=written,
+                gain=written.gain,
+                noisy=noisy,
+                reference=clean,
+            )
+            text = to_json(record)
+            contents: dict[Path, Content] = {
+                output_path: lambda stream: write_audio(
+                    stream,
+                    written.blocks(),
+                    rate=written.rate,
+                    channels=written.channels,
+                    subtype=subtype,
+                    container=container,
+                ),
+                record_path: text.encode(),
+            }
+            if report:
+                from dapcli.report.page import render_page
 
-    gain = full_scale_gain(float(abs(result.audio.samples).max()), subtype)
-    written = noisy.with_samples(gain * result.audio.samples).as_file(container, subtype)
-    record = build_record(
-        "denoise",
-        result,
-        input_path=input_path,
-        output_path=output_path,
-        written=written,
-        gain=gain,
-        noisy=noisy,
-        reference=clean.samples if clean else None,
-    )
-    text = to_json(record)
-
-    def write(stream: BinaryIO) -> None:
-        write_audio(
-            stream,
-            [written.samples],
-            rate=written.rate,
-            channels=written.channels,
-            subtype=subtype,
-            container=container,
-        )
-
-    files: dict[Path, bytes | Callable[[BinaryIO], None]] = {output_path: write, record_path: text.encode()}
-    if report:
-        from dapcli.report.page import render_page
-
-        files[report] = render_page(record, result, noisy, written, clean).encode()
-    write_files(files)
+                contents[report] = render_page(record, result, noisy, written, clean).encode()
+            write_files(contents)
     if as_json:
         typer.echo(text, nl=False)
     if not quiet:
         names = ("output", "record", "report")
-        print_summary(console, record, {name: str(path) for name, path in zip(names, files, strict=False)})
+        print_summary(console, record, {name: str(path) for name, path in zip(names, contents, strict=False)})

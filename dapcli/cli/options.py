@@ -22,6 +22,16 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N o
 Preset = Annotated[
     str, typer.Option("--preset", help=f"Named set of settings: {', '.join(PRESETS)}.", rich_help_panel=_RUN)
 ]
+Parallel = Annotated[
+    int | None,
+    typer.Option("--parallel", min=1, help="Segments to fit at the same time; memory grows.", rich_help_panel=_RUN),
+]
+CudaGraph = Annotated[
+    bool, typer.Option("--cuda-graph", help="Run iterations as CUDA graphs (experimental).", rich_help_panel=_RUN)
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on where an interrupted run has left OUT.partial.", rich_help_panel=_RUN)
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all random numbers.", rich_help_panel=_RUN)]
 Reference = Annotated[
     Path | None,
@@ -55,6 +65,9 @@ Stop = _setting(
 )
 PostFilter = _setting(str, "--post-filter", "none or wiener.")
 Iterations = _setting(int, "--iterations", "Iterations at the most, for each segment.")
+Refinement = _setting(
+    int, "--refinement", "Iterations for each segment of a long recording after --iterations on all; 0: each anew."
+)
 LearningRate = _setting(float, "--learning-rate", "Step size of Adam.")
 Width = _setting(int, "--width", "Filters of the network's first convolution (35 in the papers).")
 Dilation = _setting(int, "--dilation", "Dilation of --prior dilated.")

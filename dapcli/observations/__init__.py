@@ -7,9 +7,10 @@ members of :class:`Observation` and give it a line in :data:`ESTIMATORS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,31 @@ class Observation(Protocol):
     def evaluate(self, network: Network, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One forward pass: the loss, to be differentiated, and the detached estimate ``[C, 2, F, T]``."""
         ...
+
+
+class Alternating:
+    """Several observations of the same size that one network explains, a random one in every iteration.
+
+    Each has its turn before any has a second one.
+    """
+
+    def __init__(self, observations: Sequence[Observation], seed: int) -> None:
+        self.in_channels = observations[0].in_channels
+        self.out_channels = observations[0].out_channels
+        self.spectrogram = observations[0].spectrogram
+        self._turns = _shuffled(observations, np.random.default_rng(seed))
+
+    def evaluate(self, network: Network, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One forward pass for the next observation, whose spectrogram is then ``spectrogram``."""
+        observation = next(self._turns)
+        self.spectrogram = observation.spectrogram
+        return observation.evaluate(network, generator)
+
+
+def _shuffled(observations: Sequence[Observation], rng: np.random.Generator) -> Iterator[Observation]:
+    while True:
+        for index in rng.permutation(len(observations)):
+            yield observations[index]
 
 
 ESTIMATORS: dict[str, type[GeneratedObservation] | type[MaskedObservation]] = {

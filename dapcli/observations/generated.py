@@ -18,6 +18,9 @@ class GeneratedObservation:
     paper. ``samples`` is ``[C, N]``; ``noise_spectrum`` ``[C, F]`` is not used.
     """
 
+    #: A network that generates one stretch of a recording has nothing to offer to another.
+    transfers = False
+
     def __init__(
         self,
         samples: Tensor,

@@ -32,6 +32,9 @@ class MaskedObservation:
     relative to the recording's own.
     """
 
+    #: A network that has learned to mask one stretch of a recording masks another.
+    transfers = True
+
     def __init__(
         self,
         samples: Tensor,

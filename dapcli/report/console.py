@@ -55,12 +55,17 @@ def fit_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[FitProg
         task = bar.add_task("fitting", total=None, loss=0.0, noise=0.0)
 
         def update(progress: FitProgress) -> None:
-            name = "fitting" if progress.segments == 1 else f"segment {progress.segment + 1}/{progress.segments}"
+            if progress.segments == 1:
+                name = "fitting"
+            elif progress.segment is None:
+                name = "learning from all"
+            else:
+                name = f"segment {progress.segment + 1}/{progress.segments}"
             bar.update(
                 task,
                 description=name,
-                total=progress.iterations * progress.segments,
-                completed=progress.iterations * progress.segment + progress.step.iteration,
+                total=progress.total,
+                completed=progress.completed,
                 loss=progress.step.loss,
                 noise=progress.noise_std,
             )

@@ -138,7 +138,9 @@ def _convergence(result: Result) -> str:
     else:
         label = f"Loss and residual of {count} segments by iteration, with the kept iterations marked"
         caption = "Dots mark the iterations that were kept."
-    svg, shown = draw_convergence(result.segments, result.rate, result.stft.white_gain, name="convergence", label=label)
+    svg, shown = draw_convergence(
+        result.segments, result.restored.rate, result.stft.white_gain, name="convergence", label=label
+    )
     if shown < count:
         caption += f" {shown} of {count} segments are shown."
     if any(fit.rule != "fixed" for fit in result.segments):

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dapcli.audio import Recording, Samples
-from dapcli.restore import SegmentFit
+from dapcli.engine import SegmentFit
 
 Levels = NDArray[np.float64]
 
@@ -127,7 +127,7 @@ def draw_convergence(
     """SVG of loss, residual and stopping criterion by iteration, and of how many fits it shows (at most eight).
 
     Residuals are in units of full scale, by the spectrogram's mean square ``white_gain`` for white noise of level 1;
-    ``rate`` is the working rate in Hz. See :func:`_to_svg`.
+    ``rate`` is that of the recording in Hz. See :func:`_to_svg`.
     """
     shown = [fits[index] for index in np.unique(np.linspace(0, len(fits) - 1, _MAX_CURVES).round().astype(int))]
     panels = ["loss", "residual", "criterion"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dapcli
-from dapcli.audio import Audio, Samples
+from dapcli.audio import Recording
 from dapcli.metrics import METRICS, score
 from dapcli.restore import Result
 
@@ -23,24 +23,25 @@ def build_record(
     *,
     input_path: Path,
     output_path: Path,
-    written: Audio,
+    written: Recording,
     gain: float,
-    noisy: Audio,
-    reference: Samples | None,
+    noisy: Recording,
+    reference: Recording | None,
 ) -> Record:
     """The record of one restored file: everything that decided it, and how well it went.
 
-    ``written`` is the output as its file holds it, scaled by ``gain``; metrics compare it with ``reference``
-    ``[C, N]`` at its original level, and are null without a reference.
+    ``written`` is the output as its file holds it, scaled by ``gain``; metrics compare it with ``reference`` at its
+    original level, for which all are read whole, and are null without a reference.
     """
     notes: dict[str, str] = {f"restore_{index}": note for index, note in enumerate(result.notes, 1)}
     metrics: dict[str, dict[str, float | None]] = {}
-    for key, samples in (("metrics", written.samples / gain), ("metrics_input", noisy.samples)):
+    for key, recording, scale in (("metrics", written, gain), ("metrics_input", noisy, 1.0)):
         if reference is None:
             metrics[key] = dict.fromkeys(METRICS)
             notes[key] = "no --reference was given"
         else:
-            metrics[key], reasons = score(reference, samples, noisy.rate)
+            clean, samples = (each.read(0, noisy.length) for each in (reference, recording))
+            metrics[key], reasons = score(clean, samples / scale, noisy.rate)
             notes.update({f"{key}.{name}": reason for name, reason in reasons.items()})
 
     return {
@@ -68,6 +69,7 @@ def build_record(
         },
         "settings": asdict(result.settings),
         "fit": _fit(result),
+        "parallel": result.parallel,
         "noise": {
             "std": result.noise_std,
             "input_snr_db_estimated": result.input_snr_db,
@@ -88,10 +90,10 @@ def build_record(
 
 
 def _fit(result: Result) -> Record:
-    """Totals over all segments, the loss as their mean, and each segment by itself."""
+    """Totals over all fits, the loss as the mean over segments, and each segment by itself."""
     fits = result.segments
-    seconds = sum(fit.seconds for fit in fits)
-    iterations = sum(len(fit.steps) for fit in fits)
+    seconds = sum(fit.seconds for fit in fits) + result.learning_seconds
+    iterations = sum(len(fit.steps) for fit in fits) + (result.settings.iterations if result.learning_seconds else 0)
     return {
         "iterations": iterations,
         "best_iteration": fits[0].best_iteration if len(fits) == 1 else None,
@@ -102,8 +104,8 @@ def _fit(result: Result) -> Record:
         "loss": sum(fit.steps[-1].loss for fit in fits) / len(fits) if fits else None,
         "segments": [
             {
-                "start_s": fit.start / result.rate,
-                "stop_s": fit.stop / result.rate,
+                "start_s": fit.start / result.restored.rate,
+                "stop_s": fit.stop / result.restored.rate,
                 "iterations": len(fit.steps),
                 "best_iteration": fit.best_iteration,
                 "stopped_by": f"{fit.rule}: {fit.stopped_by}",

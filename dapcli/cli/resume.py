@@ -1,0 +1,70 @@
+"""What an interrupted run leaves, and how the next one goes on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dapcli
+from dapcli.errors import InterruptedRunError, OutputError
+from dapcli.files import digest
+
+if TYPE_CHECKING:
+    from dapcli.audio import Recording
+    from dapcli.settings import Settings
+    from dapcli.store import Store
+
+
+@contextmanager
+def kept_segments(
+    output_path: Path,
+    recording: Recording,
+    settings: Settings,
+    inputs: Sequence[Path],
+    run: Mapping[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> Iterator[Store | None]:
+    """A store for the segments of a long recording in ``OUT.partial``; None for a recording of one segment.
+
+    ``run`` is what decides the segments besides inputs and settings. The folder is removed when all went well, and
+    kept with every other end if it holds finished segments.
+
+    Raises:
+        OutputError: The folder is there from an interrupted run, and neither ``resume`` nor ``overwrite`` is true.
+        SettingsError: It belongs to another run.
+        InterruptedRunError: In place of KeyboardInterrupt, when segments were kept.
+    """
+    from dapcli.restore import plan
+    from dapcli.store import FolderStore
+
+    folder = output_path.with_name(f"{output_path.name}.partial")
+    count = len(plan(recording, settings))
+    if folder.exists() and not resume:
+        if not overwrite:
+            raise OutputError(
+                f"{folder}: was left by an interrupted run; add --resume to go on from there, "
+                "or --overwrite to start again"
+            )
+        FolderStore.remove(folder)
+    if count == 1:
+        yield None
+        return
+    decides = {"version": dapcli.__version__, **run, **asdict(settings), "files": [digest(path) for path in inputs]}
+    store = FolderStore(folder, decides)
+    try:
+        yield store
+    except BaseException as error:
+        if not len(store):
+            store.remove(folder)
+        elif isinstance(error, KeyboardInterrupt):
+            raise InterruptedRunError(
+                f"interrupted; {len(store)} of {count} segments are kept in {folder}; "
+                "repeat the command with --resume to go on, or delete that folder"
+            ) from None
+        raise
+    store.remove(folder)

@@ -1,0 +1,205 @@
+"""A network fitted to one segment of a recording, or to several in turn: where all parts of dap meet."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dapcli import noise
+from dapcli.fitting import STOPPING_RULES, Fit, Step, StopContext
+from dapcli.observations import ESTIMATORS, Alternating, Observation
+from dapcli.postfilter import POST_FILTERS
+from dapcli.priors import build_prior
+from dapcli.priors.unet import UNet
+from dapcli.settings import Settings
+from dapcli.spectral import STFT
+
+#: Weights of a network by name.
+Weights = Mapping[str, Tensor]
+Report = Callable[[Step], None]
+
+# Share of the samples that the held-out rule hides from the fit.
+_HIDDEN_SHARE = 0.05
+# A network that knows the recording is refined in smaller steps; the usual ones would first unlearn.
+_REFINING_RATE = 0.5
+# torch draws a network's first weights from a generator that all threads share.
+_DRAWING = threading.Lock()
+
+
+@dataclass(frozen=True)
+class SegmentFit:
+    """The fit of one segment, ``start`` to ``stop`` in samples of the recording.
+
+    ``power`` is the mean square of its samples and ``noise_std`` the level of its noise, full scale at 1.
+    """
+
+    rule: str
+    rule_reason: str
+    best_iteration: int
+    stopped_by: str
+    seconds: float
+    power: float
+    noise_std: float
+    white_noise: bool
+    parameters: int
+    steps: tuple[Step, ...]
+    start: int = 0
+    stop: int = 0
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What all fits to one recording have in common.
+
+    ``profile`` ``[C, F]`` is the spectrum of a noise profile; without one, every segment's noise is estimated.
+    ``graph`` runs the iterations of a segment as CUDA graphs.
+    """
+
+    settings: Settings
+    stft: STFT
+    rate: int
+    device: torch.device
+    dtype: torch.dtype
+    profile: noise.Spectrum | None = None
+    graph: bool = False
+
+    def fit_segment(
+        self, samples: Tensor, *, weights: Weights | None, reference: Tensor | None, report: Report
+    ) -> tuple[Tensor, SegmentFit]:
+        """Fit a network to samples ``[C, N]``; returns its estimate ``[C, N]`` and a record of the fit.
+
+        The network starts from ``weights`` and is only refined, or from random weights. ``reference`` ``[C, N]`` is
+        for the oracle rule.
+        """
+        settings, stft = self.settings, self.stft
+        generator = self._generator()
+        samples = samples.to(self.device)
+        spectrum = self._noise_spectrum(samples)
+        rule_name, reason = choose_rule(settings)
+        rule_class = STOPPING_RULES[rule_name]
+        hidden = _hidden_samples(samples.shape[1], settings.seed).to(self.device) if rule_class.hides_samples else None
+        clean = None if reference is None else reference.to(self.device)
+        expected = self._expected_noise(spectrum)
+        rule = rule_class(StopContext(stft, samples, expected, hidden, clean))
+        observation = self._observe(samples if hidden is None else _hide(samples, hidden), expected, generator)
+        network = self._build(observation, weights)
+        fit = Fit(
+            network,
+            observation,
+            rule,
+            iterations=settings.iterations if weights is None else settings.refinement,
+            learning_rate=settings.learning_rate * (1.0 if weights is None else _REFINING_RATE),
+            averaging=settings.averaging,
+            dtype=self.dtype,
+            generator=generator,
+            graph=self.graph,
+        )
+        steps = []
+        for step in fit:
+            steps.append(step)
+            report(step)
+        filtered = POST_FILTERS[settings.post_filter](fit.estimate, stft.forward(samples), expected)
+        return stft.inverse(filtered, samples.shape[1]), SegmentFit(
+            rule=rule_name,
+            rule_reason=reason,
+            parameters=sum(weights.numel() for weights in network.parameters()),
+            best_iteration=fit.best_iteration,
+            stopped_by=fit.stopped_by,
+            seconds=fit.seconds,
+            power=float(samples.square().mean()),
+            noise_std=noise.noise_std(spectrum, stft),
+            white_noise=noise.is_white(spectrum),
+            steps=tuple(steps),
+        )
+
+    def learn(self, segments: Sequence[Tensor], report: Report) -> Weights:
+        """The weights of one network that was fitted to several segments ``[C, N]`` in turn, for each to start from.
+
+        A network that has learned from many segments needs a fraction of the iterations on any one of them. One that
+        has learned from a single segment would do nearly as well, unless that held nothing but noise: it would then
+        return silence, and no refinement brings it back.
+        """
+        generator = self._generator()
+        spectra = [self._expected_noise(self._noise_spectrum(samples)) for samples in segments]
+        observations = [
+            self._observe(samples.to(self.device), spectrum, generator)
+            for samples, spectrum in zip(segments, spectra, strict=True)
+        ]
+        network = self._build(observations[0], None)
+        fit = Fit(
+            network,
+            Alternating(observations, self.settings.seed),
+            STOPPING_RULES["fixed"](StopContext(self.stft, segments[0], spectra[0], None, None)),
+            iterations=self.settings.iterations,
+            learning_rate=self.settings.learning_rate,
+            averaging=0.0,
+            dtype=self.dtype,
+            generator=generator,
+        )
+        for step in fit:
+            report(step)
+        return {name: weights.cpu() for name, weights in network.state_dict().items()}
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(self.settings.seed)
+
+    def _noise_spectrum(self, samples: Tensor) -> noise.Spectrum:
+        """The noise spectrum ``[C, F]`` of samples ``[C, N]``: the profile's, or estimated from them."""
+        if self.profile is not None:
+            return self.profile
+        return noise.estimate_spectrum(self.stft, samples.cpu(), self.rate)
+
+    def _expected_noise(self, spectrum: noise.Spectrum) -> Tensor:
+        """A noise spectrum ``[C, F]`` as fits take it."""
+        margin = 1.0 if self.profile is None else noise.PROFILE_MARGIN
+        return torch.from_numpy(margin * spectrum).float().to(self.device)
+
+    def _observe(self, samples: Tensor, spectrum: Tensor, generator: torch.Generator) -> Observation:
+        return ESTIMATORS[self.settings.estimator](
+            samples, self.stft, spectrum, perturbation=self.settings.perturbation, generator=generator
+        )
+
+    def _build(self, observation: Observation, weights: Weights | None) -> UNet:
+        """A network for an observation, with these weights or with random ones."""
+        settings = self.settings
+        with _DRAWING, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            network = build_prior(
+                settings.prior,
+                observation.in_channels,
+                observation.out_channels,
+                width=settings.width,
+                dilation=settings.dilation,
+            )
+        if weights is not None:
+            network.load_state_dict(weights)
+        return network
+
+
+def choose_rule(settings: Settings) -> tuple[str, str]:
+    """The stopping rule to use, and why: the one that was asked for, or what measured best (docs/results.md)."""
+    if settings.stop != "auto":
+        return settings.stop, "asked for"
+    if settings.estimator == "mask":
+        return "fixed", "a mask is fitted to its own estimated error and hardly takes up noise"
+    return "held-out", "samples that the fit has not seen tell sound from noise"
+
+
+def _hidden_samples(length: int, seed: int) -> Tensor:
+    """Sorted random indices of samples to hide, no two of them neighbours, none at the ends."""
+    candidates = np.arange(1, length - 1, 2)
+    count = min(len(candidates), round(length * _HIDDEN_SHARE))
+    chosen = np.random.default_rng(seed).choice(candidates, count, replace=False)
+    return torch.from_numpy(np.sort(chosen))
+
+
+def _hide(samples: Tensor, hidden: Tensor) -> Tensor:
+    """Samples ``[C, N]`` with the hidden ones replaced by the mean of their neighbours."""
+    samples = samples.clone()
+    samples[:, hidden] = (samples[:, hidden - 1] + samples[:, hidden + 1]) / 2
+    return samples

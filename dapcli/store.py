@@ -1,0 +1,163 @@
+"""Finished segments: kept in memory, or in a folder from which an interrupted restoration goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dapcli.engine import SegmentFit, Weights
+from dapcli.errors import OutputError, SettingsError
+from dapcli.fitting import Step
+
+
+@dataclass(frozen=True)
+class FittedSegment:
+    """A finished segment: its estimate ``[C, n]`` at the recording's rate and, unless it is silent, its fit."""
+
+    estimate: NDArray[np.float32]
+    fit: SegmentFit | None
+
+
+class Store(Protocol):
+    """Where finished segments wait until they are joined; several threads may call it, each for its own segment."""
+
+    def load_weights(self) -> Weights | None:
+        """What the network has learned from the recording, None if that is not there."""
+        ...
+
+    def save_weights(self, weights: Weights) -> None:
+        """Keep what the network has learned."""
+        ...
+
+    def load(self, index: int) -> FittedSegment | None:
+        """A finished segment, None if it is not there."""
+        ...
+
+    def save(self, index: int, segment: FittedSegment) -> None:
+        """Keep a finished segment."""
+        ...
+
+
+class MemoryStore:
+    """A store for recordings that are short enough."""
+
+    def __init__(self) -> None:
+        self._segments: dict[int, FittedSegment] = {}
+        self._weights: Weights | None = None
+
+    def load_weights(self) -> Weights | None:
+        """What the network has learned."""
+        return self._weights
+
+    def save_weights(self, weights: Weights) -> None:
+        """Keep what the network has learned."""
+        self._weights = weights
+
+    def load(self, index: int) -> FittedSegment | None:
+        """A finished segment."""
+        return self._segments.get(index)
+
+    def save(self, index: int, segment: FittedSegment) -> None:
+        """Keep a finished segment."""
+        self._segments[index] = segment
+
+
+class FolderStore:
+    """A store in a folder, which appears with the first thing to keep.
+
+    ``run`` is all that decides the segments, as JSON can hold it. A folder of another run is refused with
+    ``SettingsError``, a folder that cannot be written with ``OutputError``. A file is whole or not there, and one that
+    cannot be read counts as not there.
+    """
+
+    _RUN = "run.json"
+
+    def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._run = json.loads(json.dumps(run))
+        if folder.exists():
+            self._refuse_another_run()
+
+    def __len__(self) -> int:
+        """Number of finished segments."""
+        return len(list(self.folder.glob("segment-*.npz")))
+
+    def load_weights(self) -> Weights | None:
+        """What the network has learned."""
+        arrays = self._read("weights.npz")
+        return None if arrays is None else {name: torch.from_numpy(values) for name, values in arrays.items()}
+
+    def save_weights(self, weights: Weights) -> None:
+        """Keep what the network has learned."""
+        self._write("weights.npz", {name: values.numpy() for name, values in weights.items()})
+
+    def load(self, index: int) -> FittedSegment | None:
+        """A finished segment."""
+        arrays = self._read(_name(index))
+        if arrays is None:
+            return None
+        fit = json.loads(str(arrays["fit"]))
+        if fit:
+            fit = SegmentFit(**{**fit, "steps": tuple(Step(**step) for step in fit["steps"])})
+        return FittedSegment(arrays["estimate"], fit)
+
+    def save(self, index: int, segment: FittedSegment) -> None:
+        """Keep a finished segment."""
+        fit = json.dumps(segment.fit and asdict(segment.fit))
+        self._write(_name(index), {"estimate": segment.estimate, "fit": np.array(fit)})
+
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Remove a store's folder."""
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _refuse_another_run(self) -> None:
+        try:
+            found = json.loads((self.folder / self._RUN).read_text())
+        except (OSError, ValueError):
+            found = {}
+        names = sorted(name for name in {*found, *self._run} if found.get(name) != self._run.get(name))
+        if names:
+            raise SettingsError(
+                f"{self.folder}: belongs to a run with another {', '.join(names)}; "
+                "repeat that command with --resume, or start again with --overwrite"
+            )
+
+    def _read(self, name: str) -> dict[str, NDArray[Any]] | None:
+        try:
+            with np.load(self.folder / name) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def _write(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        part = self.folder / f"{name}.part"
+        try:
+            self.folder.mkdir(exist_ok=True)
+            run = self.folder / self._RUN
+            if not run.exists():
+                run.write_text(json.dumps(self._run))
+            with part.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.folder / name)
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: cannot be written ({error.strerror}); "
+                "make room and add --resume, or choose another folder"
+            ) from error
+
+
+def _name(index: int) -> str:
+    return f"segment-{index:05d}.npz"
