@@ -215,6 +215,13 @@ def plan(recording: Recording, settings: Settings) -> list[tuple[int, int]]:
     return plan_segments(recording.length, longest, overlap)
 
 
+def count_iterations(segments: int, settings: Settings) -> tuple[int, int]:
+    """Iterations at the most for learning from a recording of so many segments, and for each of them."""
+    if segments == 1 or not settings.refinement or not ESTIMATORS[settings.estimator].transfers:
+        return 0, settings.iterations
+    return settings.iterations, settings.refinement
+
+
 class _Task:
     """The restoration of one recording: its segments, those that are done, and how many fits run at once."""
 
@@ -236,10 +243,7 @@ class _Task:
         self._store = store
         self._on_step = on_step
         self._reading = threading.Lock()
-        settings = engine.settings
-        transfers = ESTIMATORS[settings.estimator].transfers
-        self._learns = len(self.plan) > 1 and settings.refinement > 0 and transfers
-        self._share = settings.refinement if self._learns else settings.iterations
+        self._learning, self._share = count_iterations(len(self.plan), engine.settings)
         self._powers = [float(np.mean(recording.read(start, stop) ** 2)) for start, stop in self.plan]
         self._finished = {index for index in range(len(self.plan)) if store.load(index)}
         self._iterations: dict[int | None, int] = {}
@@ -261,7 +265,7 @@ class _Task:
             return
         pending = [index for index in range(len(self.plan)) if index not in self._finished]
         self.workers = min(workers, max(len(pending), 1))
-        weights = self._learned() if self._learns and pending else None
+        weights = self._learned() if self._learning and pending else None
         while pending:
             try:
                 self._fit(pending, weights)
@@ -358,13 +362,12 @@ class _Task:
     def _report(self, index: int | None, step: Step) -> None:
         if self._on_step is None:
             return
-        learning = self._engine.settings.iterations if self._learns else 0
         self._iterations[index] = step.iteration
         done = sum(count for other, count in self._iterations.items() if other not in self._finished)
         done += self._share * len(self._finished)
         # Spectrograms are fitted, people think in samples: white noise of level 1 has this power in a bin.
         level = step.residual * self._engine.stft.white_gain**-0.5
-        total = learning + self._share * len(self.plan)
+        total = self._learning + self._share * len(self.plan)
         self._on_step(Progress(step, index, len(self.plan), min(done, total), total, level))
 
 

@@ -31,6 +31,7 @@ ROOMS = [
     "engine",
     "store",
     "restore",
+    "speed",
     "report",
     "cli",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 import dapcli
 from dapcli.cli.denoise import denoise
+from dapcli.cli.doctor import doctor
 from dapcli.cli.priors import priors
 from dapcli.cli.score import score
 from dapcli.errors import DapError
@@ -27,6 +29,7 @@ app = typer.Typer(
 app.command()(denoise)
 app.command()(score)
 app.command()(priors)
+app.command()(doctor)
 
 
 def _print_version(value: bool) -> None:
@@ -44,6 +47,10 @@ def _root(
 
 def main() -> None:
     """Entry point of ``dap``: every error is one line on stderr and an exit code, a traceback only with --debug."""
+    # Before torch loads its OpenMP: threads that wait for each other by spinning make a fit ten times slower as soon as
+    # another program wants the same cores, and gain nothing where none does (docs/performance.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     debug = "--debug" in sys.argv
     try:
         code = app(standalone_mode=False)

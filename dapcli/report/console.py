@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -107,3 +108,36 @@ def metric_table(columns: Mapping[str, Mapping[str, float | None]]) -> Table:
         values = [column[metric] for column in columns.values()]
         table.add_row(title, *("-" if value is None else f"{value:.3f}" for value in values))
     return table
+
+
+def machine_table(machine: Mapping[str, Any]) -> Table:
+    """Versions, processor and devices, one in a row."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in machine.items():
+        if isinstance(value, Mapping):
+            for device, description in value.items():
+                table.add_row(escape(device), escape(description))
+        elif value is not None:
+            table.add_row(name, escape(str(value)))
+    return table
+
+
+def speed_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Seconds per iteration of each prior on each device, and how long a recording takes if that was asked for."""
+    table = Table("prior", "device", "type", box=None, pad_edge=False)
+    table.add_column("s per iteration", justify="right")
+    estimates = any(row["estimate"] is not None for row in rows)
+    if estimates:
+        table.add_column("estimate", justify="right")
+    for row in rows:
+        cells = [row["prior"], row["device"], row["dtype"]]
+        cells.append(escape(row["note"]) if row["seconds"] is None else f"{row['seconds']:.4f}")
+        if estimates:
+            cells.append("-" if row["estimate"] is None else duration(row["estimate"]))
+        table.add_row(*cells)
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 5.2 s, or h:mm:ss from a minute on."""
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
