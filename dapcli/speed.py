@@ -15,7 +15,7 @@ import torch
 
 import dapcli
 from dapcli.audio import Audio, Recording
-from dapcli.errors import DapError
+from dapcli.errors import DeviceError
 from dapcli.fitting import choose_dtype, find_device
 from dapcli.restore import Progress, count_iterations, denoise, plan
 from dapcli.settings import PAPER_RATE, Settings
@@ -61,7 +61,8 @@ def measure_speed(settings: Settings, device: str, seconds: float, shape: tuple[
     """Fit noise of a ``shape`` (channels, samples, rate in Hz) for some ``seconds``, and take the time.
 
     Raises:
-        DapError: The device is not there, or a setting is wrong.
+        DeviceError: The device is not there.
+        SettingsError: A setting is unknown.
     """
     channels, length, rate = shape
     where = find_device(device)
@@ -81,7 +82,7 @@ def measure_speed(settings: Settings, device: str, seconds: float, shape: tuple[
     except _EnoughError:
         times = times[_WARM_UP - 1 :]
         return Speed(settings.prior, device, name, (times[-1] - times[0]) / (len(times) - 1))
-    except DapError as error:
+    except DeviceError as error:  # its memory does not suffice
         return Speed(settings.prior, device, name, None, str(error))
     raise AssertionError("a billion iterations do not end")
 
