@@ -62,6 +62,12 @@ class Released:
         self._scheduler.step()
         return loss.item(), output.detach()
 
+    def nudge(self, size: float) -> None:
+        """Change every weight by so much of itself, at random."""
+        with torch.no_grad():
+            for weights in self.network.parameters():
+                weights.mul_(1 + size * torch.randn(weights.shape))
+
     def copy_weights(self, prior: UNet) -> None:
         """Give dap's ``ddunet`` prior the weights of this network.
 
