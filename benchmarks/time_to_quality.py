@@ -79,6 +79,8 @@ def fit_released(case: Case, arguments: argparse.Namespace) -> ReleasedScore:
         snr = snr_db(case.clean[None], TRANSFORM.inverse(output, case.clean.size).clamp(-1, 1).numpy(), case.rate)
         if snr > best:
             best, best_iteration = snr, iteration
+        if iteration % 20 == 0:
+            print(f"{case.name}: {iteration} iterations, best {best:.2f} dB", file=sys.stderr, flush=True)
         if iteration - best_iteration >= arguments.patience:
             break
     return ReleasedScore(best, best_iteration, SCRIPT_ITERATIONS * float(np.median(seconds)))
