@@ -103,7 +103,7 @@ def _estimate_channel(power: NDArray[np.float64], bin_hz: float) -> Spectrum:
     tilt[hum:] = smooth[hum:]
 
     flat = power / tilt[:, None]
-    # Neighbours' pools are nearly the same, and sorting them is what takes time: the level is interpolated between a few.
+    # Neighbours' pools are nearly the same, and sorting them is what takes time: levels between a few are interpolated.
     centres, levels = [], []
     k = 0
     while k < bins:
