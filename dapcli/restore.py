@@ -156,7 +156,7 @@ def denoise(
     stft = STFT.for_rate(rate, settings.window, settings.hop)
     profile = _profile(stft, recording, rate, noise_profile)
     engine = Engine(settings, stft, rate, where, dtype, profile, graph)
-    task = _Task(engine, recording, reference, store or MemoryStore(), on_step)
+    task = _Task(engine, recording, reference, MemoryStore() if store is None else store, on_step)
     workers = choose_parallel(where) if parallel is None else parallel
     task.run(workers)
 
@@ -212,7 +212,7 @@ def choose_parallel(device: torch.device) -> int:
 def plan(recording: Recording, settings: Settings) -> list[tuple[int, int]]:
     """Start and end, in samples of the recording, of the segments that are fitted one by one."""
     longest, overlap = (round(seconds * recording.rate) for seconds in (settings.segment, SEGMENT_OVERLAP))
-    return plan_segments(recording.length, longest, overlap)
+    return plan_segments(recording.length, longest, min(overlap, longest // 3))  # at odd rates both are rounded
 
 
 class _Task:
@@ -242,7 +242,7 @@ class _Task:
         self._share = settings.refinement if self._learns else settings.iterations
         self._powers = [float(np.mean(recording.read(start, stop) ** 2)) for start, stop in self.plan]
         self._finished = {index for index in range(len(self.plan)) if store.load(index)}
-        self._iterations: dict[int | None, int] = {}
+        self._iterations: dict[int | None, int] = dict.fromkeys(self._finished, self._share)
 
     def load(self, index: int) -> FittedSegment:
         """A finished segment."""
@@ -283,6 +283,7 @@ class _Task:
         silence = np.zeros((self._recording.channels, stop - start), dtype=np.float32)
         self._store.save(index, FittedSegment(silence, None))
         self._finished.add(index)
+        self._iterations[index] = self._share
 
     def _learned(self) -> Weights:
         """What the network learns from the recording, unless an earlier run has left it."""
@@ -300,15 +301,16 @@ class _Task:
                 raise
             self.learning_seconds = time.perf_counter() - started
             self._store.save_weights(weights)
+        self._iterations[None] = self._engine.settings.iterations
         return weights
 
     def _fit(self, indices: Iterable[int], weights: Weights | None) -> None:
         """Fit segments, several at a time, each in a thread of its own; reports come from the calling thread."""
         device = self._engine.device
-        events: queue.SimpleQueue[tuple[int, Step] | Future[None]] = queue.SimpleQueue()
+        events: queue.SimpleQueue[tuple[int, Step] | Future[int]] = queue.SimpleQueue()
         stopped = threading.Event()
 
-        def fit(index: int) -> None:
+        def fit(index: int) -> int:
             def report(step: Step) -> None:
                 if stopped.is_set():
                     raise _StoppedError
@@ -327,11 +329,13 @@ class _Task:
                 FittedSegment(restored[:, : stop - start].astype(np.float32), replace(record, start=start, stop=stop)),
             )
             self._finished.add(index)
+            return index
 
         threads = torch.get_num_threads()
         if device.type == "cpu":
             torch.set_num_threads(max(threads // self.workers, 1))
-        with ThreadPoolExecutor(self.workers) as pool:
+        # Until it is asked, a new thread does not know torch's number, and its first fit would have other bits.
+        with ThreadPoolExecutor(self.workers, initializer=torch.get_num_threads) as pool:
             try:
                 running = 0
                 for index in indices:
@@ -341,7 +345,7 @@ class _Task:
                     event = events.get()
                     if isinstance(event, Future):
                         running -= 1
-                        event.result()
+                        self._iterations[event.result()] = self._share
                     else:
                         self._report(*event)
             finally:
@@ -360,12 +364,10 @@ class _Task:
             return
         learning = self._engine.settings.iterations if self._learns else 0
         self._iterations[index] = step.iteration
-        done = sum(count for other, count in self._iterations.items() if other not in self._finished)
-        done += self._share * len(self._finished)
         # Spectrograms are fitted, people think in samples: white noise of level 1 has this power in a bin.
         level = step.residual * self._engine.stft.white_gain**-0.5
         total = learning + self._share * len(self.plan)
-        self._on_step(Progress(step, index, len(self.plan), min(done, total), total, level))
+        self._on_step(Progress(step, index, len(self.plan), sum(self._iterations.values()), total, level))
 
 
 def _own_stream(device: torch.device) -> AbstractContextManager[object]:

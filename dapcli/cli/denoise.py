@@ -105,6 +105,7 @@ def denoise(
         from dapcli.report.console import fit_progress, make_console, print_summary
         from dapcli.report.record import build_record, to_json
 
+        restore.check_settings(settings, device, graph=cuda_graph)  # before --overwrite removes finished segments
         console = make_console()
         run = {"task": "denoise", "noise_profile": stretch}
         with (
