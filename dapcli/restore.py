@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -29,11 +29,13 @@ from dapcli.store import FittedSegment, MemoryStore, Store
 
 # Segments that the network learns from, the loudest ones, before it is refined on each.
 _LEARNED_SEGMENTS = 8
+# Of the loudest segment's power above the quietest's; below that a segment may hold nothing but noise.
+_SOUND_SHARE = 0.1
 # Cores that one fit keeps busy; further ones serve a second segment.
 _CORES_PER_FIT = 4
 _MAX_PARALLEL = 4
 # Samples of a recording that are looked at together.
-_BLOCK = 1 << 18
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def denoise(
         DeviceError: The device is not there, or its memory does not suffice.
     """
     settings = settings or Settings()
-    where, dtype = check_settings(settings, device, graph=graph)
+    where, dtype = check_settings(settings, device, parallel=parallel, graph=graph)
     if recording.length < 2:
         raise InputError("the recording has one sample only; there is nothing to fit to")
     if reference is not None and (reference.channels, reference.length) != (recording.channels, recording.length):
@@ -156,7 +158,7 @@ def denoise(
     stft = STFT.for_rate(rate, settings.window, settings.hop)
     profile = _profile(stft, recording, rate, noise_profile)
     engine = Engine(settings, stft, rate, where, dtype, profile, graph)
-    task = _Task(engine, recording, reference, store or MemoryStore(), on_step)
+    task = _Task(engine, recording, reference, MemoryStore() if store is None else store, on_step)
     workers = choose_parallel(where) if parallel is None else parallel
     task.run(workers)
 
@@ -182,7 +184,9 @@ def denoise(
     )
 
 
-def check_settings(settings: Settings, device: str, *, graph: bool = False) -> tuple[torch.device, torch.dtype]:
+def check_settings(
+    settings: Settings, device: str, *, parallel: int | None = None, graph: bool = False
+) -> tuple[torch.device, torch.dtype]:
     """Check what a restoration would only find out on its way, and return the device and the type to compute in.
 
     Raises:
@@ -196,6 +200,8 @@ def check_settings(settings: Settings, device: str, *, graph: bool = False) -> t
         _look_up(STOPPING_RULES, settings.stop, "stopping rule", "auto")
     if settings.prior != "dilated" and settings.dilation != DEFAULT_DILATION:
         raise SettingsError("--dilation belongs to --prior dilated; the other priors have their own")
+    if parallel is not None and parallel < 1:
+        raise SettingsError("--parallel must be at least 1")
     where = find_device(device)
     if graph and where.type != "cuda":
         raise SettingsError(f"--cuda-graph needs a CUDA device, and {where} is none")
@@ -212,7 +218,7 @@ def choose_parallel(device: torch.device) -> int:
 def plan(recording: Recording, settings: Settings) -> list[tuple[int, int]]:
     """Start and end, in samples of the recording, of the segments that are fitted one by one."""
     longest, overlap = (round(seconds * recording.rate) for seconds in (settings.segment, SEGMENT_OVERLAP))
-    return plan_segments(recording.length, longest, overlap)
+    return plan_segments(recording.length, longest, min(overlap, longest // 3))  # at odd rates both are rounded
 
 
 def count_iterations(segments: int, settings: Settings) -> tuple[int, int]:
@@ -246,7 +252,7 @@ class _Task:
         self._learning, self._share = count_iterations(len(self.plan), engine.settings)
         self._powers = [float(np.mean(recording.read(start, stop) ** 2)) for start, stop in self.plan]
         self._finished = {index for index in range(len(self.plan)) if store.load(index)}
-        self._iterations: dict[int | None, int] = {}
+        self._iterations: dict[int | None, int] = dict.fromkeys(self._finished, self._share)
 
     def load(self, index: int) -> FittedSegment:
         """A finished segment."""
@@ -287,13 +293,13 @@ class _Task:
         silence = np.zeros((self._recording.channels, stop - start), dtype=np.float32)
         self._store.save(index, FittedSegment(silence, None))
         self._finished.add(index)
+        self._iterations[index] = self._share
 
     def _learned(self) -> Weights:
         """What the network learns from the recording, unless an earlier run has left it."""
         weights = self._store.load_weights()
         if weights is None:
-            loudest = sorted(range(len(self.plan)), key=lambda index: (-self._powers[index], index))
-            chosen = sorted(index for index in loudest[:_LEARNED_SEGMENTS] if self._powers[index])
+            chosen = _with_sound(self._powers)
             started = time.perf_counter()
             try:
                 weights = self._engine.learn(
@@ -304,15 +310,16 @@ class _Task:
                 raise
             self.learning_seconds = time.perf_counter() - started
             self._store.save_weights(weights)
+        self._iterations[None] = self._engine.settings.iterations
         return weights
 
     def _fit(self, indices: Iterable[int], weights: Weights | None) -> None:
         """Fit segments, several at a time, each in a thread of its own; reports come from the calling thread."""
         device = self._engine.device
-        events: queue.SimpleQueue[tuple[int, Step] | Future[None]] = queue.SimpleQueue()
+        events: queue.SimpleQueue[tuple[int, Step] | Future[int]] = queue.SimpleQueue()
         stopped = threading.Event()
 
-        def fit(index: int) -> None:
+        def fit(index: int) -> int:
             def report(step: Step) -> None:
                 if stopped.is_set():
                     raise _StoppedError
@@ -331,11 +338,13 @@ class _Task:
                 FittedSegment(restored[:, : stop - start].astype(np.float32), replace(record, start=start, stop=stop)),
             )
             self._finished.add(index)
+            return index
 
         threads = torch.get_num_threads()
         if device.type == "cpu":
             torch.set_num_threads(max(threads // self.workers, 1))
-        with ThreadPoolExecutor(self.workers) as pool:
+        # Until it is asked, a new thread does not know torch's number, and its first fit would have other bits.
+        with ThreadPoolExecutor(self.workers, initializer=torch.get_num_threads) as pool:
             try:
                 running = 0
                 for index in indices:
@@ -345,7 +354,7 @@ class _Task:
                     event = events.get()
                     if isinstance(event, Future):
                         running -= 1
-                        event.result()
+                        self._iterations[event.result()] = self._share
                     else:
                         self._report(*event)
             finally:
@@ -363,12 +372,18 @@ class _Task:
         if self._on_step is None:
             return
         self._iterations[index] = step.iteration
-        done = sum(count for other, count in self._iterations.items() if other not in self._finished)
-        done += self._share * len(self._finished)
         # Spectrograms are fitted, people think in samples: white noise of level 1 has this power in a bin.
         level = step.residual * self._engine.stft.white_gain**-0.5
         total = self._learning + self._share * len(self.plan)
-        self._on_step(Progress(step, index, len(self.plan), min(done, total), total, level))
+        self._on_step(Progress(step, index, len(self.plan), sum(self._iterations.values()), total, level))
+
+
+def _with_sound(powers: Sequence[float]) -> list[int]:
+    """Indices of the loudest segments, without those that may hold nothing but noise."""
+    heard = sorted((index for index, power in enumerate(powers) if power), key=lambda index: (-powers[index], index))
+    loudest, quietest = powers[heard[0]], powers[heard[-1]]
+    least = min(quietest + _SOUND_SHARE * (loudest - quietest), loudest / 2)
+    return sorted(index for index in heard[:_LEARNED_SEGMENTS] if powers[index] >= least)
 
 
 def _own_stream(device: torch.device) -> AbstractContextManager[object]:

@@ -53,7 +53,7 @@ class Joined:
         self.channels = channels
         self.length = segments[-1][1]
         self._segments = segments
-        # Blocks are read in order and far shorter than segments, of which at most two overlap.
+        # Blocks are read in order, and at most two segments overlap.
         self._load = lru_cache(maxsize=2)(load)
 
     def read(self, start: int, stop: int) -> Samples:

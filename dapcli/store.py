@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
+import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -85,6 +86,7 @@ class FolderStore:
     def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
         self.folder = folder
         self._run = json.loads(json.dumps(run))
+        self._writing = threading.Lock()
         if folder.exists():
             self._refuse_another_run()
 
@@ -104,7 +106,7 @@ class FolderStore:
     def load(self, index: int) -> FittedSegment | None:
         """A finished segment."""
         arrays = self._read(_name(index))
-        if arrays is None:
+        if arrays is None or not {"estimate", "fit"} <= arrays.keys():
             return None
         fit = json.loads(str(arrays["fit"]))
         if fit:
@@ -118,13 +120,19 @@ class FolderStore:
 
     @staticmethod
     def remove(folder: Path) -> None:
-        """Remove a store's folder."""
-        shutil.rmtree(folder, ignore_errors=True)
+        """Remove a store's folder; should it hold files that no store made, it stays with those."""
+        for pattern in ("segment-*.npz*", "weights.npz*", f"{FolderStore._RUN}*"):
+            for path in folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
     def _refuse_another_run(self) -> None:
         try:
             found = json.loads((self.folder / self._RUN).read_text())
         except (OSError, ValueError):
+            found = {}
+        if not isinstance(found, dict):
             found = {}
         names = sorted(name for name in {*found, *self._run} if found.get(name) != self._run.get(name))
         if names:
@@ -135,28 +143,31 @@ class FolderStore:
 
     def _read(self, name: str) -> dict[str, NDArray[Any]] | None:
         try:
-            with np.load(self.folder / name) as arrays:
+            with (self.folder / name).open("rb") as file, np.load(file) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile):
             return None
 
-    def _write(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        part = self.folder / f"{name}.part"
+    def _write(self, name: str, arrays: Mapping[str, Any]) -> None:
         try:
-            self.folder.mkdir(exist_ok=True)
-            run = self.folder / self._RUN
-            if not run.exists():
-                run.write_text(json.dumps(self._run))
-            with part.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.folder / name)
+            with self._writing:
+                self.folder.mkdir(exist_ok=True)
+                if not (self.folder / self._RUN).exists():
+                    self._place(self._RUN, lambda file: file.write(json.dumps(self._run).encode()))
+                self._place(name, lambda file: np.savez(file, **arrays))
         except OSError as error:
             raise OutputError(
                 f"{self.folder}: cannot be written ({error.strerror}); "
                 "make room and add --resume, or choose another folder"
             ) from error
+
+    def _place(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        part = self.folder / f"{name}.part"
+        with part.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.folder / name)
 
 
 def _name(index: int) -> str:

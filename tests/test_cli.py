@@ -514,6 +514,9 @@ BAD: list[tuple[str, int, str]] = [
     ("noisy.wav out.wav --device nothing", 2, "unknown device"),
     ("noisy.wav out.wav --device cpu:1", 2, "unknown device"),
     ("noisy.wav out.wav --device cuda:x", 2, "unknown device"),
+    ("noisy.wav out.wav --device cpu --cuda-graph", 2, "--cuda-graph needs a CUDA device"),
+    ("noisy.wav out.wav --parallel 0", 2, "parallel"),
+    ("noisy.wav out.wav --refinement -1", 2, "refinement"),
     ("noisy.wav out.wav --device cuda:99", 4, "is not there.*--device auto"),
 ]
 
@@ -672,6 +675,222 @@ main()
     run = spawn(code, "denoise", "noisy.wav", "out.wav", "--overwrite", *TINY)
     assert_refused(run, 3, "out.wav: cannot be written")
     assert tree(folder) == before
+
+
+# Runs that go on where an interrupted one has stopped
+
+LONG_OPTIONS = (
+    *("--segment", "1.5", "--hop", "0.03", "--prior", "conv", "--width", "2"),
+    *("--iterations", "2", "--refinement", "2", "--device", "cpu", "--quiet"),
+)
+LONG = ("denoise", "long.wav", "out.wav", *LONG_OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def restored(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The output of an uninterrupted run."""
+    output = tmp_path_factory.mktemp("whole") / "out.wav"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["dap", "denoise", str(clips / "long.wav"), str(output), *LONG_OPTIONS])
+        with pytest.raises(SystemExit):
+            main()
+    return output.read_bytes()
+
+
+@pytest.fixture
+def interrupted(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with what a run left that was interrupted after some of its segments."""
+    before = tree(folder)
+    step, count = torch.optim.Adam.step, 0
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 8:  # two steps of learning, and two each of two segments
+            raise KeyboardInterrupt
+        return step(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", failing)
+        assert_refused(dap(*LONG), 130, "2 of 5 segments are kept in out.wav.partial; .*--resume")
+    names = {"run.json", "weights.npz", "segment-00000.npz", "segment-00001.npz"}
+    assert set(tree(folder)) - set(before) == {f"out.wav.partial/{name}" for name in names}
+    return folder
+
+
+def outputs(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name.startswith(("out", ".dap"))}
+
+
+def test_an_uninterrupted_run_leaves_no_folder(dap: Dap, folder: Path, restored: bytes) -> None:
+    assert dap(*LONG) == Run(0, "", "")
+    assert outputs(folder) == {"out.wav", "out.json"}
+    assert (folder / "out.wav").read_bytes() == restored
+
+
+def test_resume_goes_on_to_the_same_file(dap: Dap, interrupted: Path, restored: bytes) -> None:
+    assert dap(*LONG, "--resume") == Run(0, "", "")
+    assert outputs(interrupted) == {"out.wav", "out.json"}
+    assert (interrupted / "out.wav").read_bytes() == restored
+    assert len(record_of(interrupted / "out.wav")["fit"]["segments"]) == 5
+
+
+@pytest.mark.parametrize("options", [("--resume",), ("--resume", "--overwrite")])
+def test_resume_fits_only_what_is_missing(
+    options: tuple[str, ...], dap: Dap, interrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[None] = []
+    step = torch.optim.Adam.step
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(None)
+        return step(*arguments, **options)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", counted)
+    assert dap(*LONG, *options).code == 0
+    assert len(calls) == 3 * 2
+
+
+def test_resume_fits_a_damaged_segment_again(dap: Dap, interrupted: Path, restored: bytes) -> None:
+    segment = interrupted / "out.wav.partial" / "segment-00001.npz"
+    segment.write_bytes(segment.read_bytes()[:1000])
+    (segment.parent / "segment-00002.npz.part").write_bytes(b"half a segment")
+    assert dap(*LONG, "--resume").code == 0
+    assert (interrupted / "out.wav").read_bytes() == restored
+    assert outputs(interrupted) == {"out.wav", "out.json"}
+
+
+def test_resume_with_nothing_left_just_runs(dap: Dap, folder: Path, restored: bytes) -> None:
+    assert dap(*LONG, "--resume") == Run(0, "", "")
+    assert (folder / "out.wav").read_bytes() == restored
+    assert dap("denoise", "brief.wav", "short.flac", "--resume", *TINY).code == 0
+
+
+def test_a_run_that_goes_on_can_be_interrupted_again(
+    dap: Dap, interrupted: Path, restored: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = tree(interrupted)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", failing)
+        assert_refused(dap(*LONG, "--resume"), 130, "2 of 5 segments")
+    assert tree(interrupted) == before
+    assert dap(*LONG, "--resume").code == 0
+    assert (interrupted / "out.wav").read_bytes() == restored
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        ((), 3, "out.wav.partial: was left by an interrupted run; add --resume .*--overwrite"),
+        (("--resume", "--seed", "5"), 2, "another seed;"),
+        (("--resume", "--width", "3", "--hop", "0.02"), 2, "another hop, width;"),
+        (("--resume", "--noise-profile", "0:0.19"), 2, "another noise_profile;"),
+        (("--resume", "--reference", "long.wav"), 2, "another files;"),
+        (("--overwrite", "--prior", "nothing"), 2, "unknown prior"),
+        (("--overwrite", "--cuda-graph"), 2, "--cuda-graph"),
+    ],
+)
+def test_what_an_interrupted_run_left_is_not_lost_to_a_command_that_does_not_fit(
+    arguments: tuple[str, ...], code: int, reason: str, dap: Dap, interrupted: Path, no_fit: None
+) -> None:
+    before = tree(interrupted)
+    assert_refused(dap(*LONG, *arguments), code, reason)
+    assert tree(interrupted) == before
+
+
+def test_resume_refuses_another_recording_of_the_same_name(dap: Dap, interrupted: Path, no_fit: None) -> None:
+    samples = read(interrupted / "long.wav")
+    soundfile.write(interrupted / "long.wav", samples.T / 2, 8_000)
+    before = tree(interrupted)
+    assert_refused(dap(*LONG, "--resume"), 2, "another files;")
+    assert tree(interrupted) == before
+
+
+def test_overwrite_starts_again(dap: Dap, interrupted: Path, restored: bytes) -> None:
+    assert dap(*LONG, "--overwrite", "--seed", "5") == Run(0, "", "")
+    assert outputs(interrupted) == {"out.wav", "out.json"}
+    assert (interrupted / "out.wav").read_bytes() != restored
+    assert dap(*LONG, "--overwrite") == Run(0, "", "")
+    assert (interrupted / "out.wav").read_bytes() == restored
+
+
+def test_an_error_keeps_finished_segments_too(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    step = torch.optim.Adam.step
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        calls.append(None)
+        if len(calls) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", failing)
+        assert_refused(dap(*LONG), 4, "out of memory")
+    assert (folder / "out.wav.partial" / "segment-00000.npz").exists()
+    assert outputs(folder) == {"out.wav.partial"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are a matter of Unix")
+@pytest.mark.parametrize(
+    ("sent", "finished"), [("SIGINT", 2), ("SIGKILL", 2), ("SIGINT", 0)], ids=["Ctrl-C", "kill", "Ctrl-C early"]
+)
+def test_a_run_that_a_signal_ends_can_go_on(sent: str, finished: int, dap: Dap, folder: Path, restored: bytes) -> None:
+    code = f"""
+import signal
+from dataclasses import replace
+from dapcli.cli import main
+from dapcli.engine import Engine
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have inherited that it is ignored
+fit_segment, started = Engine.fit_segment, []
+
+def slower(engine, *arguments, **options):
+    started.append(None)
+    if len(started) > {finished}:  # this one does not end by itself
+        engine = replace(engine, settings=replace(engine.settings, refinement=10**6))
+        print("endless", flush=True)
+    return fit_segment(engine, *arguments, **options)
+
+Engine.fit_segment = slower
+main()
+"""
+    before = tree(folder)
+    with subprocess.Popen(
+        [sys.executable, "-B", "-c", code, *LONG],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **PATIENT},
+    ) as process:
+        assert process.stdout is not None
+        try:
+            ready, _, _ = select.select([process.stdout], [], [], 120)
+            assert ready, "the fit did not start"
+            assert process.stdout.readline() == "endless\n"
+            process.send_signal(getattr(signal, sent))
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    if sent == "SIGKILL":
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        kept = f"{finished} of 5 segments are kept in out.wav.partial; repeat the command with --resume to go on"
+        assert err.startswith(f"dap: interrupted; {kept if finished else 'nothing was written'}")
+        assert err.count("\n") == 1
+    if not finished:
+        assert tree(folder) == before
+        return
+    assert outputs(folder) == {"out.wav.partial"}
+    assert len(list((folder / "out.wav.partial").glob("segment-*.npz"))) == finished
+    assert not list(folder.rglob("*.part"))
+    assert dap(*LONG, "--resume") == Run(0, "", "")
+    assert (folder / "out.wav").read_bytes() == restored
+    assert outputs(folder) == {"out.wav", "out.json"}
 
 
 def test_progress_is_shown_on_a_terminal_only(folder: Path) -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from dapcli.errors import DeviceError, SettingsError
-from dapcli.fitting import STOPPING_RULES, Fit, StopContext, choose_dtype, find_device
+from dapcli.fitting import STOPPING_RULES, Fit, Step, StopContext, choose_dtype, find_device
+from dapcli.fitting.graph import WARM_UP
+from dapcli.observations.masked import MaskedObservation
+from dapcli.priors import build_prior
 from dapcli.spectral import STFT
 
 STFT_SMALL = STFT(64, 16)
 LENGTH = 800
+Adam = torch.optim.Adam
 
 
 class Bias(nn.Module):
@@ -117,6 +122,89 @@ def test_average_starts_as_a_plain_mean() -> None:
 def test_divergence_is_an_error_that_names_the_option() -> None:
     with pytest.raises(SettingsError, match="--learning-rate"):
         list(make_fit(Script([0.0] * 10, None), target=Target(math.inf)))
+
+
+def fit_mask(graph: bool, iterations: int) -> tuple[list[Step], list[Tensor], Fit]:
+    """A real fit: its steps, its estimates after each of them, and itself."""
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(1, LENGTH, generator=generator)
+    spectrum = torch.full((1, 33), 2 * STFT_SMALL.white_gain)
+    observation = MaskedObservation(samples, STFT_SMALL, spectrum, perturbation=0.7, generator=generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_prior("exp-dense", 1, 1, width=2)
+    fit = Fit(
+        network,
+        observation,
+        Script([3.0, 2, 9, 9, 9, 1, 9, 9][:iterations], None),
+        iterations=iterations,
+        learning_rate=0.01,
+        averaging=0.5,
+        dtype=torch.float32,
+        generator=generator,
+        graph=graph,
+    )
+    steps, estimates = [], []
+    for step in fit:
+        steps.append(step)
+        estimates.append(fit.estimate)
+    return steps, estimates, fit
+
+
+class FakeGraph:
+    """Stands in for ``capture``: like a CUDA graph it computes into the same two tensors at every call."""
+
+    def __init__(self) -> None:
+        self.captures = self.calls = 0
+        self.capturable: list[bool] = []
+
+    def capture(
+        self, step: Callable[[], tuple[Tensor, Tensor]], generator: torch.Generator
+    ) -> Callable[[], tuple[Tensor, Tensor]]:
+        self.captures += 1
+        static: list[Tensor] = []
+
+        def replay() -> tuple[Tensor, Tensor]:
+            self.calls += 1
+            results = step()
+            if not static:
+                static.extend(map(torch.empty_like, results))
+            for place, result in zip(static, results, strict=True):
+                place.copy_(result)
+            return static[0].clone(), static[1].clone()
+
+        return replay
+
+    def adam(self, *arguments: Any, capturable: bool, **options: Any) -> torch.optim.Adam:
+        self.capturable.append(capturable)
+        return Adam(*arguments, **options)
+
+
+@pytest.fixture
+def fake_graph(monkeypatch: pytest.MonkeyPatch) -> FakeGraph:
+    """CUDA graphs without CUDA, for which torch makes no capturable Adam."""
+    fake = FakeGraph()
+    monkeypatch.setattr("dapcli.fitting.loop.capture", fake.capture)
+    monkeypatch.setattr(torch.optim, "Adam", fake.adam)
+    return fake
+
+
+def test_a_graph_leads_to_the_same_fit(fake_graph: FakeGraph) -> None:
+    steps, estimates, fit = fit_mask(False, 8)
+    assert fake_graph.captures == 0
+    graph_steps, graph_estimates, graph_fit = fit_mask(True, 8)
+    assert fake_graph.capturable == [False, True]
+    assert (fake_graph.captures, fake_graph.calls) == (1, 8 - WARM_UP)
+    assert graph_steps == steps
+    for after, before in zip(graph_estimates, estimates, strict=True):
+        assert torch.equal(after, before)
+    assert graph_fit.best_iteration == fit.best_iteration == 6
+    assert not torch.equal(fit.estimate, estimates[WARM_UP])
+
+
+def test_a_fit_no_longer_than_the_warm_up_needs_no_graph(fake_graph: FakeGraph) -> None:
+    assert fit_mask(True, WARM_UP)[0] == fit_mask(False, WARM_UP)[0]
+    assert fake_graph.captures == 0
 
 
 def context(samples: Tensor, noise: float = 1.0, **known: Tensor | None) -> StopContext:

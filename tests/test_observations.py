@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from dapcli.observations import ESTIMATORS
+from dapcli.observations import ESTIMATORS, Alternating
 from dapcli.observations.masked import MaskedObservation
 from dapcli.spectral import STFT
 
@@ -114,3 +117,43 @@ def test_noise_that_the_mask_adds_has_the_given_spectrum() -> None:
     drawn = STFT_SMALL.forward(observation._draw_noise(torch.Generator().manual_seed(2)))
     power = drawn.square().sum(dim=1).mean(dim=2)
     torch.testing.assert_close(power[:, 1:-1], spectrum[:, 1:-1], rtol=0.15, atol=0.02)
+
+
+class Numbered:
+    """An observation that says which one it is."""
+
+    in_channels, out_channels = 3, 6
+
+    def __init__(self, number: int) -> None:
+        self.spectrogram = torch.full((1, 2, 3, 4), float(number))
+
+    def evaluate(self, network: Callable[[Tensor], Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return self.spectrogram.mean(), network(self.spectrogram)
+
+
+def turns(count: int, seed: int, iterations: int) -> list[int]:
+    """Which of ``count`` observations has its turn in each iteration."""
+    alternating = Alternating([Numbered(number) for number in range(count)], seed)
+    assert (alternating.in_channels, alternating.out_channels) == (3, 6)
+    assert alternating.spectrogram.shape == (1, 2, 3, 4)
+    order = []
+    for _ in range(iterations):
+        loss, estimate = alternating.evaluate(torch.neg, torch.Generator())
+        assert torch.equal(alternating.spectrogram, torch.full((1, 2, 3, 4), float(loss)))
+        assert torch.equal(estimate, -alternating.spectrogram)
+        order.append(int(loss))
+    return order
+
+
+@given(st.integers(1, 9), st.integers(0, 2**63 - 1), st.integers(1, 4))
+def test_alternating_gives_everyone_a_turn_before_any_has_another(count: int, seed: int, rounds: int) -> None:
+    order = turns(count, seed, count * rounds)
+    for start in range(0, len(order), count):
+        assert sorted(order[start : start + count]) == list(range(count))
+    assert order == turns(count, seed, count * rounds)
+
+
+def test_the_order_of_turns_differs_from_round_to_round_and_by_seed() -> None:
+    orders = [turns(8, seed, 16) for seed in range(3)]
+    rounds = {tuple(order[start : start + 8]) for order in orders for start in (0, 8)}
+    assert len(rounds) == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dapcli.segments import fade_weights, plan_segments
+from dapcli.segments import Joined, fade_weights, plan_segments
 
 
 @st.composite
@@ -107,3 +108,67 @@ def test_cross_fade_falls_from_one_segment_to_the_next_without_a_step() -> None:
 def test_segments_too_short_for_their_overlaps_are_refused(longest: int, overlap: int) -> None:
     with pytest.raises(ValueError, match="three overlaps"):
         plan_segments(1_000, longest, overlap)
+
+
+def estimates(segments: list[tuple[int, int]], channels: int = 1) -> list[np.ndarray]:
+    """Samples ``[C, n]`` of segments that do not agree where they overlap, as fits do not."""
+    rng = np.random.default_rng(len(segments))
+    return [rng.standard_normal((channels, stop - start)).astype(np.float32) for start, stop in segments]
+
+
+@given(plans(), st.integers(1, 3), st.lists(st.floats(0, 1), max_size=20))
+def test_blocks_of_joined_segments_are_parts_of_the_whole(
+    plan: tuple[int, int, int], channels: int, cuts: list[float]
+) -> None:
+    length = plan[0]
+    segments = plan_segments(*plan)
+    parts = estimates(segments, channels)
+    whole = np.zeros((channels, length))
+    for index, (start, stop) in enumerate(segments):
+        whole[:, start:stop] += parts[index] * fade_weights(segments, index)
+    joined = Joined(segments, channels, parts.__getitem__)
+    assert (joined.channels, joined.length) == (channels, length)
+    bounds = sorted({0, *(round(cut * length) for cut in cuts), length})
+    blocks = [joined.read(start, stop) for start, stop in pairwise(bounds)]
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), joined.read(0, length))
+    np.testing.assert_allclose(joined.read(0, length), whole, rtol=0, atol=1e-12)
+
+
+@given(plans())
+def test_segments_of_ones_join_to_ones(plan: tuple[int, int, int]) -> None:
+    segments = plan_segments(*plan)
+    joined = Joined(segments, 1, lambda index: np.ones((1, segments[index][1] - segments[index][0]), np.float32))
+    np.testing.assert_allclose(joined.read(0, plan[0]), 1.0, rtol=0, atol=1e-12)
+
+
+def test_reading_in_order_loads_every_segment_once_and_keeps_two() -> None:
+    segments = plan_segments(1_000, 120, 30)
+    loaded: list[int] = []
+    living: dict[int, weakref.ref[np.ndarray]] = {}
+
+    def count() -> int:
+        return sum(segment() is not None for segment in living.values())
+
+    def load(index: int) -> np.ndarray:
+        assert count() <= 2
+        start, stop = segments[index]
+        segment = np.zeros((1, stop - start))
+        loaded.append(index)
+        living[index] = weakref.ref(segment)
+        return segment
+
+    joined = Joined(segments, 1, load)
+    for start in range(0, 1_000, 20):
+        joined.read(start, start + 20)
+        assert count() <= 2
+    assert loaded == list(range(len(segments)))
+    assert len(segments) > 10
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 5), (0, 101), (100, 101), (7, 6)])
+def test_reading_outside_of_joined_segments_is_refused(start: int, stop: int) -> None:
+    segments = plan_segments(100, 60, 20)
+    joined = Joined(segments, 1, estimates(segments).__getitem__)
+    with pytest.raises(ValueError, match="is not within 0 to 100"):
+        joined.read(start, stop)
+    assert joined.read(100, 100).shape == (1, 0)

@@ -90,11 +90,11 @@ def denoise(
         noisy = files.enter_context(open_audio(input_path))
         container, subtype = output_format(output_path, noisy)
         record_path = output_path.with_suffix(".json")
-        inputs = [input_path, *([reference] if reference else [])]
+        inputs = {"input": input_path, **({"reference": reference} if reference else {})}
         outputs = [output_path, record_path, *([report] if report else [])]
         for path in outputs:
             check_writable(path, overwrite=overwrite)
-            if any(path.exists() and path.samefile(source) for source in inputs):
+            if any(path.exists() and path.samefile(source) for source in inputs.values()):
                 raise OutputError(f"{path}: is an input; name another file")
         if len({path.resolve() for path in outputs}) < len(outputs):
             raise OutputError("OUT, its .json and --report must be different files")
@@ -105,6 +105,7 @@ def denoise(
         from dapcli.report.console import fit_progress, make_console, print_summary
         from dapcli.report.record import build_record, to_json
 
+        restore.check_settings(settings, device, graph=cuda_graph)  # before --overwrite removes finished segments
         console = make_console()
         run = {"task": "denoise", "noise_profile": stretch}
         with (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,7 @@ def kept_segments(
     output_path: Path,
     recording: Recording,
     settings: Settings,
-    inputs: Sequence[Path],
+    inputs: Mapping[str, Path],
     run: Mapping[str, Any],
     *,
     resume: bool,
@@ -54,8 +54,8 @@ def kept_segments(
     if count == 1:
         yield None
         return
-    decides = {"version": dapcli.__version__, **run, **asdict(settings), "files": [digest(path) for path in inputs]}
-    store = FolderStore(folder, decides)
+    digests = {name: digest(path) for name, path in inputs.items()}
+    store = FolderStore(folder, {"version": dapcli.__version__, **run, **asdict(settings), **digests})
     try:
         yield store
     except BaseException as error:
