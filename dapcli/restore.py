@@ -27,6 +27,9 @@ from dapcli.settings import SEGMENT_OVERLAP, Settings
 from dapcli.spectral import STFT
 from dapcli.store import FittedSegment, MemoryStore, Store
 
+#: What the names of threads begin with that fit segments.
+FIT_THREAD = "dap-fit"
+
 # Segments that the network learns from, the loudest ones, before it is refined on each.
 _LEARNED_SEGMENTS = 8
 # Of the loudest segment's power above the quietest's; below that a segment may hold nothing but noise.
@@ -344,7 +347,7 @@ class _Task:
         if device.type == "cpu":
             torch.set_num_threads(max(threads // self.workers, 1))
         # Until it is asked, a new thread does not know torch's number, and its first fit would have other bits.
-        with ThreadPoolExecutor(self.workers, initializer=torch.get_num_threads) as pool:
+        with ThreadPoolExecutor(self.workers, FIT_THREAD, initializer=torch.get_num_threads) as pool:
             try:
                 running = 0
                 for index in indices:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 import typer
 
@@ -78,5 +79,13 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"dap: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    print(f"dap: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
+    if code == EXIT_INTERRUPTED and _is_fitting():
+        os._exit(code)  # a second Ctrl-C has cut short the wait for a thread, without which torch would abort
     sys.exit(code)
+
+
+def _is_fitting() -> bool:
+    """Whether a thread still fits a segment."""
+    restore = sys.modules.get("dapcli.restore")
+    return restore is not None and any(thread.name.startswith(restore.FIT_THREAD) for thread in threading.enumerate())

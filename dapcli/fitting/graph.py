@@ -5,10 +5,13 @@ A small network's iteration is hundreds of short kernels, which a GPU finishes f
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+_RECORDING = threading.Lock()
 
 #: Iterations to run before recording, in which torch allocates and chooses what a graph must find ready.
 WARM_UP = 3
@@ -24,7 +27,9 @@ def capture(
     """
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(generator)
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    # A stream of its own, and one thread at a time, because torch would have all threads record on the same stream.
+    stream = torch.cuda.Stream(generator.device)  # type: ignore[no-untyped-call]
+    with _RECORDING, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         loss, output = step()
 
     def replay() -> tuple[Tensor, Tensor]:
