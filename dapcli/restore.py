@@ -88,7 +88,8 @@ class Result:
 
     ``restored`` has the input's rate, channels and length. ``noise_std`` is the estimated standard deviation of the
     noise with full scale at 1, ``input_snr_db`` the recording's estimated SNR (None where nothing was fitted).
-    ``rate`` is the working rate in Hz, ``receptive_field`` is in (s, Hz).
+    ``rate`` is the working rate in Hz, ``receptive_field`` is in (s, Hz), and ``learning`` holds the steps before the
+    segments' own, which an earlier run may have taken.
     """
 
     restored: Restored
@@ -100,6 +101,7 @@ class Result:
     rate: int
     receptive_field: tuple[float, float]
     segments: tuple[SegmentFit, ...]
+    learning: tuple[Step, ...]
     learning_seconds: float
     noise_std: float | None
     input_snr_db: float | None
@@ -127,8 +129,8 @@ def denoise(
 ) -> Result:
     """Remove noise from a recording by fitting an untrained network to it.
 
-    A recording longer than ``settings.segment`` is restored in segments: one network learns from the loudest of them
-    in turn, and is then refined on each.
+    A recording longer than ``settings.segment`` is restored in segments. One network learns from the loudest of them
+    in turn, on every second frame, and is then refined on each.
 
     Args:
         recording: The noisy recording, ``[C, N]``, in memory or in a file; its channels are fitted jointly.
@@ -179,6 +181,7 @@ def denoise(
         rate=rate,
         receptive_field=(layout.receptive_field() * stft.hop / rate, layout.receptive_field() * rate / stft.n_fft),
         segments=fits,
+        learning=tuple(task.learning),
         learning_seconds=task.learning_seconds,
         noise_std=noise_std,
         input_snr_db=None if noise_std is None else _snr_db(float(np.mean([fit.power for fit in fits])), noise_std**2),
@@ -224,9 +227,9 @@ def plan(recording: Recording, settings: Settings) -> list[tuple[int, int]]:
     return plan_segments(recording.length, longest, min(overlap, longest // 3))  # at odd rates both are rounded
 
 
-def count_iterations(segments: int, settings: Settings) -> tuple[int, int]:
-    """Iterations at the most for learning from a recording of so many segments, and for each of them."""
-    if segments == 1 or not settings.refinement or not ESTIMATORS[settings.estimator].transfers:
+def count_iterations(settings: Settings) -> tuple[int, int]:
+    """Iterations at the most for learning from a recording, and for each of its segments."""
+    if not settings.refinement or not ESTIMATORS[settings.estimator].transfers:
         return 0, settings.iterations
     return settings.iterations, settings.refinement
 
@@ -244,6 +247,7 @@ class _Task:
     ) -> None:
         self.plan = plan(recording, engine.settings)
         self.notes: list[str] = []
+        self.learning: list[Step] = []
         self.learning_seconds = 0.0
         self.workers = 1
         self._engine = engine
@@ -252,7 +256,7 @@ class _Task:
         self._store = store
         self._on_step = on_step
         self._reading = threading.Lock()
-        self._learning, self._share = count_iterations(len(self.plan), engine.settings)
+        self._learning, self._share = count_iterations(engine.settings)
         self._powers = [float(np.mean(recording.read(start, stop) ** 2)) for start, stop in self.plan]
         self._finished = {index for index in range(len(self.plan)) if store.load(index)}
         self._iterations: dict[int | None, int] = dict.fromkeys(self._finished, self._share)
@@ -306,7 +310,7 @@ class _Task:
             started = time.perf_counter()
             try:
                 weights = self._engine.learn(
-                    [self._read(self._recording, index) for index in chosen], lambda step: self._report(None, step)
+                    [self._read(self._recording, index) for index in chosen], self._report_learning
                 )
             except RuntimeError as error:
                 _refuse_unless_memory(error, 1)
@@ -347,7 +351,7 @@ class _Task:
         if device.type == "cpu":
             torch.set_num_threads(max(threads // self.workers, 1))
         # Until it is asked, a new thread does not know torch's number, and its first fit would have other bits.
-        with ThreadPoolExecutor(self.workers, FIT_THREAD, initializer=torch.get_num_threads) as pool:
+        with ThreadPoolExecutor(self.workers, thread_name_prefix=FIT_THREAD, initializer=torch.get_num_threads) as pool:
             try:
                 running = 0
                 for index in indices:
@@ -370,6 +374,10 @@ class _Task:
         with self._reading:
             samples = recording.read(*self.plan[index])
         return torch.from_numpy(resample(samples, recording.rate, self._engine.rate)).float()
+
+    def _report_learning(self, step: Step) -> None:
+        self.learning.append(step)
+        self._report(None, step)
 
     def _report(self, index: int | None, step: Step) -> None:
         if self._on_step is None:

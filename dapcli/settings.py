@@ -34,10 +34,11 @@ class Settings:
     post_filter: str = "none"
     """Name of the filter that follows the fit."""
     iterations: int = 60
-    """Number of iterations at the most, for each segment."""
+    """Iterations in which the network learns from the recording, on every second frame; or those of each segment's fit
+    at the most, where ``refinement`` is 0."""
     refinement: int = 15
-    """Iterations for each segment of a long recording, once the network has learned from the loudest of them for
-    ``iterations``; 0 fits every segment anew, as ``generate`` always does."""
+    """Iterations for each segment on all frames, starting from what the network has learned; 0 fits every segment anew,
+    as ``generate`` always does."""
     learning_rate: float = 2e-3
     """Step size of Adam."""
     width: int = 16
@@ -93,7 +94,7 @@ MIN_SEGMENT = 3 * SEGMENT_OVERLAP
 
 PRESETS: dict[str, Settings] = {
     "quality": Settings(),
-    "fast": Settings(width=8, iterations=40, refinement=10),
+    "fast": Settings(width=8, iterations=40, refinement=8),
     # The papers' estimator with what it takes to work without a reference: a blind stop, a perturbed input, an average
     # of estimates, a post-filter.
     "generate": Settings(

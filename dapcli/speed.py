@@ -15,6 +15,7 @@ import torch
 
 import dapcli
 from dapcli.audio import Audio, Recording
+from dapcli.engine import COARSENESS
 from dapcli.errors import DeviceError
 from dapcli.fitting import choose_dtype, find_device
 from dapcli.restore import Progress, count_iterations, denoise, plan
@@ -76,7 +77,9 @@ def measure_speed(settings: Settings, device: str, seconds: float, shape: tuple[
             raise _EnoughError
 
     # No rule may end it, and one segment is all that is measured.
-    endless = replace(settings, iterations=10**9, stop="fixed", segment=max(settings.segment, 2 * length / rate))
+    endless = replace(
+        settings, iterations=10**9, refinement=0, stop="fixed", segment=max(settings.segment, 2 * length / rate)
+    )
     try:
         denoise(Audio(0.1 * samples, rate), endless, device=device, parallel=1, on_step=watch)
     except _EnoughError:
@@ -95,9 +98,8 @@ def segment_shape(recording: Recording, settings: Settings) -> tuple[int, int, i
 
 def estimate_seconds(recording: Recording, settings: Settings, seconds_per_iteration: float) -> float:
     """How long a recording will take at the most, given the time of one iteration on one of its segments."""
-    segments = len(plan(recording, settings))
-    learning, each = count_iterations(segments, settings)
-    return (learning + each * segments) * seconds_per_iteration
+    learning, each = count_iterations(settings)
+    return (learning / COARSENESS + each * len(plan(recording, settings))) * seconds_per_iteration
 
 
 class _EnoughError(Exception):

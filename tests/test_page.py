@@ -29,7 +29,7 @@ from dapcli.settings import Settings
 Samples = NDArray[np.float64]
 
 RATE = 16_000
-SMALL = Settings(iterations=3, width=4)
+SMALL = Settings(iterations=4, refinement=3, width=4)
 # Elements without an end tag.
 VOID = {"meta", "wbr", "br", "img", "link", "input", "hr"}
 
@@ -175,7 +175,7 @@ def test_metrics_stand_beside_each_other_with_their_change_and_the_reason_of_tho
 def test_the_summary_says_what_was_done() -> None:
     result = small_result()
     prose = render(recording(tone(0.3)), result, names=("a/b/in.wav", "out.flac")).prose
-    for words in ("in.wav (0.3 s, mono, 16,000 Hz)", "out.flac", "exp-dense", "3 iterations", "all 3 iterations done"):
+    for words in ("in.wav (0.3 s, mono, 16,000 Hz)", "out.flac", "exp-dense", "7 iterations", "all 3 iterations done"):
         assert words in prose
     assert f"{result.segments[0].parameters:,} parameters" in prose
 
@@ -388,7 +388,7 @@ def test_silence() -> None:
 
 def test_two_samples_and_one_iteration() -> None:
     noisy = Audio(np.array([[0.1, -0.2]]), RATE)
-    page = render(noisy, restore.denoise(noisy, replace(SMALL, iterations=1), device="cpu"))
+    page = render(noisy, restore.denoise(noisy, replace(SMALL, iterations=1, refinement=1), device="cpu"))
     np.testing.assert_allclose(page.recordings["Before"][0], noisy.samples, atol=2**-15)
     assert "0.000125 s" in page.prose
     assert "Iteration 1 of 1 was kept" in page.prose

@@ -16,7 +16,7 @@ from dapcli.postfilter import POST_FILTERS
 from dapcli.settings import PRESETS
 
 RATE = 8_000
-TINY = Settings(width=4, iterations=2)
+TINY = Settings(width=4, iterations=2, refinement=1)
 
 
 def melody(seconds: float = 1.0, rate: int = RATE) -> np.ndarray:

@@ -90,11 +90,11 @@ def denoise(
         noisy = files.enter_context(open_audio(input_path))
         container, subtype = output_format(output_path, noisy)
         record_path = output_path.with_suffix(".json")
-        inputs = {"input": input_path, **({"reference": reference} if reference else {})}
+        inputs = [input_path, *([reference] if reference else [])]
         outputs = [output_path, record_path, *([report] if report else [])]
         for path in outputs:
             check_writable(path, overwrite=overwrite)
-            if any(path.exists() and path.samefile(source) for source in inputs.values()):
+            if any(path.exists() and path.samefile(source) for source in inputs):
                 raise OutputError(f"{path}: is an input; name another file")
         if len({path.resolve() for path in outputs}) < len(outputs):
             raise OutputError("OUT, its .json and --report must be different files")
@@ -107,9 +107,12 @@ def denoise(
 
         restore.check_settings(settings, device, graph=cuda_graph)  # before --overwrite removes finished segments
         console = make_console()
+        decides = {"input": input_path}
+        if reference and settings.stop == "oracle":
+            decides["reference"] = reference
         run = {"task": "denoise", "noise_profile": stretch}
         with (
-            kept_segments(output_path, noisy, settings, inputs, run, resume=resume, overwrite=overwrite) as store,
+            kept_segments(output_path, noisy, settings, decides, run, resume=resume, overwrite=overwrite) as store,
             fit_progress(console, quiet=quiet) as on_step,
         ):
             result = restore.denoise(

@@ -64,9 +64,11 @@ Stop = _setting(
     "auto, fixed, held-out, discrepancy, windowed-variance, exponential-variance, or oracle (needs --reference).",
 )
 PostFilter = _setting(str, "--post-filter", "none or wiener.")
-Iterations = _setting(int, "--iterations", "Iterations at the most, for each segment.")
+Iterations = _setting(
+    int, "--iterations", "Iterations of learning from the recording (mask), or of each segment's fit at the most."
+)
 Refinement = _setting(
-    int, "--refinement", "Iterations for each segment of a long recording after --iterations on all; 0: each anew."
+    int, "--refinement", "Iterations for each segment after what was learned; 0: every segment is fitted anew."
 )
 LearningRate = _setting(float, "--learning-rate", "Step size of Adam.")
 Width = _setting(int, "--width", "Filters of the network's first convolution (35 in the papers).")

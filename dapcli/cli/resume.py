@@ -31,8 +31,8 @@ def kept_segments(
 ) -> Iterator[Store | None]:
     """A store for the segments of a long recording in ``OUT.partial``; None for a recording of one segment.
 
-    ``run`` is what decides the segments besides inputs and settings. The folder is removed when all went well, and
-    kept with every other end if it holds finished segments.
+    ``inputs`` are the files that decide the segments, ``run`` is what else does besides the settings. The folder is
+    removed when all went well, and kept with every other end if it holds finished segments.
 
     Raises:
         OutputError: The folder is there from an interrupted run, and neither ``resume`` nor ``overwrite`` is true.

@@ -139,8 +139,10 @@ def _convergence(result: Result) -> str:
         label = f"Loss and residual of {count} segments by iteration, with the kept iterations marked"
         caption = "Dots mark the iterations that were kept."
     svg, shown = draw_convergence(
-        result.segments, result.restored.rate, result.stft.white_gain, name="convergence", label=label
+        result.segments, result.learning, result.restored.rate, result.stft.white_gain, name="convergence", label=label
     )
+    if result.learning:
+        caption += f" The network had learned from the recording for {len(result.learning)} iterations before (dashed)."
     if shown < count:
         caption += f" {shown} of {count} segments are shown."
     if any(fit.rule != "fixed" for fit in result.segments):

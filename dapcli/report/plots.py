@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dapcli.audio import Recording, Samples
 from dapcli.engine import SegmentFit
+from dapcli.fitting import Step
 
 Levels = NDArray[np.float64]
 
@@ -122,9 +123,11 @@ def draw_spectrogram(
 
 
 def draw_convergence(
-    fits: Sequence[SegmentFit], rate: int, white_gain: float, *, name: str, label: str
+    fits: Sequence[SegmentFit], learning: Sequence[Step], rate: int, white_gain: float, *, name: str, label: str
 ) -> tuple[str, int]:
     """SVG of loss, residual and stopping criterion by iteration, and of how many fits it shows (at most eight).
+
+    The steps of ``learning``, which came before all fits, are dashed in the colour of text.
 
     Residuals are in units of full scale, by the spectrogram's mean square ``white_gain`` for white noise of level 1;
     ``rate`` is that of the recording in Hz. See :func:`_to_svg`.
@@ -136,6 +139,11 @@ def draw_convergence(
     figure = Figure(figsize=(_WIDTH_IN, 1.3 * len(panels) + 0.5), layout="constrained")
     rows: list[Axes] = list(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0])
     lines: dict[str, Artist] = {}
+    if learning:
+        for axes, quantity in zip(rows[:2], panels, strict=False):
+            factor = white_gain**-0.5 if quantity == "residual" else 1.0
+            values = [factor * getattr(step, quantity) for step in learning]
+            (lines["learning"],) = axes.plot([step.iteration for step in learning], values, "--", color=_INK, alpha=0.6)
     for number, fit in enumerate(shown):
         colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS)]
         steps = fit.steps[:: math.ceil(len(fit.steps) / _MAX_POINTS)]
@@ -149,7 +157,8 @@ def draw_convergence(
         lines[f"{fit.start / rate:.1f} to {fit.stop / rate:.1f} s"] = line
     if len(shown) == 1:
         noise = rows[1].axhline(shown[0].noise_std, color=_INK, linestyle=":")
-        lines = {"fit": line, "kept iteration": dot, "estimated noise": noise}
+        learned = {"learning": lines["learning"]} if learning else {}
+        lines = {**learned, "fit": line, "kept iteration": dot, "estimated noise": noise}
     figure.legend(
         lines.values(),
         lines.keys(),

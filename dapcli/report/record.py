@@ -93,7 +93,7 @@ def _fit(result: Result) -> Record:
     """Totals over all fits, the loss as the mean over segments, and each segment by itself."""
     fits = result.segments
     seconds = sum(fit.seconds for fit in fits) + result.learning_seconds
-    iterations = sum(len(fit.steps) for fit in fits) + (result.settings.iterations if result.learning_seconds else 0)
+    iterations = sum(len(fit.steps) for fit in fits) + len(result.learning)
     return {
         "iterations": iterations,
         "best_iteration": fits[0].best_iteration if len(fits) == 1 else None,
