@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dapcli import noise
 from dapcli.audio import Audio, Recording, Samples, full_scale_gain, resample
-from dapcli.engine import Engine, SegmentFit, Weights
+from dapcli.engine import Engine, SegmentFit, Weights, choose_rule
 from dapcli.errors import DeviceError, InputError, OutputError, SettingsError
 from dapcli.fitting import STOPPING_RULES, Step, choose_dtype, find_device
 from dapcli.observations import ESTIMATORS
@@ -229,7 +229,9 @@ def plan(recording: Recording, settings: Settings) -> list[tuple[int, int]]:
 
 def count_iterations(settings: Settings) -> tuple[int, int]:
     """Iterations at the most for learning from a recording, and for each of its segments."""
-    if not settings.refinement or not ESTIMATORS[settings.estimator].transfers:
+    rule, _ = choose_rule(settings)
+    # A rule that may end a fit early has to see all of it.
+    if not settings.refinement or not ESTIMATORS[settings.estimator].transfers or STOPPING_RULES[rule].patience:
         return 0, settings.iterations
     return settings.iterations, settings.refinement
 

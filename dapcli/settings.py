@@ -38,7 +38,7 @@ class Settings:
     at the most, where ``refinement`` is 0."""
     refinement: int = 15
     """Iterations for each segment on all frames, starting from what the network has learned; 0 fits every segment anew,
-    as ``generate`` always does."""
+    as ``generate`` and rules that stop early always do."""
     learning_rate: float = 2e-3
     """Step size of Adam."""
     width: int = 16

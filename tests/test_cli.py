@@ -199,7 +199,7 @@ def test_the_summary_goes_to_stderr_and_stdout_stays_empty(dap: Dap) -> None:
     run = dap("denoise", "noisy.wav", "out.wav", *TINY)
     assert run.out == ""
     assert "exp-dense" in run.err
-    assert "2 iterations" in run.err
+    assert "3 iterations" in run.err
     assert "out.wav" in run.err
     assert "out.json" in run.err
 

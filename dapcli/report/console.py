@@ -59,7 +59,7 @@ def fit_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[FitProg
             if progress.segments == 1:
                 name = "fitting"
             elif progress.segment is None:
-                name = "learning from all"
+                name = "learning"
             else:
                 name = f"segment {progress.segment + 1}/{progress.segments}"
             bar.update(
