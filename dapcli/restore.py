@@ -18,7 +18,7 @@ from dapcli import noise
 from dapcli.audio import Audio, Recording, Samples, full_scale_gain, resample
 from dapcli.engine import Engine, SegmentFit, Weights, choose_rule
 from dapcli.errors import DeviceError, InputError, OutputError, SettingsError
-from dapcli.fitting import STOPPING_RULES, Step, choose_dtype, find_device
+from dapcli.fitting import NEEDS_REFERENCE, STOPPING_RULES, Step, choose_dtype, find_device
 from dapcli.observations import ESTIMATORS
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import DEFAULT_DILATION, PRIORS, prior_layout
@@ -153,6 +153,8 @@ def denoise(
     where, dtype = check_settings(settings, device, parallel=parallel, graph=graph)
     if recording.length < 2:
         raise InputError("the recording has one sample only; there is nothing to fit to")
+    if settings.stop == "oracle" and reference is None:
+        raise SettingsError(NEEDS_REFERENCE)  # before the network learns
     if reference is not None and (reference.channels, reference.length) != (recording.channels, recording.length):
         raise InputError(
             f"the reference has shape {(reference.channels, reference.length)}, "

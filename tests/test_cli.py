@@ -895,7 +895,19 @@ main()
 def test_progress_is_shown_on_a_terminal_only(folder: Path) -> None:
     pty = pytest.importorskip("pty", reason="pseudo terminals are a matter of Unix")
     leader, follower = pty.openpty()
-    arguments = ["denoise", "noisy.wav", "out.wav", "--iterations", "5", "--width", "4", "--device", "cpu"]
+    arguments = [
+        "denoise",
+        "noisy.wav",
+        "out.wav",
+        "--iterations",
+        "4",
+        "--refinement",
+        "1",
+        "--width",
+        "4",
+        "--device",
+        "cpu",
+    ]
     environment = {**os.environ, **PATIENT, "TERM": "xterm", "COLUMNS": "120"}
     shown = b""
     with subprocess.Popen(

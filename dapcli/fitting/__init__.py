@@ -2,6 +2,15 @@
 
 from dapcli.fitting.device import choose_dtype, find_device
 from dapcli.fitting.loop import Fit, Step
-from dapcli.fitting.stopping import STOPPING_RULES, StopContext, StoppingRule
+from dapcli.fitting.stopping import NEEDS_REFERENCE, STOPPING_RULES, StopContext, StoppingRule
 
-__all__ = ["STOPPING_RULES", "Fit", "Step", "StopContext", "StoppingRule", "choose_dtype", "find_device"]
+__all__ = [
+    "NEEDS_REFERENCE",
+    "STOPPING_RULES",
+    "Fit",
+    "Step",
+    "StopContext",
+    "StoppingRule",
+    "choose_dtype",
+    "find_device",
+]

@@ -18,6 +18,8 @@ from torch import Tensor
 from dapcli.errors import SettingsError
 from dapcli.spectral import STFT
 
+NEEDS_REFERENCE = "--stop oracle compares with the clean recording; give it with --reference"
+
 
 @dataclass(frozen=True)
 class StopContext:
@@ -178,7 +180,7 @@ class Oracle:
 
     def __init__(self, context: StopContext) -> None:
         if context.reference is None:
-            raise SettingsError("--stop oracle compares with the clean recording; give it with --reference")
+            raise SettingsError(NEEDS_REFERENCE)
         self._stft = context.stft
         self._reference = context.reference
 
