@@ -27,7 +27,7 @@ Parallel = Annotated[
     typer.Option("--parallel", min=1, help="Segments to fit at the same time; memory grows.", rich_help_panel=_RUN),
 ]
 CudaGraph = Annotated[
-    bool, typer.Option("--cuda-graph", help="Run iterations as CUDA graphs (experimental).", rich_help_panel=_RUN)
+    bool, typer.Option("--cuda-graph", help="Run iterations as CUDA graphs (not yet measured).", rich_help_panel=_RUN)
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run has left OUT.partial.", rich_help_panel=_RUN)
