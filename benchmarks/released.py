@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import platform
-import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +15,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from dapcli import speed
 from dapcli.priors.unet import ConvBlock, UNet
 from dapcli.spectral import STFT
 
@@ -99,11 +98,7 @@ def convolutions(prior: UNet) -> list[nn.Conv2d]:
 
 def describe_machine() -> str:
     """Processor, cores, threads and torch: what a figure in seconds means nothing without."""
-    try:
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        match = None
-    name = match[1] if match else platform.processor() or platform.machine()
+    name = speed.describe_machine()["processor"]
     amx = torch.cpu.get_capabilities().get("amx_bf16", False)
     native = torch.cpu.get_capabilities().get("avx512_bf16", False)
     return (

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dapcli.audio import Audio, read_audio
     from dapcli.metrics import score
-    from dapcli.restore import Progress, Result, denoise
+    from dapcli.restore import Result, denoise
     from dapcli.settings import PRESETS, Settings
+    from dapcli.task import Progress
 
 __version__ = "0.1.0"
 
@@ -24,7 +25,7 @@ __all__ = ["PRESETS", "Audio", "Progress", "Result", "Settings", "denoise", "rea
 _HOMES = {
     "Audio": "audio",
     "PRESETS": "settings",
-    "Progress": "restore",
+    "Progress": "task",
     "Result": "restore",
     "Settings": "settings",
     "denoise": "restore",

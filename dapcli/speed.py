@@ -18,8 +18,9 @@ from dapcli.audio import Audio, Recording
 from dapcli.engine import COARSENESS
 from dapcli.errors import DeviceError
 from dapcli.fitting import choose_dtype, find_device
-from dapcli.restore import Progress, count_iterations, denoise, plan
+from dapcli.restore import denoise
 from dapcli.settings import PAPER_RATE, Settings
+from dapcli.task import Progress, count_iterations, plan
 
 #: What is measured where there is no recording: one second of mono at the papers' rate.
 USUAL_SHAPE = (1, PAPER_RATE, PAPER_RATE)

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from dapcli import Audio, Progress, Settings, denoise, restore
+from dapcli import Audio, Progress, Settings, denoise, task
 from dapcli.engine import Engine
 from dapcli.errors import DeviceError, SettingsError
 from dapcli.metrics.waveform import snr_db
-from dapcli.restore import Result, _with_sound, plan
+from dapcli.restore import Result
 from dapcli.settings import PRESETS
 from dapcli.store import FittedSegment, FolderStore, MemoryStore, Store
+from dapcli.task import plan, with_sound
 
 RATE = 8_000
 ROOT = Path(__file__).parent.parent
@@ -317,7 +318,7 @@ class Room:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
             return fit_segment(engine, *arguments, **options)
 
-        monkeypatch.setattr(restore, "ThreadPoolExecutor", Pool)
+        monkeypatch.setattr(task, "ThreadPoolExecutor", Pool)
         monkeypatch.setattr(Engine, "fit_segment", crowded)
 
 
@@ -435,10 +436,10 @@ def test_of_a_long_recording_one_segment_at_a_time_is_read_and_kept(tmp_path: Pa
 
 
 def test_the_network_learns_from_segments_with_sound() -> None:
-    assert _with_sound([0.0, 0.01, 0.01, 0.5, 0.0101, 0.4]) == [3, 5]  # pauses with noise, and digital silence
-    assert _with_sound([0.9, 1.0, 1.1]) == [0, 1, 2]  # steady music: none may be noise
-    assert _with_sound([float(power) for power in range(1, 100)]) == list(range(91, 99))
-    assert _with_sound([0.0, 2.0]) == [1]
+    assert with_sound([0.0, 0.01, 0.01, 0.5, 0.0101, 0.4]) == [3, 5]  # pauses with noise, and digital silence
+    assert with_sound([0.9, 1.0, 1.1]) == [0, 1, 2]  # steady music: none may be noise
+    assert with_sound([float(power) for power in range(1, 100)]) == list(range(91, 99))
+    assert with_sound([0.0, 2.0]) == [1]
 
 
 def test_parallel_below_one_is_refused() -> None:

@@ -30,6 +30,7 @@ ROOMS = [
     "fitting",
     "engine",
     "store",
+    "task",
     "restore",
     "speed",
     "report",

@@ -87,5 +87,5 @@ def _fail(message: str, code: int) -> None:
 
 def _is_fitting() -> bool:
     """Whether a thread still fits a segment."""
-    restore = sys.modules.get("dapcli.restore")
-    return restore is not None and any(thread.name.startswith(restore.FIT_THREAD) for thread in threading.enumerate())
+    task = sys.modules.get("dapcli.task")
+    return task is not None and any(thread.name.startswith(task.FIT_THREAD) for thread in threading.enumerate())

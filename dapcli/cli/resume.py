@@ -39,8 +39,8 @@ def kept_segments(
         SettingsError: It belongs to another run.
         InterruptedRunError: In place of KeyboardInterrupt, when segments were kept.
     """
-    from dapcli.restore import plan
     from dapcli.store import FolderStore
+    from dapcli.task import plan
 
     folder = output_path.with_name(f"{output_path.name}.partial")
     count = len(plan(recording, settings))

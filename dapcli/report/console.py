@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from dapcli.restore import Progress as FitProgress
+    from dapcli.task import Progress as FitProgress
 
 METRIC_TITLES = {
     "snr_db": "SNR (dB)",
