@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from dapcli.audio.recording import BLOCK, PORTABLE_SUBTYPES, Audio, Recording, Samples, check_range, count_channels
+from dapcli.audio.recording import BLOCK, PORTABLE_SUBTYPES, Audio, Recording, Samples, check_range, shape_in_words
 from dapcli.errors import InputError
 from dapcli.settings import MAX_RATE, MIN_RATE
 
@@ -191,13 +191,10 @@ def open_matching(path: Path, other: Recording) -> AudioFile:
     if (file.rate, file.channels, file.length) != (other.rate, other.channels, other.length):
         file.close()
         raise InputError(
-            f"{path}: has {_shape(file)}, the recording to compare it with {_shape(other)}; they must match"
+            f"{path}: has {shape_in_words(file)}, the recording to compare it with "
+            f"{shape_in_words(other)}; they must match"
         )
     return file
-
-
-def _shape(recording: Recording) -> str:
-    return f"{count_channels(recording.channels)} of {recording.length} samples at {recording.rate} Hz"
 
 
 def _is_cut_off(log: str) -> bool:

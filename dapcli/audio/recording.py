@@ -100,3 +100,8 @@ def check_range(recording: Recording, start: int, stop: int) -> None:
 def count_channels(number: int) -> str:
     """A number of channels in words."""
     return "1 channel" if number == 1 else f"{number} channels"
+
+
+def shape_in_words(recording: Recording) -> str:
+    """How many channels and samples a recording has, and at which rate."""
+    return f"{count_channels(recording.channels)} of {recording.length} samples at {recording.rate} Hz"
