@@ -23,6 +23,7 @@ ROOMS = [
     "spectral",
     "postfilter",
     "audio",
+    "gaps",
     "noise",
     "metrics",
     "priors",

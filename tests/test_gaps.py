@@ -1,0 +1,505 @@
+"""Gaps: given, masked and detected ones are what they should be, and what cannot be meant is refused."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import groupby, pairwise
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from dapcli import gaps
+from dapcli.audio import Audio, open_audio
+from dapcli.errors import DapError, InputError, SettingsError
+from dapcli.gaps import DEFAULT_MIN_GAP, Gaps, Interval, describe, detect_gaps, make_gaps, merge, parse_gap, read_mask
+
+Samples = NDArray[np.float64]
+
+RATE = 16_000
+SECOND = Audio(np.zeros((1, RATE)), RATE)
+STEREO = Audio(np.zeros((2, RATE)), RATE)
+
+intervals = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 12)).map(lambda pair: (pair[0], sum(pair))))
+
+
+def covered(some: tuple[Interval, ...] | list[Interval]) -> set[int]:
+    return {n for start, stop in some for n in range(start, stop)}
+
+
+def in_16_bits(samples: Samples) -> Samples:
+    return np.asarray(np.round(samples * 2**15) / 2**15)
+
+
+def sound(seconds: float = 1.0, channels: int = 1, level: float = 0.3, rate: int = RATE) -> Samples:
+    """A few tones and a little noise, in 16 bits."""
+    t = np.arange(round(seconds * rate)) / rate
+    tones = sum(np.sin(2 * np.pi * frequency * t) for frequency in (110, 523, 1_234)) / 3
+    noise = 0.02 * np.random.default_rng(0).standard_normal((channels, len(t)))
+    return in_16_bits(level * (tones + noise))
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+# Intervals
+
+
+@given(intervals, st.randoms())
+def test_merging_covers_the_same_samples_with_the_fewest_intervals(some: list[Interval], random: object) -> None:
+    merged = merge(some)
+    assert covered(merged) == covered(some)
+    assert all(this[1] < following[0] for this, following in pairwise(merged))
+    assert merge(merged) == merged
+    shuffled = list(some)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert merge(shuffled) == merged
+
+
+@given(intervals, intervals, st.integers(0, 80), st.integers(0, 20))
+def test_all_views_of_gaps_agree(left: list[Interval], right: list[Interval], start: int, length: int) -> None:
+    some = Gaps((merge(left), merge(right)))
+    expected = np.array([[n in covered(channel) for n in range(start, start + length)] for channel in some.channels])
+    np.testing.assert_array_equal(some.mask(start, start + length), expected.reshape(2, length))
+    whole = some.mask(0, 80)
+    assert some.missing == whole.sum()
+    assert some.count == len(some.merged())
+    assert covered(some.merged()) == set(np.flatnonzero(whole.any(axis=0)))
+    assert bool(some) == whole.any()
+    assert some.longest == max((b - a for channel in some.channels for a, b in channel), default=0)
+
+
+@pytest.mark.parametrize("channel", [((5, 5),), ((5, 4),), ((-1, 4),), ((4, 6), (1, 2)), ((1, 2), (2, 3))])
+def test_gaps_that_are_not_in_order_and_apart_cannot_be_made(channel: tuple[Interval, ...]) -> None:
+    with pytest.raises(ValueError, match="intervals"):
+        Gaps((channel,))
+
+
+def test_gaps_are_described_by_time_length_and_channels() -> None:
+    some = Gaps((((8_000, 8_960), (12_000, 12_001)), ((8_000, 8_960), (32_000, 52_000))))
+    assert describe(some, RATE) == [
+        "0.500-0.560 s (60 ms), both channels",
+        "0.750-0.750 s (0.06 ms), channel 1",
+        "2.000-3.250 s (1250 ms), channel 2",
+    ]
+    assert describe(Gaps((((0, 16),),)), RATE) == ["0.000-0.001 s (1 ms)"]
+    assert describe(Gaps((((0, 16),),) * 3), RATE) == ["0.000-0.001 s (1 ms), all channels"]
+    assert describe(Gaps((((0, 16),), (), ((0, 16),))), RATE) == ["0.000-0.001 s (1 ms), channels 1, 3"]
+    assert describe(Gaps(((), ())), RATE) == []
+
+
+# Given
+
+
+@pytest.mark.parametrize(
+    ("text", "rate", "expected"),
+    [
+        ("0.5:0.56", RATE, (8_000, 8_960)),
+        ("0:1", RATE, (0, RATE)),
+        ("8000n:9600n", 44_100, (8_000, 9_600)),
+        (".07:7e-1", 44_100, (3_087, 30_870)),
+        (" 1 : 2 ", 8_000, (8_000, 16_000)),
+    ],
+)
+def test_gaps_are_given_in_seconds_or_samples(text: str, rate: int, expected: Interval) -> None:
+    assert parse_gap(text, rate) == expected
+
+
+@given(st.integers(0, 10**9), st.integers(1, 10**6), st.sampled_from([8_000, 11_025, 44_100, 48_000, 192_000]))
+def test_every_interval_can_be_given_in_both_forms(start: int, length: int, rate: int) -> None:
+    interval = (start, start + length)
+    assert parse_gap(f"{start}n:{start + length}n", rate) == interval
+    assert parse_gap(f"{start / rate}:{(start + length) / rate}", rate) == interval
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", "1", "1:", "1:2:3", "a:b", "1-2", "0,5:0,6", "1n:2", "1:2n", "1.5n:2n", "-1n:2n", "n:n", "nan"]
+)
+def test_other_forms_are_refused_with_both_that_are_known(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"START:END in seconds.*8000n:8960n"):
+        parse_gap(text, RATE)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0.6:0.5", "ends before it starts"),
+        ("9600n:8000n", "ends before it starts"),
+        ("0.5:0.5", "needs a length"),
+        ("8000n:8000n", "needs a length"),
+        ("0.5:0.50001", "needs a length"),
+        ("-0.5:0.5", "begins at 0"),
+        ("nan:1", "finite"),
+        ("0:inf", "finite"),
+        ("0:1e308", "finite"),
+        (f"0n:{'9' * 400}n", "finite"),
+    ],
+)
+def test_gaps_that_cannot_be_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        parse_gap(text, RATE)
+
+
+@given(st.text(st.sampled_from("0123456789.:-+en \n")) | st.text())
+def test_any_text_is_a_gap_or_refused_on_one_line(text: str) -> None:
+    refusal = ""
+    try:
+        start, stop = parse_gap(text, RATE)
+        assert 0 <= start < stop
+    except SettingsError as error:
+        refusal = str(error)
+    assert "\n" not in refusal
+
+
+@given(intervals)
+def test_given_gaps_apply_to_all_channels(some: list[Interval]) -> None:
+    made, notes = make_gaps(some, STEREO)
+    assert made.channels == (merge(some), merge(some))
+    assert len(notes) == (len(merge(some)) < len(some))
+
+
+def test_merged_gaps_are_said() -> None:
+    made, notes = make_gaps([(50, 60), (10, 20), (20, 30), (25, 40)], SECOND)
+    assert made.channels == (((10, 40), (50, 60)),)
+    assert notes == ["gaps that overlap or touch are merged: 4 become 2"]
+
+
+@pytest.mark.parametrize("interval", [(0, RATE + 1), (RATE, RATE + 9), (3 * RATE, 4 * RATE)])
+def test_gaps_outside_the_recording_are_refused(interval: Interval) -> None:
+    times = f"{interval[0] / RATE:.3f}-{interval[1] / RATE:.3f} s"
+    with pytest.raises(InputError, match=rf"the gap {re.escape(times)} .* ends at 1\.000 s \(16000 samples\)"):
+        make_gaps([(1, 2), interval], SECOND)
+
+
+def test_a_recording_of_which_nothing_is_left_is_refused() -> None:
+    assert make_gaps([(0, RATE - 1)], SECOND)[0].missing == RATE - 1
+    with pytest.raises(InputError, match="all samples of channel 1 are missing"):
+        make_gaps([(0, 9_000), (9_000, RATE)], SECOND)
+
+
+# Masks in text
+
+TWO = ((8_000, 8_960), (12_000, 12_800))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "0.5,0.56\n0.75,0.8\n"),
+        ("a.csv", "start,end\n0.5,0.56\n0.75,0.8"),
+        ("a.csv", '"start","end","what"\n"0.5","0.56","0,5, or so"\n0.75,0.8\n'),
+        ("a.CSV", "# found by ear\n\n start (s) , end (s), what\n 0.75 ,  0.8,\n  \n0.5, 0.56, click; pop\n"),
+        ("a.csv", "\ufeff0.5,0.56\r\n0.75,0.8\r\n"),
+        ("a.csv", "0.5,0.56\r0.75,0.8\r"),
+        ("a.csv", "\ufeffstart,end\n0.5,0.56\n0.75,0.8\n".encode("utf-16-le")),
+        ("a.tsv", "start\tend\n0.5\t0.56\n0.75\t0.8\n"),
+        ("a.txt", "0.500000\t0.560000\tclick, 1\n0.750000\t0.800000\t\n"),
+        ("a.txt", "0.500000\t0.560000\ta\n\\\t100.000000\t2000.000000\n0.750000\t0.800000\tb\n\\\t-1.0\t-1.0\n"),
+        ("a.txt", "0.5\t0.56\tKnack\u2028s\n0.75\t0.8\tgr\u00fcn\n"),
+        ("a.txt", "0.5\t0.56\tgr\u00fcn\n0.75\t0.8\n".encode("latin-1")),
+    ],
+)
+def test_tables_and_labels_hold_gaps_of_all_channels(name: str, content: str | bytes, tmp_path: Path) -> None:
+    masked, notes = read_mask(write(tmp_path / name, content), STEREO)
+    assert masked.channels == (TWO, TWO)
+    assert notes == []
+
+
+def test_labels_at_whole_seconds_are_read(tmp_path: Path) -> None:
+    masked, _ = read_mask(write(tmp_path / "a.txt", "1\t2\t3\n"), Audio(np.zeros((1, 3 * RATE)), RATE))
+    assert masked.channels == (((RATE, 2 * RATE),),)
+
+
+def test_gaps_of_a_table_that_touch_are_merged_with_a_note_that_names_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "0.5,0.6\n0.1,0.2\n0.55,0.7\n")
+    masked, notes = read_mask(path, SECOND)
+    assert masked.channels == (((1_600, 3_200), (8_000, 11_200)),)
+    assert notes == [f"{path}: gaps that overlap or touch are merged: 3 become 2"]
+
+
+@pytest.mark.parametrize("content", ["", "start,end\n", "# nothing\n"])
+def test_a_table_without_lines_holds_no_gaps(content: str, tmp_path: Path) -> None:
+    assert not read_mask(write(tmp_path / "a.csv", content), SECOND)[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "reason"),
+    [
+        ("0.1,0.2\n0.3\t0.3\tpoint\n", 2, "needs a length"),
+        ("start,end\n0.3,0.2\n", 2, "ends before it starts"),
+        ("-0.3,0.2\n", 1, "begins at 0"),
+        ("nan,inf\n", 1, "finite"),
+        ("# a\n\n0.9,1.1\n", 3, r"0\.900-1\.100 s .* outside the recording, which ends at 1\.000 s"),
+        ("0.5\n", 1, "write START,END in seconds"),
+        ("0.1,0.2\nstart,end\n", 2, "write START,END in seconds"),
+        ("O.5,0.6\n", 1, "write START,END in seconds"),
+        ("This is no mask.\n", 1, "write START,END in seconds"),
+        ("0,5\t0,56\tclick\n", 1, "decimal points"),
+        ("0,5;0,56\n", 1, "decimal points"),
+        ("0,5,0,56\n", 1, "decimal commas"),
+        ("0,5,1\n", 1, "decimal commas"),
+        ('"0,5","0,56"\n', 1, "decimal commas"),
+        ("0,5,0,56,click\n", 1, "decimal commas"),
+        ("\0\x01\x02" * 500, 1, "write START,END in seconds"),
+    ],
+)
+def test_lines_that_are_no_gaps_are_refused_by_number(content: str, line: int, reason: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", content)
+    with pytest.raises(InputError, match=reason) as caught:
+        read_mask(path, SECOND)
+    assert str(caught.value).startswith(f"{path}, line {line}: ")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(path)) + 250
+
+
+@given(st.binary(max_size=60) | st.text(st.sampled_from('0123456789.,\t\n\r"#\\-e'), max_size=60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_text_file_is_a_mask_or_refused_on_one_line(tmp_path: Path, content: str | bytes) -> None:
+    path = write(tmp_path / "a.csv", content)
+    refusal = f"{path}"
+    try:
+        assert read_mask(path, STEREO)[0].missing < 2 * RATE
+    except InputError as error:
+        refusal = str(error)
+    assert refusal.startswith(str(path))
+    assert "\n" not in refusal
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.wav", "a"])
+def test_masks_that_are_not_there_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_mask(tmp_path / name, SECOND)
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=r"cannot be read|is a folder"):
+        read_mask(tmp_path / name, SECOND)
+
+
+def test_a_mask_that_is_neither_text_nor_audio_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read as audio"):
+        read_mask(write(tmp_path / "a.json", "[[0.5, 0.6]]"), SECOND)
+
+
+# Masks in audio
+
+
+def audio_mask(path: Path, here: NDArray[np.bool_], rate: int = RATE, subtype: str = "PCM_16") -> Path:
+    soundfile.write(path, np.where(here, 0.5, 0.0).T, rate, subtype=subtype)
+    return path
+
+
+@given(intervals, intervals, st.integers(1, 9))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+def test_an_audio_mask_is_zero_where_samples_are_missing(
+    tmp_path: Path, left: list[Interval], right: list[Interval], block: int
+) -> None:
+    expected = Gaps((merge(left), merge(right)))
+    path = audio_mask(tmp_path / "mask.wav", ~expected.mask(0, 100))
+    with patch.object(gaps, "_BLOCK", block):
+        assert read_mask(path, Audio(np.ones((2, 100)), RATE)) == (expected, [])
+
+
+def test_a_mask_of_one_channel_is_for_all(tmp_path: Path) -> None:
+    here = np.ones((1, RATE), dtype=np.bool_)
+    here[:, 100:200] = False
+    masked, _ = read_mask(audio_mask(tmp_path / "mask.flac", here), Audio(np.zeros((3, RATE)), RATE))
+    assert masked.channels == (((100, 200),),) * 3
+
+
+@pytest.mark.parametrize(
+    ("channels", "length", "rate"), [(1, RATE - 1, RATE), (1, RATE, 22_050), (3, RATE, RATE), (2, 2 * RATE, RATE)]
+)
+def test_an_audio_mask_must_match(channels: int, length: int, rate: int, tmp_path: Path) -> None:
+    path = audio_mask(tmp_path / "mask.wav", np.ones((channels, length), dtype=np.bool_), rate)
+    with pytest.raises(InputError, match=rf"{length} samples at {rate} Hz.* 2 channels of 16000 samples at 16000 Hz"):
+        read_mask(path, STEREO)
+
+
+def test_a_lossy_audio_mask_is_refused(tmp_path: Path) -> None:
+    path = audio_mask(tmp_path / "mask.ogg", np.ones((1, RATE), dtype=np.bool_), subtype="VORBIS")
+    with pytest.raises(InputError, match=r"save the mask as WAV or FLAC"):
+        read_mask(path, SECOND)
+
+
+def test_a_mask_in_which_a_channel_is_missing_is_refused(tmp_path: Path) -> None:
+    here = np.array([[True], [False]]).repeat(RATE, axis=1)
+    path = audio_mask(tmp_path / "mask.wav", here)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: all samples of channel 2 are missing"):
+        read_mask(path, STEREO)
+
+
+# Detection
+
+
+def with_dropouts(samples: Samples, *some: Interval, held: bool = False, channel: int | None = None) -> Samples:
+    damaged: Samples = np.copy(samples)
+    rows = slice(None) if channel is None else slice(channel, channel + 1)
+    for start, stop in some:
+        damaged[rows, start:stop] = damaged[rows, start - 1 : start] if held else 0
+    return damaged
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["zeros", "held"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_dropouts_of_a_file_are_found_to_the_sample(subtype: str, held: bool, tmp_path: Path) -> None:
+    # Begin and end where the sound is neither zero nor the same as beside.
+    where = [(3_007, 3_407), (8_001, 8_961), (70_003, 71_003)]
+    damaged = with_dropouts(sound(5.0, channels=2), *where, held=held)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, damaged.T, RATE, subtype=subtype)
+    with open_audio(path) as file:
+        found, notes = detect_gaps(file)
+    assert found.channels == (tuple(where), tuple(where))
+    assert notes == []
+
+
+def test_dropouts_are_found_in_each_channel_by_itself() -> None:
+    damaged = with_dropouts(sound(channels=2), (3_007, 3_407), channel=1)
+    found, _ = detect_gaps(Audio(damaged, RATE))
+    assert found.channels == ((), ((3_007, 3_407),))
+    assert (found.count, found.missing, found.longest) == (1, 400, 400)
+
+
+def test_zeros_right_behind_a_held_sample_are_one_gap_with_it() -> None:
+    damaged = with_dropouts(with_dropouts(sound(), (3_007, 3_200), held=True), (3_200, 3_500))
+    assert detect_gaps(Audio(damaged, RATE))[0].channels == (((3_007, 3_500),),)
+
+
+@pytest.mark.parametrize("samples", [sound(), np.zeros((2, RATE)), np.full((1, RATE), 0.25), np.zeros((1, 1))])
+def test_what_has_no_dropouts_has_none(samples: Samples) -> None:
+    assert not detect_gaps(Audio(samples, RATE))[0]
+
+
+def test_silence_at_the_ends_is_no_gap_but_noted() -> None:
+    samples = sound()
+    samples[:, :4_000] = samples[:, 12_000:] = 0
+    found, notes = detect_gaps(Audio(samples, RATE))
+    assert not found
+    assert notes == ["not taken for gaps: 2 runs of one value at the beginning or the end, the first at 0.000-0.250 s"]
+
+
+@pytest.mark.parametrize(("length", "expected"), [(RATE, 1), (RATE + 1, 0)])
+def test_zeros_longer_than_a_dropout_are_silence(length: int, expected: int) -> None:
+    found, notes = detect_gaps(Audio(with_dropouts(sound(3.0), (9_001, 9_001 + length)), RATE))
+    assert found.count == expected
+    assert len(notes) == 1 - expected
+
+
+def test_clipped_peaks_are_no_gaps() -> None:
+    t = np.arange(RATE) / RATE
+    clipped = np.clip(4 * np.sin(2 * np.pi * 25 * t)[None] + 0.1, -0.6, 0.8)
+    found, notes = detect_gaps(Audio(clipped, RATE))
+    assert not found
+    assert "clipping" in notes[0]
+
+
+def test_zeros_are_no_clipping_where_no_sample_is_below() -> None:
+    damaged = with_dropouts(np.abs(sound()) + 0.1, (3_007, 3_407))
+    assert detect_gaps(Audio(damaged, RATE))[0].channels == (((3_007, 3_407),),)
+
+
+def test_rounding_of_quiet_passages_leaves_no_gaps() -> None:
+    decay = np.exp(-np.arange(3 * RATE) / (0.2 * RATE))
+    found, notes = detect_gaps(Audio(np.tile(in_16_bits(decay * sound(3.0)), 3), RATE))
+    assert not found
+    assert "beside near silence" in notes[0] + notes[-1]
+
+
+@pytest.mark.parametrize(("decibels", "expected"), [(-70, 0), (-50, 1)])
+def test_near_silence_begins_60_db_below_the_peak(decibels: float, expected: int) -> None:
+    loud, quiet = sound(level=1.0), sound(level=10 ** (decibels / 20))
+    steps_much_smaller = 1e-9 * np.random.default_rng(0).standard_normal((1, 2 * RATE))
+    samples = np.concatenate([loud, quiet], axis=1) + steps_much_smaller
+    assert detect_gaps(Audio(with_dropouts(samples, (20_007, 20_407)), RATE))[0].count == expected
+
+
+def test_pauses_of_a_noise_gate_are_no_gaps() -> None:
+    opened = np.clip(4 * np.sin(2 * np.pi * 2 * np.arange(2 * RATE) / RATE), 0, 1) ** 4
+    found, notes = detect_gaps(Audio(in_16_bits(sound(2.0) * opened), RATE))
+    assert not found
+    assert "beside near silence" in notes[0] + notes[-1]
+
+
+def test_a_constant_offset_changes_nothing_about_held_samples() -> None:
+    damaged = with_dropouts(sound(level=0.01), (3_007, 3_407), held=True)
+    for offset in (0.0, 0.25):
+        assert detect_gaps(Audio(damaged + offset, RATE))[0].channels == (((3_007, 3_407),),)
+
+
+def test_an_offset_in_a_silent_recording_is_no_gap() -> None:
+    idle = 100 + np.isin(np.arange(RATE) % 400, [0]) - np.isin(np.arange(RATE) % 400, [7])
+    assert not detect_gaps(Audio(idle[None] / 2**15, RATE))[0]
+
+
+@pytest.mark.parametrize(("length", "expected"), [(79, 0), (80, 1)])
+def test_the_shortest_dropout_is_5_ms_unless_another_is_asked_for(length: int, expected: int) -> None:
+    assert round(DEFAULT_MIN_GAP * RATE) == 80
+    for held in (False, True):
+        audio = Audio(with_dropouts(sound(), (3_007, 3_007 + length), held=held), RATE)
+        assert detect_gaps(audio)[0].count == expected
+        assert detect_gaps(audio, 0.002)[0].count == 1
+
+
+@pytest.mark.parametrize("min_gap", [0.0, -1.0, 1.1, math.nan, math.inf])
+def test_a_shortest_dropout_that_cannot_be_is_refused(min_gap: float) -> None:
+    with pytest.raises(SettingsError, match="--min-gap"):
+        detect_gaps(SECOND, min_gap)
+
+
+def slow_detection(samples: Samples, rate: int, shortest: int) -> list[tuple[Interval, ...]]:
+    """The rule of :func:`detect_gaps` on whole channels, run by run."""
+    channels = []
+    for channel in samples:
+        runs = [(value, len(list(group))) for value, group in groupby(channel.tolist())]
+        steps = [abs(after[0] - before[0]) for before, after in pairwise(runs)]
+        high, low = max(channel), min(channel)
+        reach = max(1, round(0.001 * rate))
+        found, stop = [], 0
+        for value, length in runs:
+            start, stop = stop, stop + length
+            missing = (start + (value != 0), stop)
+            if start == 0 or stop == len(channel) or not shortest <= missing[1] - missing[0] <= rate:
+                continue
+            if value != 0 and value in (high, low):
+                continue
+            beside = (channel[max(0, start - reach) : start], channel[stop : stop + reach])
+            enough = max(4 * min(steps), 1e-3 * (high - low) / 2)
+            if all(max(abs(side - value)) >= enough for side in beside):
+                found.append(missing)
+        channels.append(merge(found))
+    return channels
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from([0, 0, 1, 2, 6, -7, 50, -90]), st.integers(1, 14)), min_size=1, max_size=12),
+        min_size=1,
+        max_size=2,
+    ),
+    st.integers(1, 9),
+    st.integers(2, 4),
+)
+@settings(deadline=None, max_examples=300)
+def test_detection_in_blocks_is_that_of_the_whole_recording(
+    runs: list[list[tuple[int, int]]], block: int, shortest: int
+) -> None:
+    rate = 10  # so that a run of a few samples is as long as silence
+    rows = [np.repeat([value for value, _ in row], [length for _, length in row]) for row in runs]
+    samples = np.array([row[: min(map(len, rows))] for row in rows]) / 128
+    with patch.object(gaps, "_BLOCK", block):
+        found, _ = detect_gaps(Audio(samples, rate), shortest / rate)
+    assert list(found.channels) == slow_detection(samples, rate, shortest)
+
+
+def test_errors_are_of_the_kinds_that_the_command_line_knows() -> None:
+    for act, code in ((lambda: parse_gap("x", RATE), 2), (lambda: make_gaps([(0, RATE)], SECOND), 3)):
+        with pytest.raises(DapError) as caught:
+            act()
+        assert caught.value.exit_code == code
