@@ -1,0 +1,59 @@
+"""Damage: what is still known of a recording that has lost samples, or only keeps bounds for them.
+
+A damage names the set of recordings that would have been damaged into this one, restores it in the classical way, and
+damages it once more, where the truth is known, for a network to learn how to do better. Tasks differ in nothing else.
+To add one, write a class with the members of :class:`Damage` and a function in :mod:`dapcli.restore`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dapcli.audio import Samples
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A recording whose truth is known at some samples, with classical restorations of it.
+
+    ``candidates`` is ``[K, C, N]``, ``truth`` ``[C, N]``; it counts where ``scored`` ``[C, N]`` is true.
+    """
+
+    candidates: Samples
+    truth: Samples
+    scored: Flags
+
+
+class Damage(Protocol):
+    """What happened to a recording ``[C, N]``, or to a part of it."""
+
+    def part(self, start: int, stop: int) -> Damage:
+        """The same for the samples ``start`` to ``stop`` alone."""
+        ...
+
+    def touches(self, samples: Samples) -> bool:
+        """Whether there is anything to restore in samples ``[C, N]``."""
+        ...
+
+    def candidates(self, samples: Samples, rate: int) -> Samples:
+        """Classical restorations ``[K, C, N]`` of samples ``[C, N]`` at ``rate`` Hz, each of them consistent."""
+        ...
+
+    def exercises(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[Exercise]:
+        """The same recording damaged in this way once more, some times over, with candidates as many as these."""
+        ...
+
+    def misfit(self, estimate: Tensor, samples: Tensor) -> Tensor:
+        """How far an estimate ``[C, N]`` is from being consistent with samples ``[C, N]``; 0 where it is."""
+        ...
+
+    def project(self, estimate: Samples, samples: Samples) -> Samples:
+        """The nearest estimate ``[C, N]`` that would have been damaged into samples ``[C, N]``."""
+        ...

@@ -1,0 +1,137 @@
+"""Missing samples out of the samples around them, by linear prediction.
+
+The sound is taken for an autoregressive process a whose innovation e = a * x has a variance v that changes in time.
+Least squares weighted by 1 / v gives the coefficients from what is known, and then, with the coefficients fixed, the
+missing samples: their conditional mean (Janssen, Veldhuis & Vries, "Adaptive interpolation of discrete-time signals
+that can be modeled as autoregressive processes", 1986, there with one variance and with coefficients found from the
+filled signal). A variance of its own for every moment keeps an attack, which no past predicts, from spoiling what the
+decaying sounds around it tell.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from scipy.linalg import solve, solveh_banded
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import fftconvolve
+
+Signal = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+# Ridge on the coefficients relative to the signal's power: without it a pure tone has many solutions.
+_RIDGE = 1e-4
+# Rounds of estimating the coefficients, each with the variances that the last one left.
+_ROUNDS = 3
+# Innovations that share a variance, s: for the coefficients, and for the missing samples.
+_COEFFICIENT_SPAN = 0.004
+_FILL_SPAN = 0.016
+# Variances below this part of the median are noise of the estimate.
+_LEAST_VARIANCE = 1e-3
+
+
+def predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
+    """The samples ``[N]`` with the missing ones, at which they may be anything, replaced by what the others predict.
+
+    ``order`` is that of the prediction, in samples; ``rate`` is in Hz. Where too little is known for a prediction of
+    this order, the order is lowered; where nothing is known, the missing samples are zero.
+    """
+    filled = np.where(missing, 0.0, samples)
+    known = _Known(filled, missing, min(order, _highest_order(missing)))
+    if known.rows.size == 0 or not filled.any():
+        return filled
+    coefficients = known.coefficients(round(_COEFFICIENT_SPAN * rate))
+    filled = _fill(filled, missing, coefficients, np.ones(len(filled)))
+    variance = _innovation_variance(filled, missing, coefficients, round(_FILL_SPAN * rate))
+    return _fill(filled, missing, coefficients, variance)
+
+
+class _Known:
+    """The equations that the known samples of a signal ``[N]`` set up for the coefficients of a prediction."""
+
+    def __init__(self, samples: Signal, missing: Flags, order: int) -> None:
+        count = np.concatenate([[0], np.cumsum(missing)])
+        windows = sliding_window_view(samples.astype(np.float32), order + 1)
+        #: Positions of the windows of ``order + 1`` samples of which none is missing.
+        self.rows = np.flatnonzero(count[order + 1 :] == count[: -order - 1])
+        self._windows = windows[self.rows]
+        self._order = order
+
+    def coefficients(self, span: int) -> Signal:
+        """The coefficients ``[order + 1]``, the first of which is 1; ``span`` is that of a variance in samples."""
+        weights = np.ones(len(self.rows), dtype=np.float32)
+        for _ in range(_ROUNDS):
+            coefficients = self._solve(weights)
+            # Both predictions of a window, from its past and from its future, that neighbours in time share.
+            error = (self._windows @ coefficients[::-1].astype(np.float32)) ** 2
+            error += (self._windows @ coefficients.astype(np.float32)) ** 2
+            weights = (1 / _floored(_smooth(error, span))).astype(np.float32)
+        return coefficients
+
+    def _solve(self, weights: NDArray[np.float32]) -> Signal:
+        """Least squares of the errors of prediction forwards and backwards in time."""
+        gram = (self._windows.T @ (weights[:, None] * self._windows)).astype(np.float64)
+        gram += gram[::-1, ::-1]
+        p = self._order
+        ridge = _RIDGE * np.trace(gram[:p, :p]) / p
+        ahead = solve(gram[:p, :p] + ridge * np.eye(p), gram[:p, p], assume_a="pos")
+        return np.concatenate([[1.0], -ahead[::-1]])
+
+
+def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signal) -> Signal:
+    """The missing samples for which the sum of squared innovations, each over its variance, is least."""
+    order = len(coefficients) - 1
+    index = np.flatnonzero(missing)
+    first, last = index[0], index[-1]
+    known = np.where(missing, 0.0, samples)
+    # Innovations near either end would need samples that are not there: they do not count.
+    weight = np.concatenate([np.zeros(order), 1 / variance[order:], np.zeros(order)])
+    innovation = weight[: len(known)] * fftconvolve(known, coefficients)[: len(known)]
+    right = -fftconvolve(np.append(innovation, np.zeros(order)), coefficients[::-1], "valid")[index]
+    # The equations' matrix is a band: missing samples further apart than the order do not meet in an innovation.
+    rank = np.cumsum(missing) - 1
+    width = int((rank[np.minimum(index + order, last)] - rank[index]).max())
+    band = np.zeros((width + 1, len(index)))
+    weight = weight[first : last + 1 + order]
+    for lag in range(min(order, last - first) + 1):
+        later = index[np.isin(index - lag, index, assume_unique=True)]
+        products = coefficients[: order + 1 - lag] * coefficients[lag:]
+        values = fftconvolve(weight, products[::-1], "valid")[later - first]
+        band[width - (rank[later] - rank[later - lag]), rank[later]] = values
+    band[width] *= 1 + 1e-9  # keeps the matrix positive where the signal is all but predicted exactly
+    known[index] = solveh_banded(band, right)
+    return known
+
+
+def _innovation_variance(filled: Signal, missing: Flags, coefficients: Signal, span: int) -> Signal:
+    """Variance ``[N]`` of the innovation, from one side of what is missing to the other in the logarithm.
+
+    Where samples are filled in, the innovation is less than it was.
+    """
+    innovation = fftconvolve(filled, coefficients)[: len(filled)]
+    order = len(coefficients) - 1
+    innovation[:order] = 0.0
+    variance = _floored(_smooth(innovation**2, span))
+    reliable = np.flatnonzero(_smooth(missing.astype(float), span + span // 2) < 0.5 / (2 * span))
+    reliable = reliable[reliable >= order + span // 2]
+    if reliable.size == 0:
+        return np.ones(len(filled))
+    return np.asarray(np.exp(np.interp(np.arange(len(filled)), reliable, np.log(variance[reliable]))))
+
+
+def _smooth(values: Signal, span: int) -> Signal:
+    """Mean over ``span`` values around each."""
+    return uniform_filter1d(values, span, mode="nearest")
+
+
+def _floored(variance: Signal) -> Signal:
+    present = variance[variance > 0]
+    return variance + (_LEAST_VARIANCE * np.median(present) if present.size else 1.0)
+
+
+def _highest_order(missing: Flags) -> int:
+    """The highest order that the known samples allow: with three equations for every coefficient."""
+    bounds = np.flatnonzero(np.diff(np.concatenate([[True], missing, [True]]).astype(np.int8)))
+    longest = int((bounds[1::2] - bounds[::2]).max(initial=0))
+    return longest // 3
