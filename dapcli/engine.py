@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from dapcli import noise
-from dapcli.fitting import STOPPING_RULES, Fit, Step, StopContext
-from dapcli.observations import ESTIMATORS, Alternating, Observation
+from dapcli.damage import Damage
+from dapcli.fitting import STOPPING_RULES, Fit, Step, StopContext, StoppingRule
+from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, Alternating, Observation
+from dapcli.observations.mixed import MixedObservation
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import build_prior
 from dapcli.priors.unet import UNet
@@ -23,6 +25,8 @@ from dapcli.spectral import STFT
 Weights = Mapping[str, Tensor]
 Report = Callable[[Step], None]
 
+# Samples that are off by less, half a 16-bit step, count as consistent.
+_AUDIBLE = 2.0**-16
 # Share of the samples that the held-out rule hides from the fit.
 _HIDDEN_SHARE = 0.05
 #: A network learns on frames so many hops apart, which takes as much less time, and is refined on all.
@@ -37,7 +41,8 @@ _DRAWING = threading.Lock()
 class SegmentFit:
     """The fit of one segment, ``start`` to ``stop`` in samples of the recording.
 
-    ``power`` is the mean square of its samples and ``noise_std`` the level of its noise, full scale at 1.
+    ``power`` is the mean square of its samples and ``noise_std`` the level of its noise, full scale at 1. A recording
+    with a damage has no noise, but a share of samples of the estimate ``outside`` of what the damage allows.
     """
 
     rule: str
@@ -46,10 +51,11 @@ class SegmentFit:
     stopped_by: str
     seconds: float
     power: float
-    noise_std: float
-    white_noise: bool
     parameters: int
     steps: tuple[Step, ...]
+    noise_std: float | None = None
+    white_noise: bool | None = None
+    outside: float | None = None
     start: int = 0
     stop: int = 0
 
@@ -58,8 +64,8 @@ class SegmentFit:
 class Engine:
     """What all fits to one recording have in common.
 
-    ``profile`` ``[C, F]`` is the spectrum of a noise profile; without one, every segment's noise is estimated.
-    ``graph`` runs the iterations of a segment as CUDA graphs.
+    ``profile`` ``[C, F]`` is the spectrum of a noise profile; without one, every segment's noise is estimated. With a
+    ``damage``, that is repaired in place of noise. ``graph`` runs the iterations of a segment as CUDA graphs.
     """
 
     settings: Settings
@@ -68,27 +74,76 @@ class Engine:
     device: torch.device
     dtype: torch.dtype
     profile: noise.Spectrum | None = None
+    damage: Damage | None = None
     graph: bool = False
 
     def fit_segment(
-        self, samples: Tensor, *, weights: Weights | None, reference: Tensor | None, report: Report
+        self,
+        samples: Tensor,
+        span: tuple[int, int],
+        *,
+        weights: Weights | None,
+        reference: Tensor | None,
+        report: Report,
     ) -> tuple[Tensor, SegmentFit]:
         """Fit a network to samples ``[C, N]``; returns its estimate ``[C, N]`` and a record of the fit.
 
-        The network starts from ``weights`` and is only refined, or from random weights. ``reference`` ``[C, N]`` is
-        for the oracle rule.
+        ``span`` is where they start and stop in the recording. The network starts from ``weights`` and is only
+        refined, or from random weights. ``reference`` ``[C, N]`` is for the oracle rule.
         """
+        samples = samples.to(self.device)
+        clean = None if reference is None else reference.to(self.device)
+        if self.damage is None:
+            estimate, fit = self._remove_noise(samples, weights, clean, report)
+        else:
+            estimate, fit = self._repair(samples, self.damage.part(*span), clean, report)
+        return estimate, replace(fit, start=span[0], stop=span[1])
+
+    def _remove_noise(
+        self, samples: Tensor, weights: Weights | None, clean: Tensor | None, report: Report
+    ) -> tuple[Tensor, SegmentFit]:
         settings, stft = self.settings, self.stft
         generator = self._generator()
-        samples = samples.to(self.device)
         spectrum = self._noise_spectrum(samples)
-        rule_name, reason = choose_rule(settings)
-        rule_class = STOPPING_RULES[rule_name]
-        hidden = _hidden_samples(samples.shape[1], settings.seed).to(self.device) if rule_class.hides_samples else None
-        clean = None if reference is None else reference.to(self.device)
         expected = self._expected_noise(spectrum)
+        rule_class = STOPPING_RULES[choose_rule(settings)[0]]
+        hidden = _hidden_samples(samples.shape[1], settings.seed).to(self.device) if rule_class.hides_samples else None
         rule = rule_class(StopContext(stft, samples, expected, hidden, clean))
         observation = self._observe(samples if hidden is None else _hide(samples, hidden), expected, generator)
+        fit, record = self._fit(observation, rule, samples, weights, generator, report)
+        filtered = POST_FILTERS[settings.post_filter](fit.estimate, stft.forward(samples), expected)
+        return stft.inverse(filtered, samples.shape[1]), replace(
+            record, noise_std=noise.noise_std(spectrum, stft), white_noise=noise.is_white(spectrum)
+        )
+
+    def _repair(
+        self, samples: Tensor, damage: Damage, clean: Tensor | None, report: Report
+    ) -> tuple[Tensor, SegmentFit]:
+        generator = self._generator()
+        observation = REPAIR_ESTIMATORS[self.settings.estimator](
+            samples, self.stft, damage, self.rate, perturbation=self.settings.perturbation, generator=generator
+        )
+        rehearse = observation.rehearse if isinstance(observation, MixedObservation) else None
+        context = StopContext(self.stft, samples, reference=clean, rehearse=rehearse)
+        rule = STOPPING_RULES[choose_rule(self.settings)[0]](context)
+        fit, record = self._fit(observation, rule, samples, None, generator, report)
+        estimate = self.stft.inverse(fit.estimate, samples.shape[1])
+        observed, restored = (each.double().cpu().numpy() for each in (samples, estimate))
+        outside = np.abs(damage.project(restored, observed) - restored) > _AUDIBLE
+        return estimate, replace(record, outside=float(outside.mean()))
+
+    def _fit(
+        self,
+        observation: Observation,
+        rule: StoppingRule,
+        samples: Tensor,
+        weights: Weights | None,
+        generator: torch.Generator,
+        report: Report,
+    ) -> tuple[Fit, SegmentFit]:
+        """Run one fit; its record does not yet say what was wrong with the samples, and where they are."""
+        settings = self.settings
+        rule_name, reason = choose_rule(settings)
         network = self._build(observation, weights)
         fit = Fit(
             network,
@@ -105,8 +160,7 @@ class Engine:
         for step in fit:
             steps.append(step)
             report(step)
-        filtered = POST_FILTERS[settings.post_filter](fit.estimate, stft.forward(samples), expected)
-        return stft.inverse(filtered, samples.shape[1]), SegmentFit(
+        return fit, SegmentFit(
             rule=rule_name,
             rule_reason=reason,
             parameters=sum(weights.numel() for weights in network.parameters()),
@@ -114,8 +168,6 @@ class Engine:
             stopped_by=fit.stopped_by,
             seconds=fit.seconds,
             power=float(samples.square().mean()),
-            noise_std=noise.noise_std(spectrum, stft),
-            white_noise=noise.is_white(spectrum),
             steps=tuple(steps),
         )
 
@@ -142,7 +194,7 @@ class Engine:
         fit = Fit(
             network,
             Alternating(observations, self.settings.seed),
-            STOPPING_RULES["fixed"](StopContext(self.stft, segments[0], spectra[0], None, None)),
+            STOPPING_RULES["fixed"](StopContext(self.stft, segments[0])),
             iterations=self.settings.iterations,
             learning_rate=self.settings.learning_rate,
             averaging=0.0,
@@ -193,6 +245,8 @@ def choose_rule(settings: Settings) -> tuple[str, str]:
     """The stopping rule to use, and why: the one that was asked for, or what measured best (docs/results.md)."""
     if settings.stop != "auto":
         return settings.stop, "asked for"
+    if settings.estimator == "mix":
+        return "rehearsal", "what the network learns from some exercises must help with others"
     if settings.estimator == "mask":
         return "fixed", "a mask is fitted to its own estimated error and hardly takes up noise"
     return "held-out", "samples that the fit has not seen tell sound from noise"

@@ -84,6 +84,19 @@ class Gaps:
         """The intervals in which any channel misses samples, as one channel's."""
         return merge(chain(*self.channels))
 
+    def part(self, start: int, stop: int) -> Gaps:
+        """The gaps within the samples ``start`` to ``stop``, counted from there."""
+        return Gaps(
+            tuple(
+                tuple(
+                    (max(begin, start) - start, min(end, stop) - start)
+                    for begin, end in channel[bisect_right(channel, start, key=_stop_of) :]
+                    if begin < stop
+                )
+                for channel in self.channels
+            )
+        )
+
     def mask(self, start: int, stop: int) -> Flags:
         """Whether the samples ``start`` to ``stop`` are missing, ``[C, stop - start]``."""
         mask = np.zeros((len(self.channels), stop - start), dtype=np.bool_)

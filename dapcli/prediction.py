@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.linalg import solve, solveh_banded
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import fftconvolve
@@ -26,7 +27,11 @@ _RIDGE = 1e-4
 _ROUNDS = 3
 # Innovations that share a variance, s: for the coefficients, and for the missing samples.
 _COEFFICIENT_SPAN = 0.004
-_FILL_SPAN = 0.016
+_FILL_SPAN = 0.008
+# Lags of the equations' matrix that are computed together: a matter of memory.
+_LAGS_AT_ONCE = 64
+# How much of a missing sample's size counts beside the innovations.
+_LOOSENESS = 0.01
 # Variances below this part of the median are noise of the estimate.
 _LEAST_VARIANCE = 1e-3
 
@@ -66,7 +71,7 @@ class _Known:
             # Both predictions of a window, from its past and from its future, that neighbours in time share.
             error = (self._windows @ coefficients[::-1].astype(np.float32)) ** 2
             error += (self._windows @ coefficients.astype(np.float32)) ** 2
-            weights = (1 / _floored(_smooth(error, span))).astype(np.float32)
+            weights = (1 / _floored(_smooth(error.astype(np.float64), span))).astype(np.float32)
         return coefficients
 
     def _solve(self, weights: NDArray[np.float32]) -> Signal:
@@ -94,12 +99,20 @@ def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signa
     width = int((rank[np.minimum(index + order, last)] - rank[index]).max())
     band = np.zeros((width + 1, len(index)))
     weight = weight[first : last + 1 + order]
-    for lag in range(min(order, last - first) + 1):
-        later = index[np.isin(index - lag, index, assume_unique=True)]
-        products = coefficients[: order + 1 - lag] * coefficients[lag:]
-        values = fftconvolve(weight, products[::-1], "valid")[later - first]
-        band[width - (rank[later] - rank[later - lag]), rank[later]] = values
-    band[width] *= 1 + 1e-9  # keeps the matrix positive where the signal is all but predicted exactly
+    lags = np.arange(min(order, last - first) + 1)
+    size = next_fast_len(len(weight), real=True)
+    spectrum = rfft(weight, size)
+    for some in np.array_split(lags, len(lags) // _LAGS_AT_ONCE + 1):
+        products = np.zeros((len(some), order + 1))
+        for row, lag in zip(products, some, strict=True):
+            row[: order + 1 - lag] = coefficients[: order + 1 - lag] * coefficients[lag:]
+        correlations = irfft(spectrum * rfft(products, size).conj(), size)
+        for lag, correlation in zip(some, correlations, strict=True):
+            later = index[(index >= lag) & missing[index - lag]]
+            band[width - (rank[later] - rank[later - lag]), rank[later]] = correlation[later - first]
+    # What hardly any innovation depends on, near the ends, stays within the signal's power.
+    power = np.mean(known[~missing] ** 2)
+    band[width] += _LOOSENESS / power + 1e-9 * band[width].max()
     known[index] = solveh_banded(band, right)
     return known
 
@@ -122,7 +135,7 @@ def _innovation_variance(filled: Signal, missing: Flags, coefficients: Signal, s
 
 def _smooth(values: Signal, span: int) -> Signal:
     """Mean over ``span`` values around each."""
-    return uniform_filter1d(values, span, mode="nearest")
+    return np.asarray(uniform_filter1d(values, span, mode="nearest"))
 
 
 def _floored(variance: Signal) -> Signal:

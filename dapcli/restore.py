@@ -1,4 +1,7 @@
-"""Restoration of whole recordings: the Python API that the command line is thin over."""
+"""Restoration of whole recordings: the Python API that the command line is thin over.
+
+``denoise`` removes noise; ``repair`` restores what was lost, whichever damage it was.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,15 @@ import torch
 
 from dapcli import noise
 from dapcli.audio import Audio, Recording, Samples, full_scale_gain, resample
+from dapcli.damage import Damage
 from dapcli.engine import Engine, SegmentFit
 from dapcli.errors import InputError, SettingsError
 from dapcli.fitting import NEEDS_REFERENCE, STOPPING_RULES, Step, choose_dtype, find_device
-from dapcli.observations import ESTIMATORS
+from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import DEFAULT_DILATION, PRIORS, prior_layout
 from dapcli.segments import Joined
-from dapcli.settings import Settings
+from dapcli.settings import REPAIR_PRESETS, Settings
 from dapcli.spectral import STFT
 from dapcli.store import MemoryStore, Store
 from dapcli.task import Progress, Task, choose_parallel
@@ -30,15 +34,28 @@ _BLOCK = 1 << 16
 class Restored:
     """A restored recording, read block by block from its finished segments and scaled by ``gain``."""
 
-    def __init__(self, joined: Joined, source: Recording, *, subtype: str, container: str, gain: float = 1.0) -> None:
+    def __init__(
+        self,
+        joined: Joined,
+        source: Recording,
+        *,
+        subtype: str,
+        container: str,
+        damage: Damage | None = None,
+        gain: float = 1.0,
+    ) -> None:
         self.rate, self.channels, self.length = source.rate, source.channels, source.length
         self.subtype, self.format, self.gain = subtype, container, gain
         self._joined = joined
         self._source = source
+        self._damage = damage
 
     def read(self, start: int, stop: int) -> Samples:
-        """Samples ``[C, stop - start]``."""
-        return self._joined.read(start, stop) * self.gain
+        """Samples ``[C, stop - start]``, consistent with the recording where it had a damage."""
+        samples = self._joined.read(start, stop)
+        if self._damage is not None:
+            samples = self._damage.part(start, stop).project(samples, self._source.read(start, stop))
+        return samples * self.gain
 
     def blocks(self) -> Iterable[Samples]:
         """All samples, in blocks ``[C, n]``."""
@@ -49,7 +66,9 @@ class Restored:
         """The same for another format and subtype, scaled down if its peaks would not fit in there."""
         peak = max(float(np.abs(block).max()) for block in self.blocks()) / self.gain
         gain = full_scale_gain(peak, subtype)
-        return Restored(self._joined, self._source, subtype=subtype, container=container, gain=gain)
+        return Restored(
+            self._joined, self._source, subtype=subtype, container=container, damage=self._damage, gain=gain
+        )
 
 
 @dataclass(frozen=True)
@@ -57,7 +76,9 @@ class Result:
     """A restored recording and how it came about.
 
     ``restored`` has the input's rate, channels and length. ``noise_std`` is the estimated standard deviation of the
-    noise with full scale at 1, ``input_snr_db`` the recording's estimated SNR (None where nothing was fitted).
+    noise with full scale at 1, ``input_snr_db`` the recording's estimated SNR (None where no noise was removed).
+    ``outside`` is the share of the estimate's samples that the recording's damage does not allow, before they were
+    moved to where it does (None where there was none).
     ``rate`` is the working rate in Hz, ``receptive_field`` is in (s, Hz), and ``learning`` holds the steps before the
     segments' own, which an earlier run may have taken.
     """
@@ -75,6 +96,7 @@ class Result:
     learning_seconds: float
     noise_std: float | None
     input_snr_db: float | None
+    outside: float | None
     seconds: float
     notes: tuple[str, ...]
 
@@ -121,6 +143,65 @@ def denoise(
     """
     settings = settings or Settings()
     where, dtype = check_settings(settings, device, parallel=parallel, graph=graph)
+    rate = settings.rate or recording.rate
+    stft = STFT.for_rate(rate, settings.window, settings.hop)
+    profile = _profile(stft, recording, rate, noise_profile)
+    engine = Engine(settings, stft, rate, where, dtype, profile=profile, graph=graph)
+    return _restore(recording, engine, parallel, reference, on_step, store)
+
+
+def repair(
+    recording: Recording,
+    damage: Damage,
+    settings: Settings | None = None,
+    *,
+    consistent: bool = True,
+    device: str = "auto",
+    parallel: int | None = None,
+    reference: Recording | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+    store: Store | None = None,
+) -> Result:
+    """Restore what a recording has lost: missing, clipped or quantized samples.
+
+    Segments without damage are copied; a network is fitted to each of the others.
+
+    Args:
+        recording: The damaged recording, ``[C, N]``.
+        damage: What happened to it.
+        settings: What to do; the ``quality`` preset for repairs by default.
+        consistent: Move the estimate to where the damage allows it: samples that are known come back bit by bit.
+        device: As for :func:`denoise`, like the arguments that follow.
+        parallel: See there.
+        reference: See there.
+        on_step: See there.
+        store: See there.
+
+    Raises:
+        SettingsError: A setting is unknown, or does not go with the others.
+        InputError: The recording or the reference cannot be used.
+        DeviceError: The device is not there, or its memory does not suffice.
+    """
+    settings = settings or REPAIR_PRESETS["quality"]
+    where, dtype = check_settings(settings, device, parallel=parallel, estimators=REPAIR_ESTIMATORS)
+    if settings.rate not in (None, recording.rate):
+        raise SettingsError("--rate has no use here: what is known of a recording is known at its own rate")
+    stft = STFT.for_rate(recording.rate, settings.window, settings.hop)
+    engine = Engine(settings, stft, recording.rate, where, dtype, damage=damage)
+    return _restore(recording, engine, parallel, reference, on_step, store, consistent=consistent)
+
+
+def _restore(
+    recording: Recording,
+    engine: Engine,
+    parallel: int | None,
+    reference: Recording | None,
+    on_step: Callable[[Progress], None] | None,
+    store: Store | None,
+    *,
+    consistent: bool = True,
+) -> Result:
+    settings = engine.settings
     if recording.length < 2:
         raise InputError("the recording has one sample only; there is nothing to fit to")
     if settings.stop == "oracle" and reference is None:
@@ -131,23 +212,27 @@ def denoise(
             f"the recording {(recording.channels, recording.length)}"
         )
     started = time.perf_counter()
-    rate = settings.rate or recording.rate
-    stft = STFT.for_rate(rate, settings.window, settings.hop)
-    profile = _profile(stft, recording, rate, noise_profile)
-    engine = Engine(settings, stft, rate, where, dtype, profile, graph)
+    rate, stft = engine.rate, engine.stft
     task = Task(engine, recording, reference, MemoryStore() if store is None else store, on_step)
-    workers = choose_parallel(where) if parallel is None else parallel
+    workers = choose_parallel(engine.device) if parallel is None else parallel
     task.run(workers)
 
     fits = tuple(fit for index in range(len(task.plan)) if (fit := task.load(index).fit))
     layout = prior_layout(settings.prior, width=settings.width, dilation=settings.dilation)
-    noise_std = float(np.sqrt(np.mean([fit.noise_std**2 for fit in fits]))) if fits else None
+    noise_std = _root_mean_square([fit.noise_std for fit in fits if fit.noise_std is not None])
+    outside = [fit.outside for fit in fits if fit.outside is not None]
     joined = Joined(task.plan, recording.channels, lambda index: task.load(index).estimate)
     return Result(
-        restored=Restored(joined, recording, subtype=recording.subtype, container=recording.format),
+        restored=Restored(
+            joined,
+            recording,
+            subtype=recording.subtype,
+            container=recording.format,
+            damage=engine.damage if consistent else None,
+        ),
         settings=settings,
-        device=where,
-        dtype=dtype,
+        device=engine.device,
+        dtype=engine.dtype,
         parallel=task.workers,
         stft=stft,
         rate=rate,
@@ -157,13 +242,19 @@ def denoise(
         learning_seconds=task.learning_seconds,
         noise_std=noise_std,
         input_snr_db=None if noise_std is None else _snr_db(float(np.mean([fit.power for fit in fits])), noise_std**2),
+        outside=float(np.mean(outside)) if outside else None,
         seconds=time.perf_counter() - started,
         notes=tuple(task.notes),
     )
 
 
 def check_settings(
-    settings: Settings, device: str, *, parallel: int | None = None, graph: bool = False
+    settings: Settings,
+    device: str,
+    *,
+    parallel: int | None = None,
+    graph: bool = False,
+    estimators: Collection[str] = ESTIMATORS,
 ) -> tuple[torch.device, torch.dtype]:
     """Check what a restoration would only find out on its way, and return the device and the type to compute in.
 
@@ -172,7 +263,7 @@ def check_settings(
         DeviceError: The device is not there.
     """
     _look_up(PRIORS, settings.prior, "prior")
-    _look_up(ESTIMATORS, settings.estimator, "estimator")
+    _look_up(estimators, settings.estimator, "estimator")
     _look_up(POST_FILTERS, settings.post_filter, "post-filter")
     if settings.stop != "auto":
         _look_up(STOPPING_RULES, settings.stop, "stopping rule", "auto")
@@ -203,6 +294,10 @@ def _profile(stft: STFT, recording: Recording, rate: int, stretch: tuple[float, 
     if not piece.any():
         raise InputError("--noise-profile covers digital silence; choose a stretch where the noise can be heard")
     return noise.profile_spectrum(stft, piece)
+
+
+def _root_mean_square(values: list[float]) -> float | None:
+    return float(np.sqrt(np.mean(np.square(values)))) if values else None
 
 
 def _snr_db(power: float, noise_power: float) -> float:

@@ -6,7 +6,7 @@ This module imports nothing heavy, so that the command line can show its help at
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dapcli.errors import SettingsError
 
@@ -28,7 +28,8 @@ class Settings:
     prior: str = "exp-dense"
     """Name of the network, see ``dap priors``."""
     estimator: str = "mask"
-    """``mask``: the network masks the recording; ``generate``: it generates the spectrogram out of noise."""
+    """``mask``: the network masks the recording; ``mix``: it mixes classical restorations of it; ``generate``: it
+    generates the spectrogram out of noise."""
     stop: str = "auto"
     """Name of the stopping rule."""
     post_filter: str = "none"
@@ -121,4 +122,12 @@ PRESETS: dict[str, Settings] = {
         rate=PAPER_RATE,
         precision="float32",
     ),
+}
+
+# Of repairs: what they learn from is little, and the classical fills have done most of the work.
+REPAIR_PRESETS: dict[str, Settings] = {
+    "quality": Settings(estimator="mix", refinement=0, iterations=40, width=8, perturbation=0.0, hop=256 / PAPER_RATE),
+    "fast": Settings(estimator="mix", refinement=0, iterations=10, width=8, perturbation=0.0, hop=256 / PAPER_RATE),
+    "generate": replace(PRESETS["generate"], post_filter="none", iterations=200, width=16),
+    "paper": replace(PRESETS["paper"], rate=None),
 }

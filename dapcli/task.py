@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from dapcli.audio import Recording, resample
 from dapcli.engine import Engine, Weights, choose_rule
 from dapcli.errors import DeviceError, OutputError
 from dapcli.fitting import STOPPING_RULES, Step
-from dapcli.observations import ESTIMATORS
+from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS
 from dapcli.segments import plan_segments
 from dapcli.settings import SEGMENT_OVERLAP, Settings
 from dapcli.store import FittedSegment, Store
@@ -68,7 +68,8 @@ def count_iterations(settings: Settings) -> tuple[int, int]:
     """Iterations at the most for learning from a recording, and for each of its segments."""
     rule, _ = choose_rule(settings)
     # A rule that may end a fit early has to see all of it.
-    if not settings.refinement or not ESTIMATORS[settings.estimator].transfers or STOPPING_RULES[rule].patience:
+    transfers = {**ESTIMATORS, **REPAIR_ESTIMATORS}[settings.estimator].transfers
+    if not settings.refinement or not transfers or STOPPING_RULES[rule].patience:
         return 0, settings.iterations
     return settings.iterations, settings.refinement
 
@@ -115,6 +116,7 @@ class Task:
         if not any(self._powers):
             self.notes = ["the recording is silent; the output is the input"]
             return
+        self._keep_undamaged()
         pending = [index for index in range(len(self.plan)) if index not in self._finished]
         self.workers = min(workers, max(len(pending), 1))
         weights = self._learned() if self._learning and pending else None
@@ -140,6 +142,17 @@ class Task:
         self._store.save(index, FittedSegment(silence, None))
         self._finished.add(index)
         self._iterations[index] = self._share
+
+    def _keep_undamaged(self) -> None:
+        """Copy the segments in which there is nothing to repair."""
+        if self._engine.damage is None:
+            return
+        for index, (start, stop) in enumerate(self.plan):
+            samples = self._recording.read(start, stop)
+            if index not in self._finished and not self._engine.damage.part(start, stop).touches(samples):
+                self._store.save(index, FittedSegment(samples.astype(np.float32), None))
+                self._finished.add(index)
+                self._iterations[index] = self._share
 
     def _learned(self) -> Weights:
         """What the network learns from the recording, unless an earlier run has left it."""
@@ -175,14 +188,11 @@ class Task:
             reference = None if self._reference is None else self._read(self._reference, index)
             with _own_stream(device):
                 estimate, record = self._engine.fit_segment(
-                    samples, weights=weights, reference=reference, report=report
+                    samples, self.plan[index], weights=weights, reference=reference, report=report
                 )
                 restored = resample(estimate.double().cpu().numpy(), self._engine.rate, self._recording.rate)
             start, stop = self.plan[index]
-            self._store.save(
-                index,
-                FittedSegment(restored[:, : stop - start].astype(np.float32), replace(record, start=start, stop=stop)),
-            )
+            self._store.save(index, FittedSegment(restored[:, : stop - start].astype(np.float32), record))
             self._finished.add(index)
             return index
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,15 +26,17 @@ NEEDS_REFERENCE = "--stop oracle compares with the clean recording; give it with
 class StopContext:
     """What a rule may know.
 
-    The recording ``[C, N]`` and its transform, the noise spectrum ``[C, F]``, the indices of the samples that were
-    hidden from the fit, and the clean reference ``[C, N]`` if there is one.
+    The recording ``[C, N]`` and its transform, the noise spectrum ``[C, F]`` if noise is what is wrong with it, the
+    indices of the samples that were hidden from the fit, the clean reference ``[C, N]`` if there is one, and a function
+    that returns the network's error on an exercise that it does not learn from.
     """
 
     stft: STFT
     samples: Tensor
-    noise_spectrum: Tensor
-    hidden: Tensor | None
-    reference: Tensor | None
+    noise_spectrum: Tensor | None = None
+    hidden: Tensor | None = None
+    reference: Tensor | None = None
+    rehearse: Callable[[], float] | None = None
 
 
 class StoppingRule(Protocol):
@@ -94,6 +97,26 @@ class HeldOut:
         return float((predicted - self._observed).square().mean())
 
 
+class Rehearsal:
+    """Stop where an exercise that the network does not learn from is done best.
+
+    Raises ``SettingsError`` where there are no exercises.
+    """
+
+    patience: int | None = 10
+    hides_samples = False
+
+    def __init__(self, context: StopContext) -> None:
+        if context.rehearse is None:
+            raise SettingsError("--stop rehearsal belongs to --estimator mix; this one has no exercises")
+        self._rehearse = context.rehearse
+
+    def criterion(self, output: Tensor, average: Tensor) -> float:
+        """The squared error there, relative to the sound's power."""
+        del output, average
+        return self._rehearse()
+
+
 class Discrepancy:
     """Stop where what is left over is as strong as the noise (Morozov's principle), relative to its spectrum."""
 
@@ -101,6 +124,8 @@ class Discrepancy:
     hides_samples = False
 
     def __init__(self, context: StopContext) -> None:
+        if context.noise_spectrum is None:
+            raise SettingsError("--stop discrepancy needs noise; there is none to be removed here")
         self._spectrogram = context.stft.forward(context.samples)
         self._noise = context.noise_spectrum
 
@@ -194,6 +219,7 @@ class Oracle:
 STOPPING_RULES: dict[str, type[StoppingRule]] = {
     "fixed": Fixed,
     "held-out": HeldOut,
+    "rehearsal": Rehearsal,
     "discrepancy": Discrepancy,
     "windowed-variance": WindowedVariance,
     "exponential-variance": ExponentialVariance,

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dapcli.observations.generated import GeneratedObservation
+from dapcli.observations.generated import ConsistentObservation, GeneratedObservation
 from dapcli.observations.masked import MaskedObservation
+from dapcli.observations.mixed import MixedObservation
 
 Network = Callable[[Tensor], Tensor]
 
@@ -58,7 +59,13 @@ def _shuffled(observations: Sequence[Observation], rng: np.random.Generator) -> 
             yield observations[index]
 
 
+#: For recordings with noise.
 ESTIMATORS: dict[str, type[GeneratedObservation] | type[MaskedObservation]] = {
     "mask": MaskedObservation,
     "generate": GeneratedObservation,
+}
+#: For recordings with a :class:`~dapcli.damage.Damage`.
+REPAIR_ESTIMATORS: dict[str, type[ConsistentObservation] | type[MixedObservation]] = {
+    "mix": MixedObservation,
+    "generate": ConsistentObservation,
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dapcli.damage import Damage
 from dapcli.spectral import STFT
 
 
@@ -41,5 +42,50 @@ class GeneratedObservation:
         z = self._z
         if self._perturbation:
             z = z + self._perturbation * torch.randn(z.shape, generator=generator, device=z.device)
-        estimate = network(z).reshape(self.spectrogram.shape)
-        return (estimate - self.spectrogram).square().mean(), estimate.detach()
+        estimate = self._read(network(z).reshape(self.spectrogram.shape))
+        return self._misfit(estimate), estimate.detach()
+
+    def _read(self, output: Tensor) -> Tensor:
+        """The estimate ``[C, 2, F, T]`` that an output of the network stands for."""
+        return output
+
+    def _misfit(self, estimate: Tensor) -> Tensor:
+        """How far an estimate ``[C, 2, F, T]`` is from the recording."""
+        return (estimate - self.spectrogram).square().mean()
+
+
+class ConsistentObservation(GeneratedObservation):
+    """The output of the network is the estimate, compared with what is still known of the recording in its samples.
+
+    The phases of a sound turn from frame to frame, so that nothing in a plain spectrogram goes on smoothly over a gap.
+    The network paints it relative to the phases of a classical restoration (for gaps, linear prediction), where it
+    does: after the phase correction of Yatabe & Oikawa, "Phase corrected total variation for audio signals" (2018).
+    ``samples`` is ``[C, N]``; the input is that of :class:`GeneratedObservation`.
+    """
+
+    def __init__(
+        self,
+        samples: Tensor,
+        stft: STFT,
+        damage: Damage,
+        rate: int,
+        *,
+        perturbation: float,
+        generator: torch.Generator,
+    ) -> None:
+        candidates = damage.candidates(samples.double().cpu().numpy(), rate)
+        restored = torch.from_numpy(candidates[-1]).float().to(samples.device)
+        super().__init__(restored, stft, restored, perturbation=perturbation, generator=generator)
+        self._stft = stft
+        self._damage = damage
+        self._samples = samples
+        size = self.spectrogram.square().sum(dim=1, keepdim=True).sqrt()
+        self._phase = self.spectrogram / size.clamp(min=1e-12)
+
+    def _read(self, output: Tensor) -> Tensor:
+        real, imaginary = self._phase.unbind(dim=1)
+        along, across = output.unbind(dim=1)
+        return torch.stack([along * real - across * imaginary, along * imaginary + across * real], dim=1)
+
+    def _misfit(self, estimate: Tensor) -> Tensor:
+        return self._damage.misfit(self._stft.inverse(estimate, self._samples.shape[1]), self._samples)

@@ -1,0 +1,111 @@
+"""The observation of recordings that lost samples: the network mixes classical restorations of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import cycle
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from torch import Tensor
+
+from dapcli.audio import Samples
+from dapcli.damage import Damage, Exercise
+from dapcli.spectral import STFT
+
+# Keeps the logarithm of an empty bin finite; the mean power is at 1.
+_POWER_FLOOR = 1e-5
+# Powers of sound span many orders of magnitude.
+_FEATURE_SCALE = 0.25
+# Below this energy there is no sound to relate an error to.
+_SILENCE = 1e-9
+# How far the network's outputs move the shares: it has little to learn from.
+_TRUST = 0.3
+# The least share of a candidate before the fit: a network can raise it, which it cannot from zero.
+_LEAST_SHARE = 0.02
+
+
+class MixedObservation:
+    """The outputs of the network are the shares of K candidates, and of silence, in every bin of the estimate.
+
+    The candidates restore the recording in classical ways. What the network learns from are ``exercises``: the same
+    recording, damaged once more where the truth is known and restored in the same ways. The loss is the squared error
+    there, relative to the sound's power. Before the fit, the shares are those that are best for all bins alike. The
+    channels of a recording are mixed one by one, by the same network.
+    """
+
+    #: What a network has learned of one stretch it would have to learn again for another.
+    transfers = False
+
+    def __init__(
+        self,
+        samples: Tensor,
+        stft: STFT,
+        damage: Damage,
+        rate: int,
+        *,
+        perturbation: float,  # noqa: ARG002
+        generator: torch.Generator,
+    ) -> None:
+        observed = samples.double().cpu().numpy()
+        candidates = damage.candidates(observed, rate)
+        exercises = damage.exercises(observed, candidates, rate, generator.initial_seed())
+        self.in_channels = len(candidates)
+        self.out_channels = len(candidates) + 1
+        self._stft = stft
+        self._device = samples.device
+        self._candidates = self._transform(candidates)
+        self.spectrogram = self._candidates[0]
+        prepared = [
+            (self._transform(each.candidates), self._load(each.truth), torch.from_numpy(each.scored).to(self._device))
+            for each in exercises
+        ]
+        # One to rehearse, the others to learn from.
+        self._rehearsed = prepared[-1]
+        self._learned = cycle(prepared[:-1] or prepared)
+        self._rehearsal = torch.zeros(())
+        shares = self._load(best_shares(exercises))
+        shares = torch.cat([shares, 1 - shares.sum(dim=0, keepdim=True)]).clamp(min=_LEAST_SHARE)
+        self._start = shares.log()[None, :, None, None]
+
+    def evaluate(self, network: Callable[[Tensor], Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The loss of one exercise and the detached estimate ``[C, 2, F, T]`` of the recording."""
+        del generator
+        loss = self._error(network, *next(self._learned))
+        with torch.no_grad():
+            self._rehearsal = self._error(network, *self._rehearsed)
+            return loss, self._mix(network, self._candidates)
+
+    def rehearse(self) -> float:
+        """The loss, in the last forward pass, of the exercise that the network does not learn from."""
+        return float(self._rehearsal)
+
+    def _error(self, network: Callable[[Tensor], Tensor], candidates: Tensor, truth: Tensor, scored: Tensor) -> Tensor:
+        mixed = self._stft.inverse(self._mix(network, candidates), truth.shape[1])
+        return (mixed - truth)[scored].square().sum() / truth[scored].square().sum().clamp(min=_SILENCE)
+
+    def _load(self, array: Samples) -> Tensor:
+        return torch.from_numpy(array).float().to(self._device)
+
+    def _transform(self, candidates: Samples) -> Tensor:
+        """Spectrograms ``[K, C, 2, F, T]`` of candidates ``[K, C, N]``."""
+        return torch.stack([self._stft.forward(candidate) for candidate in self._load(candidates)])
+
+    def _mix(self, network: Callable[[Tensor], Tensor], candidates: Tensor) -> Tensor:
+        """The estimate ``[C, 2, F, T]`` of candidates ``[K, C, 2, F, T]``."""
+        power = candidates.square().sum(dim=2).transpose(0, 1)
+        features = _FEATURE_SCALE * (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log()
+        shares = (_TRUST * network(features) + self._start).softmax(dim=1)[:, :-1]
+        return (shares.transpose(0, 1)[:, :, None] * candidates).sum(dim=0)
+
+
+def best_shares(exercises: Sequence[Exercise]) -> NDArray[np.float64]:
+    """Shares ``[K]`` of the candidates, not negative and no more than 1 together, with the least squared error."""
+    columns = np.concatenate([exercise.candidates[:, exercise.scored] for exercise in exercises], axis=1).T
+    truth = np.concatenate([exercise.truth[exercise.scored] for exercise in exercises])
+    # A last equation that all but holds the shares' sum, with silence's, at 1.
+    firm = 1e3 * np.abs(truth).max(initial=1e-6)
+    equations = np.vstack([np.hstack([columns, np.zeros((len(truth), 1))]), np.full(columns.shape[1] + 1, firm)])
+    return np.asarray(nnls(equations, np.append(truth, firm))[0][:-1])
