@@ -85,7 +85,7 @@ def refine_sparse(estimate: Signal, low: Signal, high: Signal, rate: int) -> Sig
         dual += spectrum - likely
         refined = stft.inverse(likely - dual, len(estimate)).clamp(*bounds)
         spectrum = stft.forward(refined)
-    return np.clip(refined[0].double().numpy(), low, high)
+    return np.asarray(refined[0].double().numpy().clip(low, high))
 
 
 def _sparsest(given: Frames, low: Frames, high: Frames) -> Frames:
@@ -94,7 +94,7 @@ def _sparsest(given: Frames, low: Frames, high: Frames) -> Frames:
     Alternating directions: the spectrum keeps its k largest bins, the frame is the nearest between the bounds, and
     what separates the two (``dual``) is added up. k grows by one each time until the two agree.
     """
-    restored = given.copy()
+    restored: Frames = np.array(given)
     length = given.shape[1]
     size = fft.next_fast_len(_REDUNDANCY * length, real=True)
     bins = size // 2 + 1

@@ -148,7 +148,7 @@ class _Side:
         loud = samples[samples > 0]
         self._counts += np.bincount(((self._top - loud) / self._width).astype(np.int64), minlength=len(self._counts))
         at_top = samples > self._top - self._width
-        self.level = min(self.level, samples[at_top].min(initial=np.inf))
+        self.level = float(samples[at_top].min(initial=self.level))
         # Runs are counted where they have their second sample.
         at_top = np.concatenate([self._before, at_top])
         second = at_top[1:] & at_top[:-1]
