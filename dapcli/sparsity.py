@@ -24,8 +24,10 @@ Frames = NDArray[np.float32]
 WINDOW_S = 0.064
 # Bins of the spectrum are so many times closer than those of the frame alone, so that fewer of them hold a tone.
 _REDUNDANCY = 2
-# A frame is done when what the sparse spectrum leaves of it is 50 dB below the signal's peak: 0.1 of the papers, which
-# take the norm of 1024 samples.
+# Samples of a frame for every bin that is let in at a time, so that more of them do not take more rounds.
+_SAMPLES_PER_BIN = 1024
+# A frame is done when what the sparse spectrum leaves of it is 50 dB below the peak of signal and bounds: 0.1 of the
+# papers, which take the norm of 1024 samples.
 _RESIDUAL = 0.1 / 32
 # Thresholds of the refinement, relative to the mean power. Falling further, or estimating the power again after it,
 # makes speech better but the piano worse.
@@ -42,7 +44,7 @@ def restore_sparse(samples: Signal, low: Signal, high: Signal, rate: int) -> Sig
     no bound. ``rate`` is in Hz. Every frame is restored by itself, and those in which all samples are reliable are
     left as they are. Samples beyond the ends are taken for zeros.
     """
-    peak = float(np.abs(samples).max(initial=0.0))
+    peak = max(float(np.abs(signal[np.isfinite(signal)]).max(initial=0.0)) for signal in (samples, low, high))
     if peak == 0.0:
         return samples
     length = max(4 * round(WINDOW_S * rate / 4), 8)
@@ -92,7 +94,7 @@ def _sparsest(given: Frames, low: Frames, high: Frames) -> Frames:
     """Frames ``[T, n]`` between bounds, each with a sparse spectrum; ``given`` is where the search begins.
 
     Alternating directions: the spectrum keeps its k largest bins, the frame is the nearest between the bounds, and
-    what separates the two (``dual``) is added up. k grows by one each time until the two agree.
+    what separates the two (``dual``) is added up. k grows each time until the two agree.
     """
     restored: Frames = np.array(given)
     length = given.shape[1]
@@ -102,7 +104,8 @@ def _sparsest(given: Frames, low: Frames, high: Frames) -> Frames:
     left = np.arange(len(given))
     spectrum = fft.rfft(given, size, norm="ortho")
     dual = np.zeros_like(spectrum)
-    for k in range(1, length // 2):
+    step = max(1, round(length / _SAMPLES_PER_BIN))
+    for k in range(step, length // 2, step):
         if left.size == 0:
             break
         sparse = spectrum + dual

@@ -31,9 +31,9 @@ def snr_of(clean: Signal, estimate: Signal) -> float:
     return snr_db(clean[None], estimate[None], RATE)
 
 
-@pytest.mark.parametrize("rate", [8_000, 22_050, 48_000])
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100])
 def test_a_tone_that_was_clipped_comes_back(rate: int) -> None:
-    clean = harmonics(rate // 2, rate)
+    clean = harmonics(rate // 4, rate)
     samples, low, high = clipped(clean, 0.4)
     restored = restore_sparse(samples, low, high, rate)
     assert snr_of(clean, restored) > snr_of(clean, samples) + 10
@@ -100,7 +100,7 @@ def test_refining_helps_where_the_sound_is_not_sparse() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=300))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 def test_whatever_the_bounds_the_signal_is_between_them(some: list[tuple[float, float, float]]) -> None:
     samples, below, above = np.array(some).T
     low = np.where(below > 0.9, -np.inf, samples - below)
