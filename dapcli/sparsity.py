@@ -1,9 +1,9 @@
-"""The sparsest signal between two bounds: A-SPADE, for clipped and for quantized samples.
+"""The sparsest signal between two bounds, for clipped and for quantized samples.
 
-Kitić, Bertin & Gribonval, "Sparsity and cosparsity for audio declipping: a flexible non-convex approach" (2015), in
-the form of Záviška, Rajmic, Mokrý & Průša, "A proper version of synthesis-based sparse audio declipper" (2019), who
-find it the best of its kind. Záviška, Rajmic & Mokrý, "Audio dequantization using (co)sparse (non)convex methods"
-(2021), use it for quantized samples.
+A-SPADE: Kitić, Bertin & Gribonval, "Sparsity and cosparsity for audio declipping: a flexible non-convex approach"
+(2015). Záviška, Rajmic, Mokrý & Průša, "A proper version of synthesis-based sparse audio declipper" (2019), set its
+synthesis variant right and compare the two; Záviška, Rajmic & Mokrý, "Audio dequantization using (co)sparse
+(non)convex methods" (2021), take both to quantized samples.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ def restore_sparse(samples: Signal, low: Signal, high: Signal, rate: int) -> Sig
     """The signal ``[N]`` between ``low`` and ``high`` whose short-time spectrum has the fewest bins that are not zero.
 
     ``low <= samples <= high``, all ``[N]``: the two are equal where a sample is reliable, and infinite where there is
-    no bound. ``rate`` is in Hz. Every frame is restored by itself, and those in which all samples are reliable are
-    left as they are. Samples beyond the ends are taken for zeros.
+    no bound. ``rate`` is in Hz. The search is a heuristic, and what it finds need not be the very sparsest. Every
+    frame is restored by itself, and those in which all samples are reliable are left as they are. Samples beyond the
+    ends are taken for zeros.
     """
     peak = max(float(np.abs(signal[np.isfinite(signal)]).max(initial=0.0)) for signal in (samples, low, high))
     if peak == 0.0:

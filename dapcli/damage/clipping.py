@@ -85,11 +85,13 @@ def clipping_at(level: float, recording: Recording) -> Clipping:
     """Clipping of all channels at ``level`` and ``-level``, less what rounding to 16 bits may have taken from it.
 
     Raises:
-        SettingsError: The level is not a finite number above what 16 bits can tell from zero.
+        SettingsError: The level is not a finite number above one step of 16 bits.
         InputError: No sample of the recording reaches the level.
     """
     if not ROUNDING < level < np.inf:
-        raise SettingsError(f"--level {level:g}: must be above 0; full scale is 1")
+        raise SettingsError(
+            f"--level {level:g}: must be finite and above {ROUNDING:.1g}, a step of 16 bits; full scale is 1"
+        )
     peak = max((float(np.abs(block).max()) for block in blocks(recording)), default=0.0)
     threshold = level - ROUNDING
     if peak < threshold:
@@ -104,7 +106,7 @@ def detect_clipping(recording: Recording) -> Clipping | None:
     """The levels at which a recording was clipped, by channel and sign; ``None`` where no side of any channel was.
 
     Clipping leaves many samples at the highest value, in runs, and few at each of the values right below. Quantized
-    recordings may look alike: look for those first.
+    recordings may look alike: look for those first. A square wave cannot be told from a clipped recording.
     """
     sides = [_Side(float(top)) for top in _tops(recording)]
     for block in blocks(recording):
