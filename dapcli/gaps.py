@@ -290,7 +290,7 @@ def _read_audio_mask(path: Path, recording: Recording) -> Gaps:
             )
         if not mask.subtype.startswith(PORTABLE_SUBTYPES):
             raise InputError(f"{path}: {mask.subtype} may not keep zeros; save the mask as WAV or FLAC")
-        channels = _stretches((block == 0 for block in _blocks(mask)), mask.channels, 1)
+        channels = _stretches((block == 0 for block in blocks(mask)), mask.channels, 1)
     return _checked(channels * (recording.channels // mask.channels), recording, f"{path}: ")
 
 
@@ -359,7 +359,7 @@ def _find_runs(recording: Recording, shortest: int) -> tuple[list[tuple[Interval
 
     def held() -> Iterator[Flags]:
         before = np.full((channels, 1), np.nan)  # equal to no sample
-        for block in _blocks(recording):
+        for block in blocks(recording):
             change = np.abs(np.diff(block, axis=1, prepend=before))
             levels.add(block, change)
             before = block[:, -1:]
@@ -393,7 +393,7 @@ def _judge(recording: Recording, channel: int, run: Interval, levels: _Levels) -
     return gap, ""
 
 
-def _blocks(recording: Recording) -> Iterator[Samples]:
+def blocks(recording: Recording) -> Iterator[Samples]:
     """All samples, in blocks ``[C, n]``."""
     for start in range(0, recording.length, _BLOCK):
         yield recording.read(start, min(start + _BLOCK, recording.length))

@@ -1,0 +1,111 @@
+"""The sparsest signal between bounds: it is between them, sparse, and the same every time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from dapcli.metrics.waveform import snr_db
+from dapcli.sparsity import refine_sparse, restore_sparse
+
+Signal = NDArray[np.float64]
+
+RATE = 8_000
+
+
+def harmonics(samples: int = RATE, rate: int = RATE, pitch: float = 220.0) -> Signal:
+    t = np.arange(samples) / rate
+    return np.asarray(sum(0.4 / k * np.sin(2 * np.pi * pitch * k * t + k) for k in range(1, 6)))
+
+
+def clipped(signal: Signal, level: float) -> tuple[Signal, Signal, Signal]:
+    samples = np.clip(signal, -level, level)
+    low = np.where(samples <= -level, -np.inf, samples)
+    return samples, low, np.where(samples >= level, np.inf, samples)
+
+
+def snr_of(clean: Signal, estimate: Signal) -> float:
+    return snr_db(clean[None], estimate[None], RATE)
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100])
+def test_a_tone_that_was_clipped_comes_back(rate: int) -> None:
+    clean = harmonics(rate // 4, rate)
+    samples, low, high = clipped(clean, 0.4)
+    restored = restore_sparse(samples, low, high, rate)
+    assert snr_of(clean, restored) > snr_of(clean, samples) + 10
+    reliable = low == high
+    np.testing.assert_array_equal(restored[reliable], samples[reliable])
+
+
+def test_a_tone_that_was_quantized_is_nearer_than_the_centres_of_its_cells() -> None:
+    clean = harmonics()
+    centres = (np.floor(clean * 8) + 0.5) / 8
+    restored = restore_sparse(centres, centres - 1 / 16, centres + 1 / 16, RATE)
+    assert snr_of(clean, restored) > snr_of(clean, centres) + 4
+    assert np.abs(restored - centres).max() <= 1 / 16
+
+
+def test_what_is_reliable_stays_as_it_is_to_the_bit() -> None:
+    clean = harmonics()
+    np.testing.assert_array_equal(restore_sparse(clean, clean, clean, RATE), clean)
+    # Frames without a clipped sample are not even looked at.
+    late = np.concatenate([0.1 * clean, clean])
+    restored = restore_sparse(*clipped(late, 0.4), RATE)
+    np.testing.assert_array_equal(restored[:RATE], late[:RATE])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 100, 511, 512, 513])
+def test_signals_shorter_than_a_window_are_restored(length: int) -> None:
+    samples, low, high = clipped(harmonics(length, pitch=900.0) + 0.01, 0.2)
+    for signal in (restore_sparse(samples, low, high, RATE), refine_sparse(samples, low, high, RATE)):
+        assert signal.shape == (length,)
+        assert np.isfinite(signal).all()
+        assert ((low <= signal) & (signal <= high)).all()
+
+
+def test_silence_stays_silence() -> None:
+    zeros = np.zeros(RATE)
+    for low, high in ((zeros, zeros), (zeros - 0.1, zeros + 0.1)):
+        np.testing.assert_array_equal(restore_sparse(zeros, low, high, RATE), zeros)
+        np.testing.assert_array_equal(refine_sparse(zeros, low, high, RATE), zeros)
+
+
+def test_half_of_a_signal_may_be_silent() -> None:
+    clean = np.concatenate([np.zeros(RATE), harmonics()])
+    samples, low, high = clipped(clean, 0.4)
+    restored = refine_sparse(restore_sparse(samples, low, high, RATE), low, high, RATE)
+    assert snr_of(clean, restored) > snr_of(clean, samples) + 10
+
+
+def test_the_same_samples_are_restored_in_the_same_way_at_any_level() -> None:
+    samples, low, high = clipped(harmonics(), 0.4)
+    first = restore_sparse(samples, low, high, RATE)
+    np.testing.assert_array_equal(restore_sparse(samples, low, high, RATE), first)
+    quiet = restore_sparse(samples / 1024, low / 1024, high / 1024, RATE)
+    np.testing.assert_allclose(1024 * quiet, first, rtol=0, atol=1e-6)
+
+
+def test_refining_helps_where_the_sound_is_not_sparse() -> None:
+    noise = np.random.default_rng(0).standard_normal(RATE)
+    clean = harmonics() + 0.05 * np.convolve(noise, np.ones(8) / 8, "same")
+    samples, low, high = clipped(clean, 0.4)
+    sparse = restore_sparse(samples, low, high, RATE)
+    refined = refine_sparse(sparse, low, high, RATE)
+    assert snr_of(clean, refined) > snr_of(clean, sparse)
+    assert ((low <= refined) & (refined <= high)).all()
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=300))
+@settings(deadline=None, max_examples=15)
+def test_whatever_the_bounds_the_signal_is_between_them(some: list[tuple[float, float, float]]) -> None:
+    samples, below, above = np.array(some).T
+    low = np.where(below > 0.9, -np.inf, samples - below)
+    high = np.where(above > 0.9, np.inf, samples + above)
+    restored = restore_sparse(samples, low, high, RATE)
+    refined = refine_sparse(restored, low, high, RATE)
+    for signal in (restored, refined):
+        assert ((low <= signal) & (signal <= high)).all()
