@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.linalg import solve, solveh_banded
+from scipy.linalg import LinAlgError, solve, solveh_banded
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import fftconvolve
 
@@ -23,6 +23,8 @@ Flags = NDArray[np.bool_]
 
 # Ridge on the coefficients relative to the signal's power: without it a pure tone has many solutions.
 _RIDGE = 1e-4
+# For the rare matrices that rounding leaves indefinite all the same.
+_FIRM_RIDGE = 1e-2
 # Rounds of estimating the coefficients, each with the variances that the last one left.
 _ROUNDS = 3
 # Innovations that share a variance, s: for the coefficients, and for the missing samples.
@@ -31,7 +33,7 @@ _FILL_SPAN = 0.008
 # Lags of the equations' matrix that are computed together: a matter of memory.
 _LAGS_AT_ONCE = 64
 # How much of a missing sample's size counts beside the innovations.
-_LOOSENESS = 0.01
+_LOOSENESS = 1e-6
 # Variances below this part of the median are noise of the estimate.
 _LEAST_VARIANCE = 1e-3
 
@@ -79,9 +81,14 @@ class _Known:
         gram = (self._windows.T @ (weights[:, None] * self._windows)).astype(np.float64)
         gram += gram[::-1, ::-1]
         p = self._order
-        ridge = _RIDGE * np.trace(gram[:p, :p]) / p
-        ahead = solve(gram[:p, :p] + ridge * np.eye(p), gram[:p, p], assume_a="pos")
-        return np.concatenate([[1.0], -ahead[::-1]])
+        power = np.trace(gram[:p, :p]) / p
+        for ridge in (_RIDGE, _FIRM_RIDGE):
+            try:
+                ahead = solve(gram[:p, :p] + ridge * power * np.eye(p), gram[:p, p], assume_a="pos")
+            except LinAlgError:
+                continue
+            return np.concatenate([[1.0], -ahead[::-1]])
+        return np.concatenate([[1.0], np.zeros(p)])
 
 
 def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signal) -> Signal:
