@@ -86,15 +86,14 @@ class Engine:
         reference: Tensor | None,
         report: Report,
     ) -> tuple[Tensor, SegmentFit]:
-        """Fit a network to samples ``[C, N]``; returns its estimate ``[C, N]`` and a record of the fit.
+        """Fit a network to samples ``[C, N]`` in double precision; returns its estimate ``[C, N]`` and a record of the fit.
 
         ``span`` is where they start and stop in the recording. The network starts from ``weights`` and is only
         refined, or from random weights. ``reference`` ``[C, N]`` is for the oracle rule.
         """
-        samples = samples.to(self.device)
-        clean = None if reference is None else reference.to(self.device)
+        clean = None if reference is None else reference.float().to(self.device)
         if self.damage is None:
-            estimate, fit = self._remove_noise(samples, weights, clean, report)
+            estimate, fit = self._remove_noise(samples.float().to(self.device), weights, clean, report)
         else:
             estimate, fit = self._repair(samples, self.damage.part(*span), clean, report)
         return estimate, replace(fit, start=span[0], stop=span[1])
@@ -121,15 +120,15 @@ class Engine:
     ) -> tuple[Tensor, SegmentFit]:
         generator = self._generator()
         observation = REPAIR_ESTIMATORS[self.settings.estimator](
-            samples, self.stft, damage, self.rate, perturbation=self.settings.perturbation, generator=generator
+            samples.numpy(), self.stft, damage, self.rate, perturbation=self.settings.perturbation, generator=generator
         )
         rehearse = observation.rehearse if isinstance(observation, MixedObservation) else None
-        context = StopContext(self.stft, samples, reference=clean, rehearse=rehearse)
+        context = StopContext(self.stft, samples.float(), reference=clean, rehearse=rehearse)
         rule = STOPPING_RULES[choose_rule(self.settings)[0]](context)
         fit, record = self._fit(observation, rule, samples, None, generator, report)
         estimate = self.stft.inverse(fit.estimate, samples.shape[1])
-        observed, restored = (each.double().cpu().numpy() for each in (samples, estimate))
-        outside = np.abs(damage.project(restored, observed) - restored) > _AUDIBLE
+        restored = estimate.double().cpu().numpy()
+        outside = np.abs(damage.project(restored, samples.numpy()) - restored) > _AUDIBLE
         return estimate, replace(record, outside=float(outside.mean()))
 
     def _fit(
@@ -185,9 +184,9 @@ class Engine:
 
     def _learn(self, segments: Sequence[Tensor], report: Report) -> Weights:
         generator = self._generator()
-        spectra = [self._expected_noise(self._noise_spectrum(samples)) for samples in segments]
+        spectra = [self._expected_noise(self._noise_spectrum(samples.float())) for samples in segments]
         observations = [
-            self._observe(samples.to(self.device), spectrum, generator)
+            self._observe(samples.float().to(self.device), spectrum, generator)
             for samples, spectrum in zip(segments, spectra, strict=True)
         ]
         network = self._build(observations[0], None)
@@ -236,6 +235,9 @@ class Engine:
                 width=settings.width,
                 dilation=settings.dilation,
             )
+        if observation.starts_from_zero:
+            torch.nn.init.zeros_(network.head.weight)
+            torch.nn.init.zeros_(network.head.bias)  # type: ignore[arg-type]
         if weights is not None:
             network.load_state_dict(weights)
         return network

@@ -222,7 +222,7 @@ class Task:
         """A segment ``[C, n]`` at the working rate."""
         with self._reading:
             samples = recording.read(*self.plan[index])
-        return torch.from_numpy(resample(samples, recording.rate, self._engine.rate)).float()
+        return torch.from_numpy(resample(samples, recording.rate, self._engine.rate))
 
     def _report_learning(self, step: Step) -> None:
         self.learning.append(step)

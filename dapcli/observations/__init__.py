@@ -26,6 +26,8 @@ class Observation(Protocol):
 
     in_channels: int
     out_channels: int
+    starts_from_zero: bool
+    """Whether the network's outputs are to be zero before the fit."""
     spectrogram: Tensor
     """The recording, ``[C, 2, F, T]``."""
 
@@ -43,6 +45,7 @@ class Alternating:
     def __init__(self, observations: Sequence[Observation], seed: int) -> None:
         self.in_channels = observations[0].in_channels
         self.out_channels = observations[0].out_channels
+        self.starts_from_zero = observations[0].starts_from_zero
         self.spectrogram = observations[0].spectrogram
         self._turns = _shuffled(observations, np.random.default_rng(seed))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dapcli.audio import Samples
 from dapcli.damage import Damage
 from dapcli.spectral import STFT
 
@@ -21,6 +22,7 @@ class GeneratedObservation:
 
     #: A network that generates one stretch of a recording has nothing to offer to another.
     transfers = False
+    starts_from_zero = False
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class ConsistentObservation(GeneratedObservation):
 
     def __init__(
         self,
-        samples: Tensor,
+        samples: Samples,
         stft: STFT,
         damage: Damage,
         rate: int,
@@ -73,12 +75,12 @@ class ConsistentObservation(GeneratedObservation):
         perturbation: float,
         generator: torch.Generator,
     ) -> None:
-        candidates = damage.candidates(samples.double().cpu().numpy(), rate)
-        restored = torch.from_numpy(candidates[-1]).float().to(samples.device)
+        # Levels and cells are told apart in double precision only.
+        restored = torch.from_numpy(damage.candidates(samples, rate)[-1]).float().to(generator.device)
         super().__init__(restored, stft, restored, perturbation=perturbation, generator=generator)
         self._stft = stft
         self._damage = damage
-        self._samples = samples
+        self._samples = torch.from_numpy(samples).float().to(generator.device)
         size = self.spectrogram.square().sum(dim=1, keepdim=True).sqrt()
         self._phase = self.spectrogram / size.clamp(min=1e-12)
 

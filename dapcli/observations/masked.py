@@ -34,6 +34,7 @@ class MaskedObservation:
 
     #: A network that has learned to mask one stretch of a recording masks another.
     transfers = True
+    starts_from_zero = False
 
     def __init__(
         self,

@@ -21,10 +21,8 @@ _POWER_FLOOR = 1e-5
 _FEATURE_SCALE = 0.25
 # Below this energy there is no sound to relate an error to.
 _SILENCE = 1e-9
-# How far the network's outputs move the shares: it has little to learn from.
-_TRUST = 0.3
 # The least share of a candidate before the fit: a network can raise it, which it cannot from zero.
-_LEAST_SHARE = 0.02
+_LEAST_SHARE = 0.005
 
 
 class MixedObservation:
@@ -38,10 +36,12 @@ class MixedObservation:
 
     #: What a network has learned of one stretch it would have to learn again for another.
     transfers = False
+    #: A network whose outputs are all zero changes nothing: the fit is to begin there.
+    starts_from_zero = True
 
     def __init__(
         self,
-        samples: Tensor,
+        samples: Samples,
         stft: STFT,
         damage: Damage,
         rate: int,
@@ -49,13 +49,12 @@ class MixedObservation:
         perturbation: float,  # noqa: ARG002
         generator: torch.Generator,
     ) -> None:
-        observed = samples.double().cpu().numpy()
-        candidates = damage.candidates(observed, rate)
-        exercises = damage.exercises(observed, candidates, rate, generator.initial_seed())
+        candidates = damage.candidates(samples, rate)
+        exercises = damage.exercises(samples, candidates, rate, generator.initial_seed())
         self.in_channels = len(candidates)
         self.out_channels = len(candidates) + 1
         self._stft = stft
-        self._device = samples.device
+        self._device = generator.device
         self._candidates = self._transform(candidates)
         self.spectrogram = self._candidates[0]
         prepared = [
@@ -97,7 +96,7 @@ class MixedObservation:
         """The estimate ``[C, 2, F, T]`` of candidates ``[K, C, 2, F, T]``."""
         power = candidates.square().sum(dim=2).transpose(0, 1)
         features = _FEATURE_SCALE * (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log()
-        shares = (_TRUST * network(features) + self._start).softmax(dim=1)[:, :-1]
+        shares = (network(features) + self._start).softmax(dim=1)[:, :-1]
         return (shares.transpose(0, 1)[:, :, None] * candidates).sum(dim=0)
 
 
