@@ -86,9 +86,9 @@ class Engine:
         reference: Tensor | None,
         report: Report,
     ) -> tuple[Tensor, SegmentFit]:
-        """Fit a network to samples ``[C, N]`` in double precision; returns its estimate ``[C, N]`` and a record of the fit.
+        """Fit a network to samples ``[C, N]``, in double precision; returns its estimate and a record of the fit.
 
-        ``span`` is where they start and stop in the recording. The network starts from ``weights`` and is only
+        ``span`` is where the samples start and stop in the recording. The network starts from ``weights`` and is only
         refined, or from random weights. ``reference`` ``[C, N]`` is for the oracle rule.
         """
         clean = None if reference is None else reference.float().to(self.device)
@@ -127,9 +127,10 @@ class Engine:
         rule = STOPPING_RULES[choose_rule(self.settings)[0]](context)
         fit, record = self._fit(observation, rule, samples, None, generator, report)
         estimate = self.stft.inverse(fit.estimate, samples.shape[1])
-        restored = estimate.double().cpu().numpy()
-        outside = np.abs(damage.project(restored, samples.numpy()) - restored) > _AUDIBLE
-        return estimate, replace(record, outside=float(outside.mean()))
+        observed = samples.numpy()
+        restored = damage.finish(estimate.double().cpu().numpy(), observed, self.rate, self.settings.seed)
+        outside = np.abs(damage.project(restored, observed) - restored) > _AUDIBLE
+        return torch.from_numpy(restored), replace(record, outside=float(outside.mean()))
 
     def _fit(
         self,

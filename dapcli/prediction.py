@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.linalg import LinAlgError, solve, solveh_banded
+from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded, solve, solve_banded
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import fftconvolve
 
@@ -44,12 +44,31 @@ def predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
     ``order`` is that of the prediction, in samples; ``rate`` is in Hz. Where too little is known for a prediction of
     this order, the order is lowered; where nothing is known, the missing samples are zero.
     """
+    return _condition(samples, missing, order, rate)[0]
+
+
+def draw_deviation(samples: Signal, missing: Flags, order: int, rate: int, rng: np.random.Generator) -> Signal:
+    """How the missing samples ``[N]`` may well differ from the predicted ones; zero at the others.
+
+    Prediction and deviation together are a draw from the distribution that the process has, given the known samples.
+    The prediction alone, which is its mean, fades out where nothing tells the phase. Arguments as for :func:`predict`.
+    """
+    _, factor = _condition(samples, missing, order, rate)
+    deviation = np.zeros(len(samples))
+    if factor is not None:
+        white = rng.standard_normal(factor.shape[1])
+        deviation[missing] = solve_banded((0, len(factor) - 1), factor, white)
+    return deviation
+
+
+def _condition(samples: Signal, missing: Flags, order: int, rate: int) -> tuple[Signal, Signal | None]:
+    """The mean ``[N]`` of what may be missing, and the factor U of its precision U'U, None where nothing is known."""
     filled = np.where(missing, 0.0, samples)
     known = _Known(filled, missing, min(order, _highest_order(missing)))
-    if known.rows.size == 0 or not filled.any():
-        return filled
+    if known.rows.size == 0 or not filled.any() or not missing.any():
+        return filled, None
     coefficients = known.coefficients(round(_COEFFICIENT_SPAN * rate))
-    filled = _fill(filled, missing, coefficients, np.ones(len(filled)))
+    filled, _ = _fill(filled, missing, coefficients, np.ones(len(filled)))
     variance = _innovation_variance(filled, missing, coefficients, round(_FILL_SPAN * rate))
     return _fill(filled, missing, coefficients, variance)
 
@@ -91,8 +110,11 @@ class _Known:
         return np.concatenate([[1.0], np.zeros(p)])
 
 
-def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signal) -> Signal:
-    """The missing samples for which the sum of squared innovations, each over its variance, is least."""
+def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signal) -> tuple[Signal, Signal]:
+    """The missing samples for which the sum of squared innovations, each over its variance, is least.
+
+    And the factor U of the equations' matrix U'U, which is a band, in LAPACK's storage of one.
+    """
     order = len(coefficients) - 1
     index = np.flatnonzero(missing)
     first, last = index[0], index[-1]
@@ -120,8 +142,9 @@ def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signa
     # What hardly any innovation depends on, near the ends, stays within the signal's power.
     power = np.mean(known[~missing] ** 2)
     band[width] += _LOOSENESS / power + 1e-9 * band[width].max()
-    known[index] = solveh_banded(band, right)
-    return known
+    factor = cholesky_banded(band)
+    known[index] = cho_solve_banded((factor, False), right)
+    return known, factor
 
 
 def _innovation_variance(filled: Signal, missing: Flags, coefficients: Signal, span: int) -> Signal:

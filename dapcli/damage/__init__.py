@@ -54,6 +54,10 @@ class Damage(Protocol):
         """How far an estimate ``[C, N]`` is from being consistent with samples ``[C, N]``; 0 where it is."""
         ...
 
+    def finish(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:
+        """The estimate ``[C, N]`` with what the least squared error leaves out although it is heard."""
+        ...
+
     def project(self, estimate: Samples, samples: Samples) -> Samples:
         """The nearest estimate ``[C, N]`` that would have been damaged into samples ``[C, N]``."""
         ...
