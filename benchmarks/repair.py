@@ -140,7 +140,7 @@ def restore_all(case: Case, arguments: argparse.Namespace) -> Iterator[tuple[str
     else:
         yield "A-SPADE", candidates[0 if arguments.task == "declip" else 1][0]
     shares = best_shares(case.damage.exercises(case.damaged[None], candidates, case.rate, arguments.seed))
-    mixed = np.tensordot(shares, candidates, 1)
+    mixed = np.einsum("k,kcn->cn", shares, candidates)
     finished = case.damage.finish(mixed, case.damaged[None], case.rate, arguments.seed)
     yield "shares", case.damage.project(finished, case.damaged[None])[0]
     for preset in arguments.preset:
