@@ -38,13 +38,13 @@ def play(kind: str, seed: int) -> Array:
 
     if kind == "string":
         sound = partials(phase(pitch, 0.006, 5.5), rng.uniform(0.3, 1, count) / orders**1.2, rng)
-        return sound * (1 + 0.1 * np.sin(2 * np.pi * 5.5 * t))
+        return np.asarray(sound * (1 + 0.1 * np.sin(2 * np.pi * 5.5 * t)))
     if kind == "flute":
         sound = partials(phase(2 * pitch, 0.003, 4.8), np.array([1, 0.4, 0.15, 0.05]), rng)
         return sound * (1 + 0.15 * np.sin(2 * np.pi * 4.8 * t)) + 0.02 * rng.standard_normal(t.size)
     if kind == "organ":
         chord = [partials(phase(pitch * ratio, 0, 1), 1 / np.arange(1.0, 7), rng) for ratio in (1, 1.26, 1.5)]
-        return np.sum(chord, axis=0) * (1 + 0.02 * np.sin(2 * np.pi * 6 * t))
+        return np.asarray(np.sum(chord, axis=0) * (1 + 0.02 * np.sin(2 * np.pi * 6 * t)))
     drift = 1 + 3e-6 * np.cumsum(rng.standard_normal(t.size))
     sound = partials(phase(pitch, 0.002, 5) * drift, np.exp(-(((orders - 4) / 4) ** 2)), rng)
     return np.asarray(sound * (1 + 0.2 * np.exp(-3 * t)))

@@ -113,7 +113,7 @@ TASKS: dict[str, Callable[[Array, int, argparse.Namespace, np.random.Generator],
 def janssen(case: Case) -> Array:
     """Janssen, Veldhuis & Vries (1986): coefficients by autocorrelation, all gaps unknown at once, in turns."""
     order, context = (round(seconds * case.rate) for seconds in (JANSSEN_ORDER_S, JANSSEN_CONTEXT_S))
-    filled = case.damaged.copy()
+    filled: Array = case.damaged.copy()
     for start, stop in case.stretches:
         around = slice(max(0, start - context), stop + context)
         signal, missing = case.damaged[around].copy(), case.counted[around]
