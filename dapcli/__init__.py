@@ -14,22 +14,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dapcli.audio import Audio, read_audio
     from dapcli.metrics import score
-    from dapcli.restore import Result, denoise
-    from dapcli.settings import PRESETS, Settings
+    from dapcli.restore import Result, denoise, repair
+    from dapcli.settings import PRESETS, REPAIR_PRESETS, Settings
     from dapcli.task import Progress
 
 __version__ = "0.1.0"
 
-__all__ = ["PRESETS", "Audio", "Progress", "Result", "Settings", "denoise", "read_audio", "score"]
+__all__ = [
+    "PRESETS",
+    "REPAIR_PRESETS",
+    "Audio",
+    "Progress",
+    "Result",
+    "Settings",
+    "denoise",
+    "read_audio",
+    "repair",
+    "score",
+]
 
 _HOMES = {
     "Audio": "audio",
     "PRESETS": "settings",
     "Progress": "task",
+    "REPAIR_PRESETS": "settings",
     "Result": "restore",
     "Settings": "settings",
     "denoise": "restore",
     "read_audio": "audio",
+    "repair": "restore",
     "score": "metrics",
 }
 
