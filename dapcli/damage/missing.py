@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ _SPACING_S = 0.1
 @dataclass(frozen=True)
 class MissingSamples:
     """Gaps in a recording."""
+
+    guide: ClassVar[str] = "linear prediction"
 
     gaps: Gaps
 
