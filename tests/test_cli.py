@@ -318,7 +318,11 @@ def test_every_preset_runs(preset: str, dap: Dap, folder: Path) -> None:
         *[("--prior", name, lambda record: record["prior"]["name"]) for name in PRIORS],
         *[("--estimator", name, lambda record: record["settings"]["estimator"]) for name in ESTIMATORS],
         *[("--post-filter", name, lambda record: record["post_filter"]) for name in POST_FILTERS],
-        *[("--stop", name, lambda record: record["fit"]["stopped_by"].split(":")[0]) for name in STOPPING_RULES if name != "rehearsal"],
+        *[
+            ("--stop", name, lambda record: record["fit"]["stopped_by"].split(":")[0])
+            for name in STOPPING_RULES
+            if name != "rehearsal"
+        ],
     ],
 )
 @pytest.mark.parametrize("estimator", ESTIMATORS)

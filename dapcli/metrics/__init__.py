@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from dapcli.gaps import Gaps
 from dapcli.metrics.inside import gaps_snr_db, gaps_snr_db_mean
@@ -20,6 +19,7 @@ from dapcli.metrics.waveform import MetricUndefined, Signal, psnr_db, segmental_
 __all__ = ["GAP_METRICS", "METRICS", "Metric", "MetricUndefined", "Signal", "score", "score_gaps"]
 
 Metric = Callable[[Signal, Signal, int], float]
+GapMetric = Callable[[Signal, Signal, int, Gaps], float]
 
 METRICS: dict[str, Metric] = {
     "snr_db": snr_db,
@@ -33,7 +33,7 @@ METRICS: dict[str, Metric] = {
     "stoi": stoi,
 }
 
-GAP_METRICS: dict[str, Callable[[Signal, Signal, int, Gaps], float]] = {
+GAP_METRICS: dict[str, GapMetric] = {
     "snr_db": gaps_snr_db,
     "snr_db_mean": gaps_snr_db_mean,
 }
@@ -56,7 +56,11 @@ def score_gaps(
     reference: Signal, estimate: Signal, rate: int, gaps: Gaps
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Compute every metric of what an estimate has in ``gaps``; the rest is as in :func:`score`."""
-    metrics = {name: partial(metric, gaps=gaps) for name, metric in GAP_METRICS.items()}
+
+    def told(metric: GapMetric) -> Metric:
+        return lambda reference, estimate, rate: metric(reference, estimate, rate, gaps)
+
+    metrics = {name: told(metric) for name, metric in GAP_METRICS.items()}
     return _score(metrics, reference, estimate, rate)
 
 

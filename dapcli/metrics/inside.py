@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
+from numpy.typing import NDArray
 
 from dapcli.gaps import Gaps, Interval
 from dapcli.metrics.waveform import MetricUndefined, Signal, comparable, decibels, is_silent
@@ -32,16 +35,14 @@ def gaps_snr_db_mean(reference: Signal, estimate: Signal, rate: int, gaps: Gaps)
     s, e = comparable(reference, estimate)
     values = []
     for stretch in gaps.merged():
-        try:
+        with suppress(MetricUndefined):
             values.append(_snr_db(s, e, gaps, stretch))
-        except MetricUndefined:
-            continue
     if not values:
         raise MetricUndefined("the reference is silent, or equalled, in every gap")
     return float(np.mean(values))
 
 
-def _snr_db(s: Signal, e: Signal, gaps: Gaps, stretch: Interval) -> float:
+def _snr_db(s: NDArray[np.float64], e: NDArray[np.float64], gaps: Gaps, stretch: Interval) -> float:
     """SNR in dB of the samples that are missing in a stretch."""
     start, stop = stretch
     missing = gaps.mask(start, stop)
