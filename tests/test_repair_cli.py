@@ -19,7 +19,7 @@ from dapcli.gaps import Gaps, list_intervals
 from dapcli.metrics import GAP_METRICS, MetricUndefined, score_gaps
 from dapcli.metrics.inside import gaps_snr_db, gaps_snr_db_mean
 from dapcli.observations import REPAIR_ESTIMATORS
-from dapcli.report.console import fit_progress
+from dapcli.report.console import damage_in_words, fit_progress
 from dapcli.settings import REPAIR_PRESETS
 from dapcli.task import Progress
 from tests.command_line import CONTRACT, Dap, Run, assert_refused, read, record_of, tree
@@ -48,7 +48,7 @@ def without(samples: NDArray[np.float64], gaps: tuple[tuple[int, int], ...] = GA
     damaged = samples.copy()
     for start, stop in gaps:
         damaged[:, start:stop] = 0
-    return damaged
+    return np.asarray(damaged)
 
 
 def quantized(samples: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -515,3 +515,31 @@ def test_metrics_in_gaps_know_nothing_of_the_rest() -> None:
     values, notes = score_gaps(clean, clean, RATE, gaps)
     assert values == {"snr_db": None, "snr_db_mean": None}
     assert set(notes) == set(values)
+
+
+@pytest.mark.parametrize(
+    ("damage", "channels", "words"),
+    [
+        ({"kind": "gaps", "count": 1, "missing": 160, "longest_s": 0.02}, 1, "1 gap, 20 ms missing"),
+        (
+            {"kind": "gaps", "count": 2, "missing": 480, "longest_s": 0.04},
+            1,
+            "2 gaps, 60 ms missing, the longest 40 ms",
+        ),
+        (
+            {"kind": "gaps", "count": 999, "missing": 8_000_000, "longest_s": 1.5},
+            2,
+            "999 gaps, 1000.00 s missing over 2 channels, the longest 1.50 s",
+        ),
+        (
+            {"kind": "clipping", "low": [None, -0.5], "high": [0.6, None], "clipped": 0.02134},
+            2,
+            "2.13 % of the samples clipped, at 0.5 to 0.6",
+        ),
+        ({"kind": "clipping", "low": [-1.0], "high": [1.0], "clipped": 1.0}, 1, "100 % of the samples clipped, at 1"),
+        ({"kind": "quantization", "step": 2 / 15, "offset": 0.0}, 1, "15 levels, 0.133 apart"),
+    ],
+)
+def test_damage_is_said_in_words(damage: dict[str, Any], channels: int, words: str) -> None:
+    record = {"damage": {**damage, "source": "given"}, "sample_rate": RATE, "channels": channels}
+    assert damage_in_words(record) == f"{words} (given)"

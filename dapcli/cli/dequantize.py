@@ -57,6 +57,6 @@ def _find(recording: Recording, path: str, levels: int | None) -> Quantization:
     if quantization is None:
         raise InputError(
             f"{path}: no quantization to {MOST_DETECTED} levels or fewer was detected; "
-            "if it is quantized to more, give their number with --levels"
+            "if it is quantized, give the number of levels with --levels"
         )
     return quantization

@@ -98,8 +98,9 @@ def print_summary(console: Console, record: Mapping[str, Any], files: Mapping[st
     if "damage" in record:
         console.print(f"damage: {damage_in_words(record)}; guided by {record['guide']}")
         console.print(consistency_in_words(record))
-    for note in notes_on_the_run(record):
-        console.print(f"note: {escape(note)}", soft_wrap=True)
+    for key, note in record["notes"].items():
+        if key.startswith("restore"):  # those on the damage were told before the fit
+            console.print(f"note: {escape(note)}", soft_wrap=True)
     if record["gain"] != 1:
         console.print(f"note: peaks passed full scale; the output is lowered by {record['gain']:.4f}")
     if any(value is not None for value in record["metrics"].values()):
@@ -123,20 +124,24 @@ def damage_in_words(record: Mapping[str, Any]) -> str:
     """What was wrong with a recording, such as ``3 gaps, 150 ms missing, the longest 60 ms``."""
     damage = record["damage"]
     if damage["kind"] == "gaps":
-        missing = 1000 * damage["missing"] / record["sample_rate"]
         channels = f" over {record['channels']} channels" if record["channels"] > 1 else ""
-        longest = f", the longest {1000 * damage['longest_s']:.4g} ms" if damage["count"] > 1 else ""
+        longest = f", the longest {_in_words(damage['longest_s'])}" if damage["count"] > 1 else ""
         plural = "s" if damage["count"] > 1 else ""
-        words = f"{damage['count']} gap{plural}, {missing:.4g} ms missing{channels}{longest}"
+        missing = _in_words(damage["missing"] / record["sample_rate"])
+        words = f"{damage['count']} gap{plural}, {missing} missing{channels}{longest}"
     elif damage["kind"] == "clipping":
         levels = [level for level in (*damage["low"], *damage["high"]) if level is not None]
         low, high = (f"{edge(map(abs, levels)):.3g}" for edge in (min, max))
         words = (
-            f"{100 * damage['clipped']:.2g} % of the samples clipped, at {low if low == high else f'{low} to {high}'}"
+            f"{100 * damage['clipped']:.3g} % of the samples clipped, at {low if low == high else f'{low} to {high}'}"
         )
     else:
         words = f"{round(2 / damage['step'])} levels, {damage['step']:.3g} apart"
     return f"{words} ({damage['source']})"
+
+
+def _in_words(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
 
 
 def consistency_in_words(record: Mapping[str, Any]) -> str:
@@ -144,7 +149,7 @@ def consistency_in_words(record: Mapping[str, Any]) -> str:
     consistency = record["consistency"]
     if consistency["outside_before"] is None:
         return "nothing was changed"
-    off = f"{100 * consistency['outside_before']:.2g} % of the estimate's samples were off what is known"
+    off = f"{100 * consistency['outside_before']:.3g} % of the estimate's samples were off what is known"
     return f"{off}, and are set right" if consistency["enforced"] else f"{off}, and were left so"
 
 
