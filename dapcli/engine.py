@@ -124,7 +124,7 @@ class Engine:
         )
         rehearse = observation.rehearse if isinstance(observation, MixedObservation) else None
         context = StopContext(self.stft, samples.float(), reference=clean, rehearse=rehearse)
-        rule = STOPPING_RULES[choose_rule(self.settings)[0]](context)
+        rule = STOPPING_RULES[choose_rule(self.settings, repairs=True)[0]](context)
         fit, record = self._fit(observation, rule, samples, None, generator, report)
         estimate = self.stft.inverse(fit.estimate, samples.shape[1])
         observed = samples.numpy()
@@ -143,7 +143,7 @@ class Engine:
     ) -> tuple[Fit, SegmentFit]:
         """Run one fit; its record does not yet say what was wrong with the samples, and where they are."""
         settings = self.settings
-        rule_name, reason = choose_rule(settings)
+        rule_name, reason = choose_rule(settings, repairs=self.damage is not None)
         network = self._build(observation, weights)
         fit = Fit(
             network,
@@ -244,7 +244,7 @@ class Engine:
         return network
 
 
-def choose_rule(settings: Settings) -> tuple[str, str]:
+def choose_rule(settings: Settings, *, repairs: bool = False) -> tuple[str, str]:
     """The stopping rule to use, and why: the one that was asked for, or what measured best (docs/results.md)."""
     if settings.stop != "auto":
         return settings.stop, "asked for"
@@ -252,6 +252,8 @@ def choose_rule(settings: Settings) -> tuple[str, str]:
         return "rehearsal", "what the network learns from some exercises must help with others"
     if settings.estimator == "mask":
         return "fixed", "a mask is fitted to its own estimated error and hardly takes up noise"
+    if repairs:
+        return "fixed", "there is no noise that the network could take up"
     return "held-out", "samples that the fit has not seen tell sound from noise"
 
 

@@ -31,6 +31,8 @@ Flags = NDArray[np.bool_]
 DEFAULT_MIN_GAP = 0.005
 #: The longest dropout that is detected, s: what is longer was rather switched off.
 LONGEST_GAP = 1.0
+#: The longest gap that sound beside it says something about, s.
+LONGEST_RESTORED = 0.25
 
 # Samples of a recording that are looked at together.
 _BLOCK = 1 << 16
@@ -119,14 +121,22 @@ def merge(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
     return tuple(merged)
 
 
+def list_intervals(gaps: Gaps) -> list[list[int | list[int]]]:
+    """Every interval as start, stop and, unless it is missing in all of them, the channels, counted from 1.
+
+    All of it can be written as JSON.
+    """
+    total = len(gaps.channels)
+    return [
+        [start, stop] if len(numbers) == total else [start, stop, numbers]
+        for (start, stop), numbers in _by_interval(gaps)
+    ]
+
+
 def describe(gaps: Gaps, rate: int) -> list[str]:
     """One line for people per gap, such as ``0.500-0.560 s (60 ms), both channels``; ``rate`` is in Hz."""
-    where: dict[Interval, list[int]] = {}
-    for number, channel in enumerate(gaps.channels, 1):
-        for interval in channel:
-            where.setdefault(interval, []).append(number)
     lines = []
-    for (start, stop), numbers in sorted(where.items()):
+    for (start, stop), numbers in _by_interval(gaps):
         length = f"{1000 * (stop - start) / rate:.2f}".rstrip("0").rstrip(".")
         line = f"{_span((start, stop), rate)} ({length} ms)"
         if len(numbers) < len(gaps.channels):
@@ -135,6 +145,37 @@ def describe(gaps: Gaps, rate: int) -> list[str]:
             line += ", both channels" if len(numbers) == 2 else ", all channels"
         lines.append(line)
     return lines
+
+
+def warn_of_long(gaps: Gaps, recording: Recording) -> list[str]:
+    """Notes on gaps that are too long for anybody to know what was in them."""
+    rate = recording.rate
+    notes = []
+    long = [(start, stop) for start, stop in chain(*gaps.channels) if stop - start > LONGEST_RESTORED * rate]
+    if long:
+        start, stop = max(long, key=lambda interval: interval[1] - interval[0])
+        notes.append(
+            f"{_span((start, stop), rate)} is {(stop - start) / rate:.3f} s long; what fills gaps of more than "
+            f"{LONGEST_RESTORED:g} s is a guess, for sound cannot be predicted so far"
+        )
+    for number, channel in enumerate(gaps.channels, 1):
+        longest = max((stop - start for start, stop in channel), default=0)
+        known = recording.length - sum(stop - start for start, stop in channel)
+        if longest > known:
+            notes.append(
+                f"a gap of {longest / rate:.3f} s is longer than all that is known of channel {number}, "
+                f"{known / rate:.3f} s; what fills it is a guess"
+            )
+    return notes
+
+
+def _by_interval(gaps: Gaps) -> list[tuple[Interval, list[int]]]:
+    """Every interval in order, with the channels that it is missing in, counted from 1."""
+    where: dict[Interval, list[int]] = {}
+    for number, channel in enumerate(gaps.channels, 1):
+        for interval in channel:
+            where.setdefault(interval, []).append(number)
+    return sorted(where.items())
 
 
 # Given

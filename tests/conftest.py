@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+
+from tests.command_line import Dap, Run
 
 NOISE_STD = 0.05
 QUIET_STRETCH_S = 0.2
@@ -66,3 +71,52 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "cut_header.wav").write_bytes(data[:30])
     (folder / "cut_data.wav").write_bytes(data[: len(data) * 2 // 3])
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks as small as these are slower on several threads."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def folder(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the recordings, which is the current folder."""
+    copy = tmp_path / "clips"
+    shutil.copytree(clips, copy)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture
+def dap(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Dap:
+    """``dap`` in this process, in the folder of recordings."""
+
+    from dapcli.cli import main
+
+    def call(*arguments: str) -> Run:
+        monkeypatch.setattr(sys, "argv", ["dap", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main()
+        out, err = capfd.readouterr()
+        code = caught.value.code
+        return Run(code if isinstance(code, int) else int(code is not None), out, err)
+
+    return call
+
+
+@pytest.fixture
+def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every fit fail that starts although something is wrong."""
+    import torch
+
+    def step(self: object, closure: object = None) -> None:
+        raise AssertionError("a fit has started")
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -12,8 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from numpy.typing import NDArray
 
 import dapcli
 from dapcli import restore
@@ -34,98 +31,14 @@ from dapcli.observations import ESTIMATORS
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import PRIORS
 from dapcli.settings import PRESETS
+from tests.command_line import CONTRACT, Dap, Run, assert_refused, read, record_of, tree
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 MAIN = "from dapcli.cli import main; main()"
 #: Threads that wait without turning round, and one of them unless said otherwise, for other programs run too.
 PATIENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 TINY = ("--iterations", "2", "--refinement", "1", "--width", "4", "--device", "cpu")
-#: Section "contract" of the design; keys may be added.
-CONTRACT: dict[str, tuple[str, ...]] = {
-    "task": (),
-    "input": (),
-    "output": (),
-    "seed": (),
-    "device": (),
-    "dtype": (),
-    "sample_rate": (),
-    "channels": (),
-    "samples": (),
-    "stft": ("n_fft", "hop", "window_s", "hop_s"),
-    "prior": ("name", "parameters", "receptive_field"),
-    "fit": ("iterations", "best_iteration", "stopped_by", "seconds", "iterations_per_second", "loss"),
-    "noise": ("std", "input_snr_db_estimated"),
-    "post_filter": (),
-    "gain": (),
-    "metrics": (
-        "snr_db",
-        "psnr_db",
-        "si_sdr_db",
-        "spectral_snr_db",
-        "envelope_distance",
-        "pesq_wb",
-        "pesq_nb",
-        "stoi",
-    ),
-    "metrics_input": ("snr_db", "pesq_wb"),
-    "versions": ("dapcli", "torch", "torchaudio", "python"),
-    "notes": (),
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one call of ``dap`` left: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Dap = Callable[..., Run]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Networks as small as these are slower on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def folder(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the recordings, which is the current folder."""
-    copy = tmp_path / "clips"
-    shutil.copytree(clips, copy)
-    monkeypatch.chdir(copy)
-    return copy
-
-
-@pytest.fixture
-def dap(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Dap:
-    """``dap`` in this process, in the folder of recordings."""
-
-    def call(*arguments: str) -> Run:
-        monkeypatch.setattr(sys, "argv", ["dap", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            main()
-        out, err = capfd.readouterr()
-        code = caught.value.code
-        return Run(code if isinstance(code, int) else int(code is not None), out, err)
-
-    return call
-
-
-@pytest.fixture
-def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every fit fail that starts although something is wrong."""
-
-    def step(self: object, closure: object = None) -> None:
-        raise AssertionError("a fit has started")
-
-    monkeypatch.setattr(torch.optim.Adam, "step", step)
 
 
 def spawn(code: str, *arguments: str, **environment: str) -> Run:
@@ -138,32 +51,6 @@ def spawn(code: str, *arguments: str, **environment: str) -> Run:
         env={**os.environ, **PATIENT, **environment},
     )
     return Run(run.returncode, run.stdout, run.stderr)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too, with its content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def read(path: Path) -> NDArray[np.float64]:
-    # Not by its name, which need not be UTF-8.
-    samples, _ = soundfile.read(io.BytesIO(path.read_bytes()), dtype="float64", always_2d=True)
-    return np.asarray(samples.T)
-
-
-def record_of(path: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
-    return record
-
-
-def assert_refused(run: Run, code: int, reason: str = "") -> None:
-    """One line on stderr that says why, nothing on stdout."""
-    assert run.code == code, run.err
-    assert run.out == ""
-    assert re.fullmatch(r"dap: [^\n]+\n", run.err), run.err
-    assert "Traceback" not in run.err
-    assert "internal error" not in run.err
-    assert re.search(reason, run.err), run.err
 
 
 # What denoise writes
@@ -318,7 +205,11 @@ def test_every_preset_runs(preset: str, dap: Dap, folder: Path) -> None:
         *[("--prior", name, lambda record: record["prior"]["name"]) for name in PRIORS],
         *[("--estimator", name, lambda record: record["settings"]["estimator"]) for name in ESTIMATORS],
         *[("--post-filter", name, lambda record: record["post_filter"]) for name in POST_FILTERS],
-        *[("--stop", name, lambda record: record["fit"]["stopped_by"].split(":")[0]) for name in STOPPING_RULES],
+        *[
+            ("--stop", name, lambda record: record["fit"]["stopped_by"].split(":")[0])
+            for name in STOPPING_RULES
+            if name != "rehearsal"
+        ],
     ],
 )
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -482,6 +373,7 @@ BAD: list[tuple[str, int, str]] = [
     ("noisy.wav out.wav --post-filter nothing", 2, "unknown post-filter.*wiener"),
     ("noisy.wav out.wav --precision float64", 2, "unknown precision"),
     ("noisy.wav out.wav --stop oracle", 2, "--reference"),
+    ("noisy.wav out.wav --stop rehearsal", 2, "--estimator mix"),
     ("noisy.wav out.wav --dilation 8", 2, "--prior dilated"),
     ("noisy.wav out.wav --nothing", 2, "No such option"),
     ("noisy.wav out.wav --iterations many", 2, "iterations"),

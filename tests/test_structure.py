@@ -136,7 +136,9 @@ def test_the_lowest_rooms_import_nothing_heavy(path: Path) -> None:
     assert not {name for _, name in imports(path) if name.split(".")[0] in HEAVY}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["denoise", "--help"], ["--version"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["denoise", "--help"], ["inpaint", "--help"], ["--version"]], ids=" ".join
+)
 def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
     out = run(f"""
 import sys

@@ -9,8 +9,11 @@ import threading
 import typer
 
 import dapcli
+from dapcli.cli.declip import declip
 from dapcli.cli.denoise import denoise
+from dapcli.cli.dequantize import dequantize
 from dapcli.cli.doctor import doctor
+from dapcli.cli.inpaint import inpaint
 from dapcli.cli.priors import priors
 from dapcli.cli.score import score
 from dapcli.errors import DapError
@@ -28,6 +31,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(denoise)
+app.command()(inpaint)
+app.command()(declip)
+app.command()(dequantize)
 app.command()(score)
 app.command()(priors)
 app.command()(doctor)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dapcli.cli import options
-from dapcli.errors import OutputError
+from dapcli.cli.run import Files
 
 if TYPE_CHECKING:
-    from dapcli.files import Content
+    from dapcli.restore import Result
+    from dapcli.store import Store
+    from dapcli.task import Progress
 
 
 def denoise(
@@ -82,80 +84,24 @@ def denoise(
     )
     stretch = options.parse_stretch(noise_profile, "--noise-profile")
 
+    files = Files(input_path, output_path, reference, report, resume, overwrite, as_json, quiet)
     # Paths first: they fail at once, while torch takes seconds to import.
-    from dapcli.audio import open_audio, open_matching, output_format, write_audio
-    from dapcli.files import check_writable, write_files
-
-    with ExitStack() as files:
-        noisy = files.enter_context(open_audio(input_path))
-        container, subtype = output_format(output_path, noisy)
-        record_path = output_path.with_suffix(".json")
-        inputs = [input_path, *([reference] if reference else [])]
-        outputs = [output_path, record_path, *([report] if report else [])]
-        for path in outputs:
-            check_writable(path, overwrite=overwrite)
-            if any(path.exists() and path.samefile(source) for source in inputs):
-                raise OutputError(f"{path}: is an input; name another file")
-        if len({path.resolve() for path in outputs}) < len(outputs):
-            raise OutputError("OUT, its .json and --report must be different files")
-        clean = files.enter_context(open_matching(reference, noisy)) if reference else None
-
+    with files.open() as job:
         from dapcli import restore
-        from dapcli.cli.resume import kept_segments
-        from dapcli.report.console import fit_progress, make_console, print_summary
-        from dapcli.report.record import build_record, to_json
 
         restore.check_settings(settings, device, graph=cuda_graph)  # before --overwrite removes finished segments
-        console = make_console()
-        decides = {"input": input_path}
-        if reference and settings.stop == "oracle":
-            decides["reference"] = reference
-        run = {"task": "denoise", "noise_profile": stretch}
-        with (
-            kept_segments(output_path, noisy, settings, decides, run, resume=resume, overwrite=overwrite) as store,
-            fit_progress(console, quiet=quiet) as on_step,
-        ):
-            result = restore.denoise(
-                noisy,
+
+        def remove_noise(on_step: Callable[[Progress], None] | None, store: Store | None) -> Result:
+            return restore.denoise(
+                job.recording,
                 settings,
                 device=device,
                 parallel=parallel,
                 graph=cuda_graph,
                 noise_profile=stretch,
-                reference=clean,
+                reference=job.clean,
                 on_step=on_step,
                 store=store,
             )
-            written = result.restored.as_file(container, subtype)
-            record = build_record(
-                "denoise",
-                result,
-                input_path=input_path,
-                output_path=output_path,
-                written=written,
-                gain=written.gain,
-                noisy=noisy,
-                reference=clean,
-            )
-            text = to_json(record)
-            contents: dict[Path, Content] = {
-                output_path: lambda stream: write_audio(
-                    stream,
-                    written.blocks(),
-                    rate=written.rate,
-                    channels=written.channels,
-                    subtype=subtype,
-                    container=container,
-                ),
-                record_path: text.encode(),
-            }
-            if report:
-                from dapcli.report.page import render_page
 
-                contents[report] = render_page(record, result, noisy, written, clean).encode()
-            write_files(contents)
-    if as_json:
-        typer.echo(text, nl=False)
-    if not quiet:
-        names = ("output", "record", "report")
-        print_summary(console, record, {name: str(path) for name, path in zip(names, contents, strict=False)})
+        job.run("denoise", settings, {"noise_profile": stretch}, remove_noise)

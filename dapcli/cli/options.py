@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dapcli.errors import SettingsError
-from dapcli.settings import PRESETS, Settings
+from dapcli.settings import PRESETS, REPAIR_PRESETS, Settings
 
 _RUN = "Run"
 _FIT = "Single settings of the fit (they override the preset)"
@@ -21,6 +22,9 @@ Prior = Annotated[
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)]
 Preset = Annotated[
     str, typer.Option("--preset", help=f"Named set of settings: {', '.join(PRESETS)}.", rich_help_panel=_RUN)
+]
+RepairPreset = Annotated[
+    str, typer.Option("--preset", help=f"Named set of settings: {', '.join(REPAIR_PRESETS)}.", rich_help_panel=_RUN)
 ]
 Parallel = Annotated[
     int | None,
@@ -58,21 +62,33 @@ def _setting(kind: Any, flag: str, text: str) -> Any:
 Estimator = _setting(
     str, "--estimator", "mask: filter the recording; generate: paint it out of noise, as in the papers."
 )
+RepairEstimator = _setting(
+    str, "--estimator", "mix: mix classical restorations; generate: paint it out of noise, as in the papers."
+)
 Stop = _setting(
     str,
     "--stop",
     "auto, fixed, held-out, discrepancy, windowed-variance, exponential-variance, or oracle (needs --reference).",
 )
+RepairStop = _setting(
+    str,
+    "--stop",
+    "auto, fixed, rehearsal, windowed-variance, exponential-variance, or oracle (needs --reference).",
+)
 PostFilter = _setting(str, "--post-filter", "none or wiener.")
 Iterations = _setting(
     int, "--iterations", "Iterations of learning from the recording (mask), or of each segment's fit at the most."
 )
+RepairIterations = _setting(int, "--iterations", "Iterations of each segment's fit at the most.")
 Refinement = _setting(
     int, "--refinement", "Iterations for each segment after what was learned; 0: every segment is fitted anew."
 )
 LearningRate = _setting(float, "--learning-rate", "Step size of Adam.")
 Width = _setting(int, "--width", "Filters of the network's first convolution (35 in the papers).")
 Dilation = _setting(int, "--dilation", "Dilation of --prior dilated.")
+RepairPerturbation = _setting(
+    float, "--perturbation", "Noise added to the network's input in every iteration, relative (generate only)."
+)
 Perturbation = _setting(float, "--perturbation", "Noise added to the network's input in every iteration, relative.")
 Averaging = _setting(float, "--averaging", "Weight of the past in the average of estimates, 0 to 1.")
 Window = _setting(float, "--window", "Length of the STFT window, s.")
@@ -82,15 +98,15 @@ Rate = _setting(int, "--rate", "Work at this sample rate, Hz (the output keeps t
 Precision = _setting(str, "--precision", "auto, float32 or bfloat16.")
 
 
-def make_settings(preset: str, **given: Any) -> Settings:
-    """The preset's settings with those that were given on the command line; None stands for not given.
+def make_settings(preset: str, presets: Mapping[str, Settings] = PRESETS, **given: Any) -> Settings:
+    """A preset's settings with those that were given on the command line; None stands for not given.
 
     Raises:
         SettingsError: The preset is unknown, or a setting out of range.
     """
-    if preset not in PRESETS:
-        raise SettingsError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
-    return replace(PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
+    if preset not in presets:
+        raise SettingsError(f"unknown preset {preset!r}; choose one of {', '.join(presets)}")
+    return replace(presets[preset], **{name: value for name, value in given.items() if value is not None})
 
 
 def parse_stretch(text: str | None, option: str) -> tuple[float, float] | None:

@@ -8,7 +8,7 @@ To add one, write a class with the members of :class:`Damage` and a function in 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ class Exercise:
 
 class Damage(Protocol):
     """What happened to a recording ``[C, N]``, or to a part of it."""
+
+    guide: ClassVar[str]
+    """What the classical restorations rest on, in words."""
 
     def part(self, start: int, stop: int) -> Damage:
         """The same for the samples ``start`` to ``stop`` alone."""

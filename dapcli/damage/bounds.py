@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ ROUNDING = 2.0**-15
 
 class Bounded(Damage, ABC):
     """Damage by which every sample lies between two bounds of its own. It is the same in all parts of a recording."""
+
+    guide: ClassVar[str] = "sparsest consistent signal (A-SPADE)"
 
     @abstractmethod
     def bounds(self, samples: Tensor) -> tuple[Tensor, Tensor]:

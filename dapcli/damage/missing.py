@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ _SPACING_S = 0.1
 @dataclass(frozen=True)
 class MissingSamples:
     """Gaps in a recording."""
+
+    guide: ClassVar[str] = "linear prediction"
 
     gaps: Gaps
 

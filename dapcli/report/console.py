@@ -25,7 +25,11 @@ METRIC_TITLES = {
     "pesq_nb": "PESQ NB",
     "pesq_wb": "PESQ WB",
     "stoi": "STOI",
+    "gaps_snr_db": "SNR in the gaps (dB)",
+    "gaps_snr_db_mean": "SNR in the gaps, mean (dB)",
 }
+# What a note on the record is about, by how its key begins.
+_ON_THE_RUN = ("restore", "damage")
 
 
 def make_console() -> Console:
@@ -34,8 +38,10 @@ def make_console() -> Console:
 
 
 @contextmanager
-def fit_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[FitProgress], None] | None]:
-    """A bar over all iterations of all segments, with loss, estimated noise and time left.
+def fit_progress(
+    console: Console, *, quiet: bool, noise: bool = True
+) -> Iterator[Callable[[FitProgress], None] | None]:
+    """A bar over all iterations of all segments, with loss, estimated noise (where there is any) and time left.
 
     Yields what to call after every iteration, or None when nobody would see it: with ``quiet``, or when stderr is not
     a terminal.
@@ -47,7 +53,7 @@ def fit_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[FitProg
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3g}  noise {task.fields[noise]:.3g}"),
+        TextColumn("loss {task.fields[loss]:.3g}" + ("  noise {task.fields[noise]:.3g}" if noise else "")),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -83,20 +89,68 @@ def print_summary(console: Console, record: Mapping[str, Any], files: Mapping[st
             f"{fit['iterations']} iterations in {fit['seconds']:.1f} s"
         )
         console.print(f"stopped by {fit['stopped_by']} ({fit['rule_reason']})")
+    if noise["std"] is not None:
         kind = "white" if noise["white"] else "coloured"
         console.print(
             f"noise: {kind}, standard deviation {noise['std']:.3g}; "
             f"input SNR about {noise['input_snr_db_estimated']:.1f} dB"
         )
+    if "damage" in record:
+        console.print(f"damage: {damage_in_words(record)}; guided by {record['guide']}")
+        console.print(consistency_in_words(record))
     for key, note in record["notes"].items():
-        if key.startswith("restore"):
-            console.print(f"note: {escape(note)}")
+        if key.startswith("restore"):  # those on the damage were told before the fit
+            console.print(f"note: {escape(note)}", soft_wrap=True)
     if record["gain"] != 1:
         console.print(f"note: peaks passed full scale; the output is lowered by {record['gain']:.4f}")
     if any(value is not None for value in record["metrics"].values()):
-        console.print(metric_table({"input": record["metrics_input"], "output": record["metrics"]}))
+        console.print(metric_table({"input": all_metrics(record, "_input"), "output": all_metrics(record)}))
     for name, path in files.items():
         console.print(f"{name}: {escape(path)}", soft_wrap=True)
+
+
+def notes_on_the_run(record: Mapping[str, Any]) -> list[str]:
+    """The notes of a record that are not on a metric."""
+    return [note for key, note in record["notes"].items() if key.startswith(_ON_THE_RUN)]
+
+
+def all_metrics(record: Mapping[str, Any], which: str = "") -> dict[str, float | None]:
+    """The metrics of the output, or with ``_input`` of the input; those inside of gaps begin with ``gaps_``."""
+    inside = record.get(f"metrics_gaps{which}", {})
+    return {**record[f"metrics{which}"], **{f"gaps_{name}": value for name, value in inside.items()}}
+
+
+def damage_in_words(record: Mapping[str, Any]) -> str:
+    """What was wrong with a recording, such as ``3 gaps, 150 ms missing, the longest 60 ms``."""
+    damage = record["damage"]
+    if damage["kind"] == "gaps":
+        channels = f" over {record['channels']} channels" if record["channels"] > 1 else ""
+        longest = f", the longest {_in_words(damage['longest_s'])}" if damage["count"] > 1 else ""
+        plural = "s" if damage["count"] > 1 else ""
+        missing = _in_words(damage["missing"] / record["sample_rate"])
+        words = f"{damage['count']} gap{plural}, {missing} missing{channels}{longest}"
+    elif damage["kind"] == "clipping":
+        levels = [level for level in (*damage["low"], *damage["high"]) if level is not None]
+        low, high = (f"{edge(map(abs, levels)):.3g}" for edge in (min, max))
+        words = (
+            f"{100 * damage['clipped']:.3g} % of the samples clipped, at {low if low == high else f'{low} to {high}'}"
+        )
+    else:
+        words = f"{round(2 / damage['step'])} levels, {damage['step']:.3g} apart"
+    return f"{words} ({damage['source']})"
+
+
+def _in_words(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
+
+
+def consistency_in_words(record: Mapping[str, Any]) -> str:
+    """How far the estimate and the output are from what is known of the input."""
+    consistency = record["consistency"]
+    if consistency["outside_before"] is None:
+        return "nothing was changed"
+    off = f"{100 * consistency['outside_before']:.3g} % of the estimate's samples were off what is known"
+    return f"{off}, and are set right" if consistency["enforced"] else f"{off}, and were left so"
 
 
 def metric_table(columns: Mapping[str, Mapping[str, float | None]]) -> Table:
@@ -105,6 +159,8 @@ def metric_table(columns: Mapping[str, Mapping[str, float | None]]) -> Table:
     for name in columns:
         table.add_column(escape(name), justify="right", overflow="fold")
     for metric, title in METRIC_TITLES.items():
+        if not all(metric in column for column in columns.values()):
+            continue
         values = [column[metric] for column in columns.values()]
         table.add_row(title, *("-" if value is None else f"{value:.3f}" for value in values))
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from string import Template
 from typing import Any
@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 
 from dapcli.audio import Audio, Recording, Samples, encode
-from dapcli.report.console import METRIC_TITLES
+from dapcli.report.console import (
+    METRIC_TITLES,
+    all_metrics,
+    consistency_in_words,
+    damage_in_words,
+    notes_on_the_run,
+)
 from dapcli.report.plots import Spectrogram, draw_convergence, draw_spectrogram, shared_scale, spectrogram
 from dapcli.restore import Result
 
@@ -44,15 +50,18 @@ def render_page(
     pictures = {title: spectrogram(recording, scaled) for title, (recording, scaled, _) in recordings.items()}
     scale = shared_scale(list(pictures.values()))
     seconds = noisy.length / noisy.rate
+    gaps = [
+        (start / noisy.rate, stop / noisy.rate) for start, stop, *_ in record.get("damage", {}).get("intervals", [])
+    ]
     cards = [
-        _card(title, path, _beginning(recording, scaled) * gain, noisy.rate, seconds, pictures[title], scale)
+        _card(title, path, _beginning(recording, scaled) * gain, noisy.rate, seconds, pictures[title], scale, gaps)
         for title, (recording, scaled, path) in recordings.items()
     ]
     return _PAGE.substitute(
         title=f"dap {_text(record['task'])}: {_name(record['input'])}",
         summary=_summary(record, result, noisy),
         cards="\n".join(cards),
-        convergence=_convergence(result),
+        convergence=_convergence(result, noise="damage" not in record),
         metrics=_metrics(record),
         notes=_notes(record, noisy, gain),
         settings="\n".join(
@@ -83,14 +92,22 @@ def _summary(record: Mapping[str, Any], result: Result, noisy: Recording) -> str
     if not result.segments:
         return f"<p>Nothing was fitted to {source}; {output} holds the same sound.</p>"
     parts = "" if len(result.segments) == 1 else f" in {len(result.segments)} segments"
-    kind = "white" if noise["white"] else "coloured"
+    if "damage" in record:
+        words = (
+            f"Damage: {_text(damage_in_words(record))}. The network was guided by {_text(record['guide'])}; "
+            f"{_text(consistency_in_words(record))}."
+        )
+    else:
+        kind = "white" if noise["white"] else "coloured"
+        words = (
+            f"Estimated noise: {kind}, standard deviation {noise['std']:.3g} of full scale; SNR of the input about "
+            f"{noise['input_snr_db_estimated']:.1f} dB."
+        )
     return (
         f"<p>An untrained network ({_text(prior['name'])}, {prior['parameters']:,} parameters) was fitted to {source}"
         f"{parts} and its estimate written to {output}: {fit['iterations']:,} iterations in {fit['seconds']:.1f} s on "
         f"{_text(record['device'])}.</p>\n"
-        f"<p>Stopped by {_text(fit['stopped_by'])} ({_text(fit['rule_reason'])}). Estimated noise: {kind}, standard "
-        f"deviation {noise['std']:.3g} of full scale; SNR of the input about "
-        f"{noise['input_snr_db_estimated']:.1f} dB.</p>"
+        f"<p>Stopped by {_text(fit['stopped_by'])} ({_text(fit['rule_reason'])}). {words}</p>"
     )
 
 
@@ -107,17 +124,20 @@ def _card(
     seconds: float,
     picture: Spectrogram,
     scale: tuple[float, float],
+    gaps: Sequence[tuple[float, float]],
 ) -> str:
     """Player and spectrogram of one recording of ``seconds``, of which the samples ``played`` can be heard."""
     label = (
         f"Spectrogram, {title.lower()}: 0 to {seconds:.3g} s, 0 to {rate / 2000:g} kHz, "
         f"colours from {scale[0]:g} to {scale[1]:g} dB"
     )
+    if gaps:
+        label += f", {len(gaps)} gap{'s' * (len(gaps) > 1)} marked above it"
     wav = _wav(played, rate)
     return (
         f"<figure>\n<figcaption><b>{title}</b> {_name(path)}</figcaption>\n"
         f'<audio controls preload="metadata" aria-label="{title}" src="data:audio/wav;base64,{wav}"></audio>\n'
-        f"{draw_spectrogram(picture, scale, seconds, rate, name=title.lower(), label=label)}</figure>"
+        f"{draw_spectrogram(picture, scale, seconds, rate, marks=gaps, name=title.lower(), label=label)}</figure>"
     )
 
 
@@ -128,15 +148,16 @@ def _wav(samples: Samples, rate: int) -> str:
     return base64.b64encode(encode(Audio(samples, rate, "PCM_16", "WAV"))).decode()
 
 
-def _convergence(result: Result) -> str:
+def _convergence(result: Result, *, noise: bool) -> str:
     if not result.segments:
         return ""
     first, count = result.segments[0], len(result.segments)
+    curves = "Loss and residual" if noise else "Loss"
     if count == 1:
-        label = f"Loss and residual over {len(first.steps)} iterations, with iteration {first.best_iteration} marked"
+        label = f"{curves} over {len(first.steps)} iterations, with iteration {first.best_iteration} marked"
         caption = f"Iteration {first.best_iteration} of {len(first.steps)} was kept (dot)."
     else:
-        label = f"Loss and residual of {count} segments by iteration, with the kept iterations marked"
+        label = f"{curves} of {count} segments by iteration, with the kept iterations marked"
         caption = "Dots mark the iterations that were kept."
     svg, shown = draw_convergence(
         result.segments, result.learning, result.restored.rate, result.stft.white_gain, name="convergence", label=label
@@ -147,20 +168,21 @@ def _convergence(result: Result) -> str:
         caption += f" {shown} of {count} segments are shown."
     if any(fit.rule != "fixed" for fit in result.segments):
         caption += " The stopping rule keeps the one with the lowest criterion."
-    caption += " The residual is what the estimate leaves over, in units of full scale."
+    if noise:
+        caption += " The residual is what the estimate leaves over, in units of full scale."
     return f"<section>\n<h2>Convergence</h2>\n<figure>{svg}<figcaption>{caption}</figcaption></figure>\n</section>"
 
 
 def _metrics(record: Mapping[str, Any]) -> str:
     """Input against output, one metric per row; nothing without a reference."""
-    before, after = record["metrics_input"], record["metrics"]
+    before, after = all_metrics(record, "_input"), all_metrics(record)
     if all(value is None for value in (*before.values(), *after.values())):
         return ""
     rows = []
     for name in after:
-        values = [before[name], after[name]]
-        cells = ["-" if value is None else f"{value:.3f}" for value in values]
-        cells.append("-" if None in values else f"{after[name] - before[name]:+.3f}")
+        old, new = before[name], after[name]
+        cells = ["-" if value is None else f"{value:.3f}" for value in (old, new)]
+        cells.append("-" if old is None or new is None else f"{new - old:+.3f}")
         heading = _text(METRIC_TITLES.get(name, name))
         rows.append(f"<tr><th scope=row>{heading}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
     head = "".join(f"<th scope=col>{text}</th>" for text in ("Metric", "Before", "After", "Change"))
@@ -173,10 +195,14 @@ def _metrics(record: Mapping[str, Any]) -> str:
 
 def _notes(record: Mapping[str, Any], noisy: Recording, gain: float) -> str:
     """What the record has to say, what the players (lowered by ``gain``) do to the sound, how to read the pictures."""
-    lines = []
+    lines = notes_on_the_run(record)
     for key, note in record["notes"].items():
-        metric = key.rpartition(".")[2]
-        lines.append(note if key.startswith("restore") else f"{METRIC_TITLES.get(metric, 'metrics')}: {note}")
+        if key.startswith("metrics"):
+            group, _, metric = key.partition(".")
+            inside = "gaps_" if group.startswith("metrics_gaps") else ""
+            lines.append(f"{METRIC_TITLES.get(inside + metric, 'metrics')}: {note}")
+    if record.get("damage", {}).get("kind") == "gaps":
+        lines.append("Lines above the pictures mark the gaps.")
     if record["gain"] != 1:
         lines.append(f"Peaks passed full scale; the written file is lowered by {record['gain']:.4f}.")
     lines.append("The pictures share one colour scale, on which a sine at full scale has 0 dB.")
@@ -196,7 +222,7 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
     """Keys joined with dots and values of what the page does not show elsewhere."""
     for key, value in record.items():
         if isinstance(value, Mapping):
-            if key not in ("metrics", "metrics_input", "notes"):
+            if key != "notes" and not key.startswith("metrics"):
                 yield from _flat(value, f"{prefix}{key}.")
         elif not isinstance(value, list):
             yield prefix + key, value

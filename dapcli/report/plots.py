@@ -96,9 +96,19 @@ def shared_scale(spectrograms: Sequence[Spectrogram]) -> tuple[float, float]:
 
 
 def draw_spectrogram(
-    picture: Spectrogram, scale: tuple[float, float], seconds: float, rate: int, *, name: str, label: str
+    picture: Spectrogram,
+    scale: tuple[float, float],
+    seconds: float,
+    rate: int,
+    *,
+    marks: Sequence[tuple[float, float]] = (),
+    name: str,
+    label: str,
 ) -> str:
-    """SVG of a spectrogram of ``seconds`` at ``rate`` Hz over a colour scale in dB; see :func:`_to_svg`."""
+    """SVG of a spectrogram of ``seconds`` at ``rate`` Hz over a colour scale in dB; see :func:`_to_svg`.
+
+    A line above it marks every stretch of ``marks``, in s.
+    """
     figure = Figure(figsize=(_WIDTH_IN, 2.2))
     axes = figure.add_subplot()
     figure.subplots_adjust(left=0.12, right=0.98, bottom=0.19, top=0.96)  # a layout engine would take as long again
@@ -116,10 +126,25 @@ def draw_spectrogram(
     )
     axes.set(xlim=(0.0, seconds), ylim=(0.0, rate / 2000), xlabel="time (s)", ylabel="frequency (kHz)")
     axes.locator_params(axis="x", nbins=5)
+    if marks:
+        widest = seconds / _MAX_COLUMNS  # so that the shortest can be seen
+        spans = [(start, max(stop - start, widest)) for start, stop in _thinned(marks, widest)]
+        axes.broken_barh(spans, (1.01, 0.03), transform=axes.get_xaxis_transform(), clip_on=False, color=_INK, lw=0)
     bar = figure.colorbar(image, label="level (dB)", pad=0.02, fraction=0.17, aspect=30)
     for each in (axes, bar.ax):
         _ink(each)
     return _to_svg(figure, name, label)
+
+
+def _thinned(spans: Sequence[tuple[float, float]], least: float) -> list[tuple[float, float]]:
+    """Spans in order of their start, those merged that are closer than ``least``."""
+    merged: list[tuple[float, float]] = []
+    for start, stop in spans:
+        if merged and start - merged[-1][1] < least:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        else:
+            merged.append((start, stop))
+    return merged
 
 
 def draw_convergence(
@@ -136,6 +161,8 @@ def draw_convergence(
     panels = ["loss", "residual", "criterion"]
     if all(fit.rule == "fixed" for fit in shown):
         panels.pop()  # it only counts
+    if all(fit.noise_std is None for fit in shown):
+        panels.remove("residual")  # a repair is not meant to leave over anything in particular
     figure = Figure(figsize=(_WIDTH_IN, 1.3 * len(panels) + 0.5), layout="constrained")
     rows: list[Axes] = list(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0])
     lines: dict[str, Artist] = {}
@@ -156,9 +183,10 @@ def draw_convergence(
             (dot,) = axes.plot(best.iteration, factor * getattr(best, quantity), "o", color=colour)
         lines[f"{fit.start / rate:.1f} to {fit.stop / rate:.1f} s"] = line
     if len(shown) == 1:
-        noise = rows[1].axhline(shown[0].noise_std, color=_INK, linestyle=":")
         learned = {"learning": lines["learning"]} if learning else {}
-        lines = {**learned, "fit": line, "kept iteration": dot, "estimated noise": noise}
+        lines = {**learned, "fit": line, "kept iteration": dot}
+        if shown[0].noise_std is not None:
+            lines["estimated noise"] = rows[1].axhline(shown[0].noise_std, color=_INK, linestyle=":")
     figure.legend(
         lines.values(),
         lines.keys(),

@@ -4,17 +4,65 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import dapcli
 from dapcli.audio import Recording
-from dapcli.metrics import METRICS, score
+from dapcli.damage import Damage
+from dapcli.damage.clipping import Clipping
+from dapcli.damage.missing import MissingSamples
+from dapcli.damage.quantization import Quantization
+from dapcli.gaps import blocks, list_intervals
+from dapcli.metrics import GAP_METRICS, METRICS, score, score_gaps
 from dapcli.restore import Result
 
 Record = dict[str, Any]
+
+# Samples of a recording that are looked at together.
+_BLOCK = 1 << 16
+# Samples that are off by less, half a 16-bit step, count as consistent.
+_AUDIBLE = 2.0**-16
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What was repaired: the damage, its :func:`describe_damage`, whether it is enforced, and notes on it."""
+
+    damage: Damage
+    description: Record
+    enforced: bool
+    notes: tuple[str, ...] = ()
+
+
+def describe_damage(damage: Damage, recording: Recording, source: str) -> Record:
+    """The record of a recording's damage; ``source`` says where it is known from."""
+    if isinstance(damage, MissingSamples):
+        gaps = damage.gaps
+        return {
+            "kind": "gaps",
+            "count": gaps.count,
+            "missing": gaps.missing,
+            "longest_s": gaps.longest / recording.rate,
+            "intervals": list_intervals(gaps),
+            "source": source,
+        }
+    if isinstance(damage, Clipping):
+        clipped = sum(int(damage.clipped(block).sum()) for block in blocks(recording))
+        return {
+            "kind": "clipping",
+            "low": [None if np.isinf(level) else level for level in damage.low],
+            "high": [None if np.isinf(level) else level for level in damage.high],
+            "clipped": clipped / (recording.length * recording.channels),
+            "source": source,
+        }
+    if isinstance(damage, Quantization):
+        return {"kind": "quantization", "step": damage.step, "offset": damage.offset, "source": source}
+    raise TypeError(f"no description of {type(damage).__name__}")
 
 
 def build_record(
@@ -27,6 +75,7 @@ def build_record(
     gain: float,
     noisy: Recording,
     reference: Recording | None,
+    repair: Repair | None = None,
 ) -> Record:
     """The record of one restored file: everything that decided it, and how well it went.
 
@@ -34,15 +83,26 @@ def build_record(
     original level, for which all are read whole, and are null without a reference.
     """
     notes: dict[str, str] = {f"restore_{index}": note for index, note in enumerate(result.notes, 1)}
+    if repair:
+        notes.update({f"damage_{index}": note for index, note in enumerate(repair.notes, 1)})
+    gaps = repair.damage.gaps if repair and isinstance(repair.damage, MissingSamples) else None
     metrics: dict[str, dict[str, float | None]] = {}
+    inside: dict[str, dict[str, float | None]] = {}
     for key, recording, scale in (("metrics", written, gain), ("metrics_input", noisy, 1.0)):
         if reference is None:
             metrics[key] = dict.fromkeys(METRICS)
             notes[key] = "no --reference was given"
+            if gaps:
+                inside[_gap_key(key)] = dict.fromkeys(GAP_METRICS)
+                notes[_gap_key(key)] = notes[key]
         else:
             clean, samples = (each.read(0, noisy.length) for each in (reference, recording))
             metrics[key], reasons = score(clean, samples / scale, noisy.rate)
             notes.update({f"{key}.{name}": reason for name, reason in reasons.items()})
+            if gaps:
+                key = _gap_key(key)
+                inside[key], reasons = score_gaps(clean, samples / scale, noisy.rate, gaps)
+                notes.update({f"{key}.{name}": reason for name, reason in reasons.items()})
 
     return {
         "task": task,
@@ -73,11 +133,13 @@ def build_record(
         "noise": {
             "std": result.noise_std,
             "input_snr_db_estimated": result.input_snr_db,
-            "white": all(fit.white_noise for fit in result.segments) if result.segments else None,
+            "white": all(fit.white_noise for fit in result.segments) if result.segments and not repair else None,
         },
+        **(_repair(repair, result, written, gain, noisy) if repair else {}),
         "post_filter": result.settings.post_filter,
         "gain": gain,
         **metrics,
+        **inside,
         "seconds": result.seconds,
         "versions": {
             "dapcli": dapcli.__version__,
@@ -86,6 +148,29 @@ def build_record(
             "python": platform.python_version(),
         },
         "notes": notes,
+    }
+
+
+def _gap_key(key: str) -> str:
+    return key.replace("metrics", "metrics_gaps", 1)
+
+
+def _repair(repair: Repair, result: Result, written: Recording, gain: float, damaged: Recording) -> Record:
+    """What was wrong, what guided the network, and how consistent its estimate and the output are with the input."""
+    outside = 0
+    for start in range(0, written.length, _BLOCK):
+        stop = min(start + _BLOCK, written.length)
+        samples = written.read(start, stop) / gain
+        nearest = repair.damage.part(start, stop).project(samples, damaged.read(start, stop))
+        outside += int((np.abs(nearest - samples) > _AUDIBLE).sum())
+    return {
+        "damage": repair.description,
+        "consistency": {
+            "enforced": repair.enforced,
+            "outside_before": result.outside,
+            "outside": outside / (written.length * written.channels),
+        },
+        "guide": repair.damage.guide,
     }
 
 
