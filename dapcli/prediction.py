@@ -45,13 +45,25 @@ def predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
     this order, the order is lowered; where nothing is known, the missing samples are zero.
     """
     filled = np.where(missing, 0.0, samples)
-    known = _Known(filled, missing, min(order, _highest_order(missing)))
-    if known.rows.size == 0 or not filled.any():
+    # The root mean square as the unit makes all that follows the same for any level.
+    unit = float(np.sqrt(np.square(filled).sum() / max(np.count_nonzero(~missing), 1)))
+    order = min(order, _highest_order(missing))
+    if unit == 0 or order < 1 or not missing.any():
         return filled
-    coefficients = known.coefficients(round(_COEFFICIENT_SPAN * rate))
-    filled = _fill(filled, missing, coefficients, np.ones(len(filled)))
-    variance = _innovation_variance(filled, missing, coefficients, round(_FILL_SPAN * rate))
+    filled[missing] = unit * _predict(filled / unit, missing, order, rate)[missing]
+    return filled
+
+
+def _predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
+    """The same for samples with a mean square of 1, and an order that the known ones allow."""
+    coefficients = _Known(samples, missing, order).coefficients(_span(_COEFFICIENT_SPAN, rate))
+    filled = _fill(samples, missing, coefficients, np.ones(len(samples)))
+    variance = _innovation_variance(filled, missing, coefficients, _span(_FILL_SPAN, rate))
     return _fill(filled, missing, coefficients, variance)
+
+
+def _span(seconds: float, rate: int) -> int:
+    return max(round(seconds * rate), 1)
 
 
 class _Known:
