@@ -57,9 +57,31 @@ def predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
 def _predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
     """The same for samples with a mean square of 1, and an order that the known ones allow."""
     coefficients = _Known(samples, missing, order).coefficients(_span(_COEFFICIENT_SPAN, rate))
+    span = _span(_FILL_SPAN, rate)
+    filled = _interpolate(samples, missing, coefficients, span)
+    early = _beginning_before(order, missing)
+    if early.any():
+        # With too little of a past, what runs backwards out of an innovation forwards in time grows without bounds.
+        # The coefficients are those of both directions.
+        backwards = _interpolate(samples[::-1], missing[::-1], coefficients, span)[::-1]
+        filled[early] = backwards[early]
+    return filled
+
+
+def _interpolate(samples: Signal, missing: Flags, coefficients: Signal, span: int) -> Signal:
+    """The missing samples by given coefficients; ``span`` is that of a variance in samples."""
     filled = _fill(samples, missing, coefficients, np.ones(len(samples)))
-    variance = _innovation_variance(filled, missing, coefficients, _span(_FILL_SPAN, rate))
-    return _fill(filled, missing, coefficients, variance)
+    return _fill(filled, missing, coefficients, _innovation_variance(filled, missing, coefficients, span))
+
+
+def _beginning_before(position: int, missing: Flags) -> Flags:
+    """The missing samples of the gaps that begin before a position."""
+    known_behind = np.flatnonzero(~missing[position:])
+    stop = position + int(known_behind[0]) if known_behind.size else len(missing)
+    # A gap that begins at the position or later is none of them.
+    if stop > position and not missing[position - 1]:
+        stop = position
+    return missing & (np.arange(len(missing)) < stop)
 
 
 def _span(seconds: float, rate: int) -> int:
