@@ -36,6 +36,8 @@ _LAGS_AT_ONCE = 64
 _LOOSENESS = 1e-6
 # Variances below this part of the median are noise of the estimate.
 _LEAST_VARIANCE = 1e-3
+# Digital silence has no more than rounding errors; over it, weights in single precision would overflow.
+_ROUNDING = 1e-20
 
 
 def predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
@@ -176,12 +178,13 @@ def _innovation_variance(filled: Signal, missing: Flags, coefficients: Signal, s
 
 def _smooth(values: Signal, span: int) -> Signal:
     """Mean over ``span`` values around each."""
-    return np.asarray(uniform_filter1d(values, span, mode="nearest"))
+    # A running sum that has seen an attack may fall below zero by its rounding error.
+    return np.maximum(uniform_filter1d(values, span, mode="nearest"), 0.0)
 
 
 def _floored(variance: Signal) -> Signal:
     present = variance[variance > 0]
-    return variance + (_LEAST_VARIANCE * np.median(present) if present.size else 1.0)
+    return variance + (_LEAST_VARIANCE * np.median(present) + _ROUNDING if present.size else 1.0)
 
 
 def _highest_order(missing: Flags) -> int:
