@@ -133,8 +133,11 @@ def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signa
     index = np.flatnonzero(missing)
     first, last = index[0], index[-1]
     known = np.where(missing, 0.0, samples)
-    # Innovations near either end would need samples that are not there: they do not count.
-    weight = np.concatenate([np.zeros(order), 1 / variance[order:], np.zeros(order)])
+    # Innovations near either end would need samples that are not there: they do not count. Those that no missing sample
+    # is in would only bring their rounding errors, large ones in silence.
+    count = np.cumsum(missing)
+    concerned = count > np.concatenate([np.zeros(order + 1, dtype=count.dtype), count])[: len(count)]
+    weight = np.concatenate([np.zeros(order), (concerned / variance)[order:], np.zeros(order)])
     innovation = weight[: len(known)] * fftconvolve(known, coefficients)[: len(known)]
     right = -fftconvolve(np.append(innovation, np.zeros(order)), coefficients[::-1], "valid")[index]
     # The equations' matrix is a band: missing samples further apart than the order do not meet in an innovation.
