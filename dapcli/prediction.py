@@ -182,7 +182,7 @@ def _innovation_variance(filled: Signal, missing: Flags, coefficients: Signal, s
 def _smooth(values: Signal, span: int) -> Signal:
     """Mean over ``span`` values around each."""
     # A running sum that has seen an attack may fall below zero by its rounding error.
-    return np.maximum(uniform_filter1d(values, span, mode="nearest"), 0.0)
+    return np.asarray(np.maximum(uniform_filter1d(values, span, mode="nearest"), 0.0))
 
 
 def _floored(variance: Signal) -> Signal:
