@@ -37,7 +37,7 @@ _LOOSENESS = 1e-6
 # Variances below this part of the median are noise of the estimate.
 _LEAST_VARIANCE = 1e-3
 # Digital silence has no more than rounding errors; over it, weights in single precision would overflow.
-_ROUNDING = 1e-20
+_ROUNDING = 1e-12
 
 
 def predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
@@ -158,7 +158,7 @@ def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signa
             band[width - (rank[later] - rank[later - lag]), rank[later]] = correlation[later - first]
     # What hardly any innovation depends on, near the ends, stays within the signal's power.
     power = np.mean(known[~missing] ** 2)
-    band[width] += _LOOSENESS / power + 1e-9 * band[width].max()
+    band[width] += _LOOSENESS / power + 1e-9 * band[width] + 1e-13 * band[width].max()
     known[index] = solveh_banded(band, right)
     return known
 
