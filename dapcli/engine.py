@@ -86,7 +86,7 @@ class Engine:
         reference: Tensor | None,
         report: Report,
     ) -> tuple[Tensor, SegmentFit]:
-        """Fit a network to samples ``[C, N]``, in double precision; returns its estimate and a record of the fit.
+        """Fit a network to samples ``[C, N]`` in double precision; returns the estimate ``[C, N]`` and how it went.
 
         ``span`` is where the samples start and stop in the recording. The network starts from ``weights`` and is only
         refined, or from random weights. ``reference`` ``[C, N]`` is for the oracle rule.

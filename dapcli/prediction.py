@@ -36,6 +36,8 @@ _LAGS_AT_ONCE = 64
 _LOOSENESS = 1e-6
 # Variances below this part of the median are noise of the estimate.
 _LEAST_VARIANCE = 1e-3
+# Digital silence has no more than rounding errors; over it, weights in single precision would overflow.
+_ROUNDING = 1e-12
 
 
 def predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
@@ -44,7 +46,7 @@ def predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
     ``order`` is that of the prediction, in samples; ``rate`` is in Hz. Where too little is known for a prediction of
     this order, the order is lowered; where nothing is known, the missing samples are zero.
     """
-    return _condition(samples, missing, order, rate)[0]
+    return _estimate(samples, missing, order, rate, None)[0]
 
 
 def draw_deviation(samples: Signal, missing: Flags, order: int, rate: int, rng: np.random.Generator) -> Signal:
@@ -53,24 +55,67 @@ def draw_deviation(samples: Signal, missing: Flags, order: int, rate: int, rng: 
     Prediction and deviation together are a draw from the distribution that the process has, given the known samples.
     The prediction alone, which is its mean, fades out where nothing tells the phase. Arguments as for :func:`predict`.
     """
-    _, factor = _condition(samples, missing, order, rate)
+    return _estimate(samples, missing, order, rate, rng)[1]
+
+
+def _estimate(
+    samples: Signal, missing: Flags, order: int, rate: int, rng: np.random.Generator | None
+) -> tuple[Signal, Signal]:
+    """The prediction and, with ``rng``, a deviation from it, both ``[N]``."""
+    filled = np.where(missing, 0.0, samples)
+    # The root mean square as the unit makes all that follows the same for any level.
+    unit = float(np.sqrt(np.square(filled).sum() / max(np.count_nonzero(~missing), 1)))
+    order = min(order, _highest_order(missing))
+    if unit == 0 or order < 1 or not missing.any():
+        return filled, np.zeros(len(samples))
+    mean, deviation = _predict(filled / unit, missing, order, rate, rng)
+    filled[missing] = unit * mean[missing]
+    return filled, unit * deviation
+
+
+def _predict(
+    samples: Signal, missing: Flags, order: int, rate: int, rng: np.random.Generator | None
+) -> tuple[Signal, Signal]:
+    """The same for samples with a mean square of 1, and an order that the known ones allow."""
+    coefficients = _Known(samples, missing, order).coefficients(_span(_COEFFICIENT_SPAN, rate))
+    span = _span(_FILL_SPAN, rate)
+    forwards = _interpolate(samples, missing, coefficients, span, rng)
+    early = _beginning_before(order, missing)
+    if early.any():
+        # With too little of a past, what runs backwards out of an innovation forwards in time grows without bounds.
+        # The coefficients are those of both directions.
+        backwards = _interpolate(samples[::-1], missing[::-1], coefficients, span, rng)
+        for one, other in zip(forwards, backwards, strict=True):
+            one[early] = other[::-1][early]
+    return forwards
+
+
+def _interpolate(
+    samples: Signal, missing: Flags, coefficients: Signal, span: int, rng: np.random.Generator | None
+) -> tuple[Signal, Signal]:
+    """The same by given coefficients; ``span`` is that of a variance in samples."""
+    filled, _ = _fill(samples, missing, coefficients, np.ones(len(samples)))
+    variance = _innovation_variance(filled, missing, coefficients, span)
+    filled, factor = _fill(filled, missing, coefficients, variance)
     deviation = np.zeros(len(samples))
-    if factor is not None:
+    if rng is not None:
         white = rng.standard_normal(factor.shape[1])
         deviation[missing] = solve_banded((0, len(factor) - 1), factor, white)
-    return deviation
+    return filled, deviation
 
 
-def _condition(samples: Signal, missing: Flags, order: int, rate: int) -> tuple[Signal, Signal | None]:
-    """The mean ``[N]`` of what may be missing, and the factor U of its precision U'U, None where nothing is known."""
-    filled = np.where(missing, 0.0, samples)
-    known = _Known(filled, missing, min(order, _highest_order(missing)))
-    if known.rows.size == 0 or not filled.any() or not missing.any():
-        return filled, None
-    coefficients = known.coefficients(round(_COEFFICIENT_SPAN * rate))
-    filled, _ = _fill(filled, missing, coefficients, np.ones(len(filled)))
-    variance = _innovation_variance(filled, missing, coefficients, round(_FILL_SPAN * rate))
-    return _fill(filled, missing, coefficients, variance)
+def _beginning_before(position: int, missing: Flags) -> Flags:
+    """The missing samples of the gaps that begin before a position."""
+    known_behind = np.flatnonzero(~missing[position:])
+    stop = position + int(known_behind[0]) if known_behind.size else len(missing)
+    # A gap that begins at the position or later is none of them.
+    if stop > position and not missing[position - 1]:
+        stop = position
+    return missing & (np.arange(len(missing)) < stop)
+
+
+def _span(seconds: float, rate: int) -> int:
+    return max(round(seconds * rate), 1)
 
 
 class _Known:
@@ -119,8 +164,11 @@ def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signa
     index = np.flatnonzero(missing)
     first, last = index[0], index[-1]
     known = np.where(missing, 0.0, samples)
-    # Innovations near either end would need samples that are not there: they do not count.
-    weight = np.concatenate([np.zeros(order), 1 / variance[order:], np.zeros(order)])
+    # Innovations near either end would need samples that are not there: they do not count. Those that no missing sample
+    # is in would only bring their rounding errors, large ones in silence.
+    count = np.cumsum(missing)
+    concerned = count > np.concatenate([np.zeros(order + 1, dtype=count.dtype), count])[: len(count)]
+    weight = np.concatenate([np.zeros(order), (concerned / variance)[order:], np.zeros(order)])
     innovation = weight[: len(known)] * fftconvolve(known, coefficients)[: len(known)]
     right = -fftconvolve(np.append(innovation, np.zeros(order)), coefficients[::-1], "valid")[index]
     # The equations' matrix is a band: missing samples further apart than the order do not meet in an innovation.
@@ -141,7 +189,7 @@ def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signa
             band[width - (rank[later] - rank[later - lag]), rank[later]] = correlation[later - first]
     # What hardly any innovation depends on, near the ends, stays within the signal's power.
     power = np.mean(known[~missing] ** 2)
-    band[width] += _LOOSENESS / power + 1e-9 * band[width].max()
+    band[width] += _LOOSENESS / power + 1e-9 * band[width] + 1e-13 * band[width].max()
     factor = cholesky_banded(band)
     known[index] = cho_solve_banded((factor, False), right)
     return known, factor
@@ -165,12 +213,13 @@ def _innovation_variance(filled: Signal, missing: Flags, coefficients: Signal, s
 
 def _smooth(values: Signal, span: int) -> Signal:
     """Mean over ``span`` values around each."""
-    return np.asarray(uniform_filter1d(values, span, mode="nearest"))
+    # A running sum that has seen an attack may fall below zero by its rounding error.
+    return np.asarray(np.maximum(uniform_filter1d(values, span, mode="nearest"), 0.0))
 
 
 def _floored(variance: Signal) -> Signal:
     present = variance[variance > 0]
-    return variance + (_LEAST_VARIANCE * np.median(present) if present.size else 1.0)
+    return variance + (_LEAST_VARIANCE * np.median(present) + _ROUNDING if present.size else 1.0)
 
 
 def _highest_order(missing: Flags) -> int:

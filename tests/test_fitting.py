@@ -37,6 +37,7 @@ class Target:
     """An observation that is a constant spectrogram."""
 
     in_channels = out_channels = 2
+    starts_from_zero = False
 
     def __init__(self, level: float = 1.0) -> None:
         self.spectrogram = torch.full((1, 2, 3, 4), level)

@@ -123,6 +123,7 @@ class Numbered:
     """An observation that says which one it is."""
 
     in_channels, out_channels = 3, 6
+    starts_from_zero = False
 
     def __init__(self, number: int) -> None:
         self.spectrogram = torch.full((1, 2, 3, 4), float(number))

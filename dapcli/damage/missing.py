@@ -68,9 +68,9 @@ class MissingSamples:
         ]
 
     def misfit(self, estimate: Tensor, samples: Tensor) -> Tensor:
-        """Mean squared error at the known samples, both ``[C, N]``."""
+        """Mean squared error at the known samples, both ``[C, N]``; 0 where none is known."""
         known = torch.from_numpy(~self.gaps.mask(0, samples.shape[1])).to(samples.device)
-        return (estimate - samples)[known].square().mean()
+        return (estimate - samples)[known].square().sum() / known.sum().clamp(min=1)
 
     def finish(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:
         """The estimate with sound in the middle of gaps that are too long to be predicted.

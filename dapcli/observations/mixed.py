@@ -105,6 +105,6 @@ def best_shares(exercises: Sequence[Exercise]) -> NDArray[np.float64]:
     columns = np.concatenate([exercise.candidates[:, exercise.scored] for exercise in exercises], axis=1).T
     truth = np.concatenate([exercise.truth[exercise.scored] for exercise in exercises])
     # A last equation that all but holds the shares' sum, with silence's, at 1.
-    firm = 1e3 * np.abs(truth).max(initial=1e-6)
+    firm = 1e3 * max(float(np.linalg.norm(columns)), float(np.linalg.norm(truth)), 1e-9)
     equations = np.vstack([np.hstack([columns, np.zeros((len(truth), 1))]), np.full(columns.shape[1] + 1, firm)])
     return np.asarray(nnls(equations, np.append(truth, firm))[0][:-1])

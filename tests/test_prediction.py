@@ -1,0 +1,283 @@
+"""Linear prediction: fills with a known answer, invariants, and signals of which next to nothing is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from dapcli import prediction
+from dapcli.prediction import predict
+
+Signal = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+RATE = 8_000
+LENGTH = 4_000
+ORDER = 80
+
+
+def decaying(length: int = LENGTH) -> Signal:
+    """A sum of sines that decay at rates of their own."""
+    t = np.arange(length) / RATE
+    partials = ((220, 0.4, 1), (443, 0.3, 3), (701, 0.2, 6), (1130, 0.1, 9))
+    return np.asarray(sum(a * np.exp(-d * t) * np.sin(2 * np.pi * f * t + d) for f, a, d in partials))
+
+
+def noisy() -> Signal:
+    return decaying() + 0.01 * np.random.default_rng(0).standard_normal(LENGTH)
+
+
+def tone() -> Signal:
+    return np.asarray(0.3 * np.sin(2 * np.pi * 440 * np.arange(LENGTH) / RATE))
+
+
+def missing_at(*intervals: tuple[int, int], length: int = LENGTH) -> Flags:
+    missing = np.zeros(length, dtype=np.bool_)
+    for start, stop in intervals:
+        missing[start:stop] = True
+    return missing
+
+
+MIDDLE = missing_at((1900, 2100))
+
+
+def snr(truth: Signal, estimate: Signal, where: Flags) -> float:
+    """SNR in dB of an estimate at some samples."""
+    error = float(((estimate - truth)[where] ** 2).sum())
+    return float(10 * np.log10((truth[where] ** 2).sum() / max(error, 1e-300)))
+
+
+def fill(samples: Signal, missing: Flags, order: int = ORDER) -> Signal:
+    """A prediction that may not see what is missing, and must not touch what is known."""
+    filled = predict(np.where(missing, 1e3, samples), missing, order, RATE)
+    assert filled.shape == samples.shape
+    assert np.isfinite(filled).all()
+    np.testing.assert_array_equal(filled[~missing], samples[~missing])
+    return filled
+
+
+# Known answers
+
+
+@pytest.mark.parametrize(
+    "intervals",
+    [
+        ((1900, 2100),),
+        ((1000, 1001),),
+        ((1000, 1100), (1500, 1600), (1620, 1700), (2500, 2600)),
+        ((1000, 1100), (1101, 1200)),
+    ],
+)
+def test_gaps_in_decaying_sines_are_filled(intervals: tuple[tuple[int, int], ...]) -> None:
+    missing = missing_at(*intervals)
+    assert snr(decaying(), fill(decaying(), missing), missing) > 40
+    assert snr(noisy(), fill(noisy(), missing), missing) > 25
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, ORDER - 1, ORDER, LENGTH - 201, LENGTH - 200])
+def test_gaps_at_the_ends_are_extrapolated_without_growing(start: int) -> None:
+    missing = missing_at((start, start + 200))
+    assert snr(decaying(), fill(decaying(), missing), missing) > 20
+    filled = fill(noisy(), missing)
+    # Noise of 0.01 under a sound that decays to that.
+    assert np.sqrt(np.mean((filled - noisy())[missing] ** 2)) < 0.06
+    assert np.abs(filled[missing]).max() < 1.2 * np.abs(noisy()[missing]).max()
+
+
+@pytest.mark.parametrize("start", [0, 7, 1900, LENGTH - 200])
+def test_noise_is_not_predicted_and_never_louder_than_it_is(start: int) -> None:
+    noise = np.random.default_rng(1).standard_normal(LENGTH)
+    missing = missing_at((start, start + 200))
+    assert np.sqrt(np.mean(fill(noise, missing)[missing] ** 2)) < 0.5
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_a_steady_tone_keeps_its_level_in_the_middle_of_a_long_gap(noise: float) -> None:
+    samples = tone() + noise * np.random.default_rng(0).standard_normal(LENGTH)
+    filled = fill(samples, missing_at((1500, 2500)))
+    level = np.sqrt(np.mean(filled[1900:2100] ** 2) / np.mean(tone() ** 2))
+    assert level == pytest.approx(1, abs=0.01)
+
+
+def test_a_constant_stays_constant() -> None:
+    samples = np.full(LENGTH, 0.5)
+    np.testing.assert_allclose(fill(samples, MIDDLE), samples, atol=1e-4)
+
+
+def test_more_than_is_known_is_filled() -> None:
+    missing = missing_at((300, 3700))
+    assert snr(tone(), fill(tone(), missing), missing) > 20
+
+
+# The solver
+
+
+def innovations(coefficients: Signal, length: int) -> Signal:
+    """The matrix that takes samples ``[N]`` to their innovations ``[N - order]``."""
+    order = len(coefficients) - 1
+    matrix = np.zeros((length - order, length))
+    for row in range(length - order):
+        matrix[row, row : row + order + 1] = coefficients[::-1]
+    return matrix
+
+
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.floats(0.02, 0.9))
+@settings(max_examples=60, deadline=None)
+def test_the_banded_solver_finds_the_dense_least_squares(order: int, seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    length = int(rng.integers(order + 1, 120))
+    samples = rng.standard_normal(length)
+    # Stretches of missing samples rather than single ones.
+    missing = np.repeat(rng.random(length) < share, rng.integers(1, 6))[:length]
+    missing[rng.integers(length)] = True
+    missing[rng.integers(length)] = False
+    if not missing.any():
+        return
+    coefficients = np.append(1.0, 0.5 * rng.standard_normal(order))
+    variance = np.exp(rng.uniform(-3, 3, length))
+    matrix = innovations(coefficients, length) / np.sqrt(variance[order:, None])
+    known = np.where(missing, 0.0, samples)
+    power = np.mean(samples[~missing] ** 2)
+    # The criterion with what it says about missing samples that no innovation depends on.
+    normal = matrix[:, missing].T @ matrix[:, missing]
+    diagonal = normal.diagonal()
+    loose = prediction._LOOSENESS / power + 1e-9 * diagonal + 1e-13 * diagonal.max()
+    oracle = np.linalg.lstsq(
+        np.vstack([matrix[:, missing], np.diag(np.sqrt(loose))]),
+        np.append(-matrix @ known, np.zeros(missing.sum())),
+        rcond=None,
+    )[0]
+    filled, _ = prediction._fill(samples, missing, coefficients, variance)
+    np.testing.assert_array_equal(filled[~missing], samples[~missing])
+
+    def criterion(values: Signal) -> float:
+        completed = known.copy()
+        completed[missing] = values
+        return float(np.sum((matrix @ completed) ** 2) + np.sum(loose * values**2))
+
+    # What is all but undetermined may differ; how good it is may not.
+    scale = np.sum((matrix @ known) ** 2) + 1e-9
+    assert criterion(filled[missing]) <= criterion(oracle) + 1e-6 * scale
+    if np.linalg.cond(normal) < 1e4:
+        np.testing.assert_allclose(filled[missing], oracle, atol=1e-6 * (1 + np.abs(oracle).max()))
+
+
+# Attacks
+
+
+def attacks() -> dict[str, Signal]:
+    """Sounds that no past predicts, beside the gap of ``MIDDLE``."""
+    burst = np.random.default_rng(3).standard_normal(40) * np.exp(-np.arange(40) / 8)
+    sounds = {name: np.zeros(LENGTH) for name in ("click before", "click behind", "burst")}
+    sounds["click before"][1850] = 1.0
+    sounds["click behind"][2150] = 1.0
+    sounds["burst"][1800:1840] = burst
+    return sounds
+
+
+@pytest.mark.parametrize("name", attacks())
+def test_an_attack_beside_a_gap_hardly_changes_the_fill(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = fill(decaying(), MIDDLE)
+    disturbed = decaying() + attacks()[name]
+    agreement = snr(undisturbed, fill(disturbed, MIDDLE), MIDDLE)
+    assert agreement > 30
+    if name.startswith("click"):
+        # With one variance for all innovations a click so close would be spread over the gap.
+        monkeypatch.setattr(prediction, "_innovation_variance", lambda filled, *others: np.ones(len(filled)))
+        assert agreement > snr(undisturbed, fill(disturbed, MIDDLE), MIDDLE) + 4
+
+
+# Invariants
+
+
+@pytest.mark.parametrize("scale", [-1.0, 1e-12, 1e-6, 1e-3, 3.7, 1e12])
+@pytest.mark.parametrize("samples", [decaying(), noisy()])
+def test_the_fill_scales_with_the_signal(samples: Signal, scale: float) -> None:
+    np.testing.assert_allclose(fill(scale * samples, MIDDLE) / scale, fill(samples, MIDDLE), atol=1e-6)
+
+
+@pytest.mark.parametrize("interval", [(1900, 2100), (0, 200), (30, 90), (LENGTH - 200, LENGTH)])
+def test_time_reversal_reverses_the_fill(interval: tuple[int, int]) -> None:
+    missing = missing_at(interval)
+    backwards = fill(noisy()[::-1], missing[::-1])[::-1]
+    # Innovations forwards and backwards in time are not the same ones.
+    assert snr(fill(noisy(), missing), backwards, missing) > 40
+
+
+def test_filling_is_deterministic_and_leaves_its_arguments_alone() -> None:
+    samples, missing = noisy(), MIDDLE.copy()
+    first = predict(samples, missing, ORDER, RATE)
+    np.testing.assert_array_equal(samples, noisy())
+    np.testing.assert_array_equal(missing, MIDDLE)
+    np.testing.assert_array_equal(first, predict(samples, missing, ORDER, RATE))
+
+
+# Next to nothing is known
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 10, 300])
+@pytest.mark.parametrize("order", [0, 1, 40, 1000])
+def test_one_known_sample_predicts_nothing(length: int, order: int) -> None:
+    for known in {0, length // 2, length - 1}:
+        filled = fill(np.ones(length), ~missing_at((known, known + 1), length=length), order)
+        assert np.count_nonzero(filled) == 1
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 500])
+def test_where_all_is_missing_the_fill_is_silence(length: int) -> None:
+    assert not fill(np.ones(length), np.ones(length, dtype=np.bool_)).any()
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 500])
+def test_where_nothing_is_missing_nothing_changes(length: int) -> None:
+    fill(np.ones(length), np.zeros(length, dtype=np.bool_))
+
+
+@pytest.mark.parametrize("interval", [(1900, 2100), (0, 200), (LENGTH - 200, LENGTH)])
+def test_silence_is_filled_with_silence(interval: tuple[int, int]) -> None:
+    assert not fill(np.zeros(LENGTH), missing_at(interval)).any()
+
+
+def test_digital_silence_around_most_of_a_gap_is_no_obstacle() -> None:
+    samples = np.where(np.arange(LENGTH) < 1000, tone(), 0.0)
+    assert np.abs(fill(samples, MIDDLE)[MIDDLE]).max() < 0.01
+    fill(samples, missing_at((990, 1200)))
+    fill(samples, missing_at((900, 1000)))
+    fill(np.where(np.arange(LENGTH) == 300, 1.0, 0.0), MIDDLE)
+
+
+def test_a_gap_in_silence_does_not_matter_to_one_in_the_sound_before() -> None:
+    samples = np.where(np.arange(LENGTH) < 1500, decaying(), 0.0)
+    missing = missing_at((500, 600))
+    filled = fill(samples, missing | missing_at((2500, 2600)))
+    assert snr(samples, filled, missing) > 60
+    assert np.abs(filled[2500:2600]).max() < 1e-6
+
+
+@given(
+    st.integers(1, 400),
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 1),
+    st.integers(0, 60),
+    st.sampled_from([100, 8_000, 48_000]),
+    st.sampled_from(["noise", "tone", "steps", "clicks"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_mask_of_any_signal_is_filled(
+    length: int, seed: int, share: float, order: int, rate: int, kind: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    samples = {
+        "noise": rng.standard_normal(length),
+        "tone": np.sin(rng.uniform(0, 3) * np.arange(length)),
+        "steps": np.repeat(rng.integers(-2, 3, length), 20)[:length] / 2,
+        "clicks": np.where(rng.random(length) < 0.02, 1.0, 0.0),
+    }[kind]
+    missing = np.repeat(rng.random(length) < share, rng.integers(1, 30))[:length]
+    filled = predict(np.where(missing, np.nan, samples), missing, order, rate)
+    assert np.isfinite(filled).all()
+    np.testing.assert_array_equal(filled[~missing], samples[~missing])
+    assert np.abs(filled).max() <= 100 * np.abs(samples).max()
