@@ -184,6 +184,8 @@ def repair(
     """
     settings = settings or REPAIR_PRESETS["quality"]
     where, dtype = check_settings(settings, device, parallel=parallel, estimators=REPAIR_ESTIMATORS)
+    if settings.post_filter != "none":
+        raise SettingsError("--post-filter removes noise, and a repair has none to remove; use none")
     if settings.rate not in (None, recording.rate):
         raise SettingsError("--rate has no use here: what is known of a recording is known at its own rate")
     stft = STFT.for_rate(recording.rate, settings.window, settings.hop)

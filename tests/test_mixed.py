@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ DAMAGES = {"missing": missing, "clipped": clipped, "quantized": quantized}
 class Prepared:
     """A damage whose restorations, which take the time, are given."""
 
-    guide = "what is given"
+    guide: ClassVar[str] = "what is given"
 
     def __init__(self, damage: Damage, candidates: Samples, exercises: list[Exercise]) -> None:
         self._damage, self._candidates, self._exercises = damage, candidates, exercises

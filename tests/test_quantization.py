@@ -124,6 +124,11 @@ def test_cells_that_16_bits_cannot_tell_apart_cannot_be(step: float) -> None:
         Quantization(step, 0)
 
 
+def test_levels_of_a_file_of_few_bits_include_zero() -> None:
+    samples = np.round(music() * 64) / 64
+    assert quantization_of(128, Audio(samples, RATE)) == Quantization(1 / 64, 0.0)
+
+
 # Restoration
 
 

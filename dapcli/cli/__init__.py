@@ -58,6 +58,8 @@ def main() -> None:
     # another program wants the same cores, and gain nothing where none does (docs/performance.md).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    # The same for the threads of numpy's linear algebra: 2 to this power cycles.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
     debug = "--debug" in sys.argv
     try:
         code = app(standalone_mode=False)

@@ -82,21 +82,29 @@ def quantization_of(levels: int, recording: Recording) -> Quantization:
     if not 2 <= levels <= MOST_LEVELS:
         raise SettingsError(f"--levels {levels}: must be between 2 and {MOST_LEVELS}")
     step = 2 / levels
-    quantization = Quantization(step, 0.0 if levels % 2 else step / 2)
     last = 1 - step / 2
-    off = max(
+    likely = [(Quantization(step, 0.0 if levels % 2 else step / 2), -last)]
+    if levels % 2 == 0:
+        # Files of few bits have one of their levels at zero, and therefore one at -1.
+        likely.append((Quantization(step, 0.0), -1.0))
+    off = [_furthest(recording, quantization, first, last) for quantization, first in likely]
+    if min(off) > ROUNDING:
+        raise InputError(
+            f"samples are up to {min(off):.2g} off the {levels} levels, which are {step:.2g} apart; "
+            "leave --levels out to have them detected"
+        )
+    return likely[off.index(min(off))][0]
+
+
+def _furthest(recording: Recording, quantization: Quantization, first: float, last: float) -> float:
+    """How far any sample of a recording is from the next centre between ``first`` and ``last``."""
+    return max(
         (
-            float(np.abs(block - np.clip(quantization.quantize(block), -last, last)).max())
+            float(np.abs(block - np.clip(quantization.quantize(block), first, last)).max())
             for block in blocks(recording)
         ),
         default=0.0,
     )
-    if off > ROUNDING:
-        raise InputError(
-            f"samples are up to {off:.2g} off the {levels} levels, which are {step:.2g} apart; "
-            "leave --levels out to have them detected"
-        )
-    return quantization
 
 
 def detect_quantization(recording: Recording) -> Quantization | None:
