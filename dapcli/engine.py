@@ -25,8 +25,8 @@ from dapcli.spectral import STFT
 Weights = Mapping[str, Tensor]
 Report = Callable[[Step], None]
 
-# Samples that are off by less, half a 16-bit step, count as consistent.
-_AUDIBLE = 2.0**-16
+# Samples that are off by less, 60 dB below full scale, count as consistent.
+_AUDIBLE = 1e-3
 # Share of the samples that the held-out rule hides from the fit.
 _HIDDEN_SHARE = 0.05
 #: A network learns on frames so many hops apart, which takes as much less time, and is refined on all.

@@ -149,6 +149,8 @@ def consistency_in_words(record: Mapping[str, Any]) -> str:
     consistency = record["consistency"]
     if consistency["outside_before"] is None:
         return "nothing was changed"
+    if record["damage"]["kind"] == "gaps" and consistency["enforced"]:
+        return "known samples are as they were"
     off = f"{100 * consistency['outside_before']:.3g} % of the estimate's samples were off what is known"
     return f"{off}, and are set right" if consistency["enforced"] else f"{off}, and were left so"
 
