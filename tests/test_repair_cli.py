@@ -208,7 +208,7 @@ def test_the_record_has_every_key_of_the_contract_and_those_of_repairs(task: str
     assert record["noise"] == {"std": None, "input_snr_db_estimated": None, "white": None}
     assert record["post_filter"] == "none"
     assert record["consistency"]["enforced"]
-    assert record["consistency"]["outside_before"] > 0
+    assert 0 <= record["consistency"]["outside_before"] <= 1
     assert record["consistency"]["outside"] == 0
     assert ("linear prediction" if task == "inpaint" else "A-SPADE") in record["guide"]
     assert record["guide"] in " ".join(run.err.split())

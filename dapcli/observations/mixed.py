@@ -22,7 +22,7 @@ _FEATURE_SCALE = 0.25
 # Below this energy there is no sound to relate an error to.
 _SILENCE = 1e-9
 # The least share of a candidate before the fit: a network can raise it, which it cannot from zero.
-_LEAST_SHARE = 0.005
+_LEAST_SHARE = 0.0005
 
 
 class MixedObservation:
