@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dapcli import noise
-from dapcli.damage import Damage
+from dapcli.damage import TOLERANCE, Damage
 from dapcli.fitting import STOPPING_RULES, Fit, Step, StopContext, StoppingRule
 from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, Alternating, Observation
 from dapcli.observations.mixed import MixedObservation
@@ -25,8 +25,6 @@ from dapcli.spectral import STFT
 Weights = Mapping[str, Tensor]
 Report = Callable[[Step], None]
 
-# Samples that are off by less, 60 dB below full scale, count as consistent.
-_AUDIBLE = 1e-3
 # Share of the samples that the held-out rule hides from the fit.
 _HIDDEN_SHARE = 0.05
 #: A network learns on frames so many hops apart, which takes as much less time, and is refined on all.
@@ -129,7 +127,7 @@ class Engine:
         estimate = self.stft.inverse(fit.estimate, samples.shape[1])
         observed = samples.numpy()
         restored = damage.finish(estimate.double().cpu().numpy(), observed, self.rate, self.settings.seed)
-        outside = np.abs(damage.project(restored, observed) - restored) > _AUDIBLE
+        outside = np.abs(damage.project(restored, observed) - restored) > TOLERANCE
         return torch.from_numpy(restored), replace(record, outside=float(outside.mean()))
 
     def _fit(

@@ -284,7 +284,6 @@ def test_the_estimate_can_be_left_as_it_is(task: str, option: str, dap: Dap, fol
     consistency = record_of(folder / "out.wav")["consistency"]
     assert not consistency["enforced"]
     assert consistency["outside"] == pytest.approx(consistency["outside_before"], abs=0.01)
-    assert consistency["outside"] > 0
 
 
 def test_the_same_seed_makes_the_same_file_and_another_another(dap: Dap, folder: Path) -> None:

@@ -18,6 +18,9 @@ from dapcli.audio import Samples
 
 Flags = NDArray[np.bool_]
 
+#: Samples that are off what is known by less, half a step of 16 bits, count as consistent.
+TOLERANCE = 2.0**-16
+
 
 @dataclass(frozen=True)
 class Exercise:

@@ -13,7 +13,7 @@ import numpy as np
 
 import dapcli
 from dapcli.audio import Recording
-from dapcli.damage import Damage
+from dapcli.damage import TOLERANCE, Damage
 from dapcli.damage.clipping import Clipping
 from dapcli.damage.missing import MissingSamples
 from dapcli.damage.quantization import Quantization
@@ -25,8 +25,6 @@ Record = dict[str, Any]
 
 # Samples of a recording that are looked at together.
 _BLOCK = 1 << 16
-# Samples that are off by less, half a 16-bit step, count as consistent.
-_AUDIBLE = 2.0**-16
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ def _repair(repair: Repair, result: Result, written: Recording, gain: float, dam
         stop = min(start + _BLOCK, written.length)
         samples = written.read(start, stop) / gain
         nearest = repair.damage.part(start, stop).project(samples, damaged.read(start, stop))
-        outside += int((np.abs(nearest - samples) > _AUDIBLE).sum())
+        outside += int((np.abs(nearest - samples) > TOLERANCE).sum())
     return {
         "damage": repair.description,
         "consistency": {

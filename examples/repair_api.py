@@ -1,0 +1,17 @@
+"""Fill a gap from Python: python examples/repair_api.py DAMAGED RESTORED START END (in seconds)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from dapcli import REPAIR_PRESETS, read_audio, repair
+from dapcli.audio import encode
+from dapcli.damage.missing import MissingSamples
+from dapcli.gaps import make_gaps, parse_gap
+
+if __name__ == "__main__":
+    damaged = read_audio(Path(sys.argv[1]))
+    gaps, _ = make_gaps([parse_gap(f"{sys.argv[3]}:{sys.argv[4]}", damaged.rate)], damaged)
+    result = repair(damaged, MissingSamples(gaps), REPAIR_PRESETS["fast"])
+    Path(sys.argv[2]).write_bytes(encode(result.audio))
