@@ -2,7 +2,8 @@
 
 A damage names the set of recordings that would have been damaged into this one, restores it in the classical way, and
 damages it once more, where the truth is known, for a network to learn how to do better. Tasks differ in nothing else.
-To add one, write a class with the members of :class:`Damage` and a function in :mod:`dapcli.restore`.
+To add one, write a class with the members of :class:`Damage`, the words for it in :mod:`dapcli.report.record`, and a
+command.
 """
 
 from __future__ import annotations

@@ -46,10 +46,6 @@ class Bounded(Damage, ABC):
         """The nearest estimate between the bounds of samples, all ``[C, N]``."""
         return np.clip(estimate, *self._bounds(samples))
 
-    def share_outside(self, estimate: Samples, samples: Samples) -> float:
-        """Share of an estimate ``[C, N]`` that lies further outside of the bounds than writing in 16 bits explains."""
-        return float(np.mean(np.abs(estimate - self.project(estimate, samples)) > ROUNDING))
-
     def sparsest(self, samples: Samples, rate: int) -> Samples:
         """The sparsest signals between the bounds of samples, both ``[C, N]``; channel by channel."""
         channels = zip(samples, *self._bounds(samples), strict=True)
