@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 
 from dapcli import noise
 from dapcli.audio import Audio, Recording, Samples, full_scale_gain, resample
+from dapcli.audio.recording import blocks
 from dapcli.damage import Damage
 from dapcli.engine import Engine, SegmentFit
 from dapcli.errors import InputError, SettingsError
@@ -26,9 +27,6 @@ from dapcli.settings import REPAIR_PRESETS, Settings
 from dapcli.spectral import STFT
 from dapcli.store import MemoryStore, Store
 from dapcli.task import Progress, Task, choose_parallel
-
-# Samples of a recording that are looked at together.
-_BLOCK = 1 << 16
 
 
 class Restored:
@@ -57,14 +55,9 @@ class Restored:
             samples = self._damage.part(start, stop).project(samples, self._source.read(start, stop))
         return samples * self.gain
 
-    def blocks(self) -> Iterable[Samples]:
-        """All samples, in blocks ``[C, n]``."""
-        for start in range(0, self.length, _BLOCK):
-            yield self.read(start, min(start + _BLOCK, self.length))
-
     def as_file(self, container: str, subtype: str) -> Restored:
         """The same for another format and subtype, scaled down if its peaks would not fit in there."""
-        peak = max(float(np.abs(block).max()) for block in self.blocks()) / self.gain
+        peak = max(float(np.abs(block).max()) for block in blocks(self)) / self.gain
         gain = full_scale_gain(peak, subtype)
         return Restored(
             self._joined, self._source, subtype=subtype, container=container, damage=self._damage, gain=gain

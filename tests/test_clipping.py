@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dapcli import gaps
-from dapcli.audio import Audio, open_audio
+from dapcli.audio import Audio, open_audio, recording
 from dapcli.damage import Damage
 from dapcli.damage.bounds import ROUNDING
 from dapcli.damage.clipping import Clipping, clipping_at, detect_clipping
@@ -198,7 +197,7 @@ def test_silence_and_constants_are_not_clipped(samples: Samples) -> None:
 @settings(deadline=None, max_examples=30)
 def test_detection_does_not_depend_on_blocks(block: int, level: float) -> None:
     audio = Audio(in_16_bits(music(0.25, channels=2).clip(-level, level)), RATE)
-    with patch.object(gaps, "_BLOCK", block):
+    with patch.object(recording, "BLOCK", block):
         in_blocks = detect_clipping(audio)
     assert in_blocks == detect_clipping(audio)
 

@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dapcli import gaps
-from dapcli.audio import Audio, open_audio
+from dapcli.audio import Audio, open_audio, recording
 from dapcli.errors import DapError, InputError, SettingsError
 from dapcli.gaps import DEFAULT_MIN_GAP, Gaps, Interval, describe, detect_gaps, make_gaps, merge, parse_gap, read_mask
 
@@ -302,7 +301,7 @@ def test_an_audio_mask_is_zero_where_samples_are_missing(
 ) -> None:
     expected = Gaps((merge(left), merge(right)))
     path = audio_mask(tmp_path / "mask.wav", ~expected.mask(0, 100))
-    with patch.object(gaps, "_BLOCK", block):
+    with patch.object(recording, "BLOCK", block):
         assert read_mask(path, Audio(np.ones((2, 100)), RATE)) == (expected, [])
 
 
@@ -493,7 +492,7 @@ def test_detection_in_blocks_is_that_of_the_whole_recording(
     rate = 10  # so that a run of a few samples is as long as silence
     rows = [np.repeat([value for value, _ in row], [length for _, length in row]) for row in runs]
     samples = np.array([row[: min(map(len, rows))] for row in rows]) / 128
-    with patch.object(gaps, "_BLOCK", block):
+    with patch.object(recording, "BLOCK", block):
         found, _ = detect_gaps(Audio(samples, rate), shortest / rate)
     assert list(found.channels) == slow_detection(samples, rate, shortest)
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from dapcli import Audio, Progress, Settings, denoise, task
+from dapcli.audio.recording import blocks as recording_blocks
 from dapcli.engine import Engine
 from dapcli.errors import DeviceError, SettingsError
 from dapcli.metrics.waveform import snr_db
@@ -430,7 +431,7 @@ def test_of_a_long_recording_one_segment_at_a_time_is_read_and_kept(tmp_path: Pa
     assert max(recording.readings) <= longest <= 1.5 * RATE
     # Once for the levels, once for the fits, and the few to learn from.
     assert sum(recording.readings) <= 2.2 * len(segments) * longest
-    blocks = list(result.restored.blocks())
+    blocks = list(recording_blocks(result.restored))
     assert sum(block.shape[1] for block in blocks) == recording.length
     assert all(np.isfinite(block).all() for block in blocks)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dapcli.audio import Recording
 from dapcli.damage import Damage, Exercise
 from dapcli.damage.clipping import Clipping
 from dapcli.damage.missing import MissingSamples
@@ -64,6 +65,9 @@ class Prepared:
 
     def part(self, start: int, stop: int) -> Damage:
         return self
+
+    def describe(self, recording: Recording) -> dict[str, Any]:
+        return self._damage.describe(recording)
 
     def touches(self, samples: Samples) -> bool:
         return True

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dapcli import gaps
-from dapcli.audio import Audio, open_audio
+from dapcli.audio import Audio, open_audio, recording
 from dapcli.damage import Damage
 from dapcli.damage.bounds import ROUNDING
 from dapcli.damage.quantization import MOST_LEVELS, Quantization, detect_quantization, quantization_of
@@ -222,7 +221,7 @@ def test_few_values_alone_are_no_quantization(samples: Samples) -> None:
 @settings(deadline=None, max_examples=30)
 def test_detection_does_not_depend_on_blocks(block: int, levels: int) -> None:
     audio = Audio(centres(music(0.25), levels), RATE)
-    with patch.object(gaps, "_BLOCK", block):
+    with patch.object(recording, "BLOCK", block):
         in_blocks = detect_quantization(audio)
     assert in_blocks == detect_quantization(audio)
 

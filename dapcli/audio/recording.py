@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,7 +13,8 @@ Samples = NDArray[np.float64]
 
 #: Subtypes that mean the same samples in every container; the others pad, or differ in quality.
 PORTABLE_SUBTYPES = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
-#: Samples handed to or by libsndfile at once: its Vorbis encoder overflows the stack when given minutes.
+#: Samples that are looked at together, and handed to or by libsndfile at once: its Vorbis encoder overflows the stack
+#: when given minutes.
 BLOCK = 65_536
 
 
@@ -95,6 +97,12 @@ def check_range(recording: Recording, start: int, stop: int) -> None:
     """Raise ``ValueError`` unless a recording has the samples ``start`` to ``stop``."""
     if not 0 <= start <= stop <= recording.length:
         raise ValueError(f"no samples {start} to {stop} in a recording of {recording.length}")
+
+
+def blocks(recording: Recording) -> Iterator[Samples]:
+    """All samples of a recording, in blocks ``[C, n]``."""
+    for start in range(0, recording.length, BLOCK):
+        yield recording.read(start, min(start + BLOCK, recording.length))
 
 
 def count_channels(number: int) -> str:

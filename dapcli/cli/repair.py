@@ -108,7 +108,7 @@ class Shared:
         """Restore the recording of a job, whose damage was found as ``source`` says; the rest is as in ``Job.run``."""
         from dapcli import restore
         from dapcli.observations import REPAIR_ESTIMATORS
-        from dapcli.report.record import Repair, describe_damage
+        from dapcli.report.record import Repair
 
         # Before --overwrite removes finished segments.
         restore.check_settings(settings, self.device, parallel=self.parallel, estimators=REPAIR_ESTIMATORS)
@@ -126,7 +126,7 @@ class Shared:
                 store=store,
             )
 
-        description = describe_damage(damage, job.recording, source)
+        description = {**damage.describe(job.recording), "source": source}
         repaired = Repair(damage, description, enforced=consistent, notes=tuple(notes))
         job.run(task, settings, decides, fill, repaired)
 

@@ -108,6 +108,7 @@ class Job:
         ``decides`` is what decides the finished segments besides the settings and the recording, as JSON can hold it.
         """
         from dapcli.audio import write_audio
+        from dapcli.audio.recording import blocks
         from dapcli.cli.resume import kept_segments
         from dapcli.files import write_files
         from dapcli.report.console import fit_progress, make_console, print_summary
@@ -145,7 +146,7 @@ class Job:
             contents: dict[Path, Content] = {
                 files.output_path: lambda stream: write_audio(
                     stream,
-                    written.blocks(),
+                    blocks(written),
                     rate=written.rate,
                     channels=written.channels,
                     subtype=subtype,

@@ -2,20 +2,19 @@
 
 A damage names the set of recordings that would have been damaged into this one, restores it in the classical way, and
 damages it once more, where the truth is known, for a network to learn how to do better. Tasks differ in nothing else.
-To add one, write a class with the members of :class:`Damage`, the words for it in :mod:`dapcli.report.record`, and a
-command.
+To add one, write a class with the members of :class:`Damage`, and a command.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dapcli.audio import Samples
+from dapcli.audio import Recording, Samples
 
 Flags = NDArray[np.bool_]
 
@@ -43,6 +42,10 @@ class Damage(Protocol):
 
     def part(self, start: int, stop: int) -> Damage:
         """The same for the samples ``start`` to ``stop`` alone."""
+        ...
+
+    def describe(self, recording: Recording) -> dict[str, Any]:
+        """What happened to a recording, as JSON can hold it; ``kind`` is its name."""
         ...
 
     def touches(self, samples: Samples) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
+from dapcli.audio.recording import blocks
 from dapcli.damage import Exercise, Flags
 from dapcli.damage.bounds import ROUNDING, Bounded
 from dapcli.errors import InputError, SettingsError
-from dapcli.gaps import blocks
 
 # Levels of the exercises relative to the recording's. At 1 there is nothing to learn: a restoration that is clipped
 # where the recording was is the recording, and restored in the same way it is the truth itself.
@@ -53,6 +54,16 @@ class Clipping(Bounded):
         low = torch.stack([row.clamp(max=high).masked_fill(row <= low, -torch.inf) for row, low, high in channels])
         high = torch.stack([row.clamp(min=low).masked_fill(row >= high, torch.inf) for row, low, high in channels])
         return low, high
+
+    def describe(self, recording: Recording) -> dict[str, Any]:
+        """The levels, None where a side is not clipped, and the share of clipped samples."""
+        clipped = sum(int(self.clipped(block).sum()) for block in blocks(recording))
+        return {
+            "kind": "clipping",
+            "low": [None if np.isinf(level) else level for level in self.low],
+            "high": [None if np.isinf(level) else level for level in self.high],
+            "clipped": clipped / (recording.length * recording.channels),
+        }
 
     def touches(self, samples: Samples) -> bool:
         """Whether any of samples ``[C, N]`` is at or beyond a level."""

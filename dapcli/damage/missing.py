@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import chain
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from scipy.stats import gmean
 from torch import Tensor
 
-from dapcli.audio import Samples
+from dapcli.audio import Recording, Samples
 from dapcli.damage import Exercise, Flags
-from dapcli.gaps import Gaps, Interval, merge
+from dapcli.gaps import Gaps, Interval, list_intervals, merge
 from dapcli.prediction import draw_deviation, predict
 
 #: Orders of linear prediction that gaps are filled with, s: from what follows a voice to what resolves a chord.
@@ -42,6 +42,16 @@ class MissingSamples:
         """The gaps within the samples ``start`` to ``stop``."""
         return MissingSamples(self.gaps.part(start, stop))
 
+    def describe(self, recording: Recording) -> dict[str, Any]:
+        """How much is missing, and the intervals in samples."""
+        return {
+            "kind": "gaps",
+            "count": self.gaps.count,
+            "missing": self.gaps.missing,
+            "longest_s": self.gaps.longest / recording.rate,
+            "intervals": list_intervals(self.gaps),
+        }
+
     def touches(self, samples: Samples) -> bool:
         """Whether any sample is missing."""
         del samples
@@ -49,14 +59,8 @@ class MissingSamples:
 
     def candidates(self, samples: Samples, rate: int) -> Samples:
         """Fills by linear prediction of several orders, ``[K, C, N]``, of samples ``[C, N]`` at ``rate`` Hz."""
-        filled = [
-            [
-                _fill_gaps(channel, gaps, missing, order, rate)
-                for channel, gaps, missing in zip(samples, self.gaps.channels, self._missing(samples), strict=True)
-            ]
-            for order in ORDERS_S
-        ]
-        return np.array(filled)
+        channels = list(zip(samples, self.gaps.channels, self._missing(samples), strict=True))
+        return np.array([[_fill_gaps(*channel, order, rate) for channel in channels] for order in ORDERS_S])
 
     def exercises(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[Exercise]:
         """The same recording with further gaps, as long as those that it has, filled in the same way."""
@@ -76,28 +80,18 @@ class MissingSamples:
         """The estimate with sound in the middle of gaps that are too long to be predicted.
 
         There the least squared error is that of silence, which is heard as a hole. What is added is as likely as
-        silence is not: a draw from the distribution of the sound around. Gaps that are short, or are predicted for
-        the larger part, are left as they are.
+        silence is not: a draw from the distribution of the sound around, as loud as that at the most. Gaps that are
+        short, or are predicted for the larger part, are left as they are.
         """
         rng = np.random.default_rng(seed)
         finished: Samples = estimate.copy()
-        for channel, known, gaps, missing in zip(
-            finished, samples, self.gaps.channels, self._missing(samples), strict=True
-        ):
+        for filled, *channel in zip(finished, samples, self.gaps.channels, self._missing(samples), strict=True):
+            known, gaps, missing = channel
             for start, stop in gaps:
-                if stop - start <= _LONG_S * rate:
-                    continue
-                around = _around(start, stop, _TEXTURE_ORDER_S, rate)
-                order = round(_TEXTURE_ORDER_S * rate)
-                deviation = draw_deviation(known[around], missing[around], order, rate, rng)
-                added = deviation[start - around.start : stop - around.start]
-                if np.sum(added**2) > np.sum(channel[start:stop] ** 2):
-                    sides = (
-                        known[side][~missing[side]] for side in (slice(around.start, start), slice(stop, around.stop))
-                    )
-                    power = gmean([np.mean(side**2) if side.size else 0.0 for side in sides])
-                    # No louder than what is around: the power of a voice is in its pulses, which the draw has not.
-                    channel[start:stop] += added * min(1.0, np.sqrt(power / np.mean(added**2)))
+                if stop - start > _LONG_S * rate:
+                    texture = _draw_texture(known, missing, (start, stop), rate, rng)
+                    if np.sum(texture**2) > np.sum(filled[start:stop] ** 2):
+                        filled[start:stop] += texture
         return finished
 
     def project(self, estimate: Samples, samples: Samples) -> Samples:
@@ -109,8 +103,9 @@ class MissingSamples:
 
     def _exercise(self, samples: Samples, rate: int, rng: np.random.Generator) -> Exercise:
         missing = self._missing(samples)
+        spacing = round(_SPACING_S * rate)
         opened = [
-            _open_gaps(np.diff(gaps).ravel() if gaps else _lengths(self.gaps), row, round(_SPACING_S * rate), rng)
+            _open_gaps([stop - start for start, stop in gaps or chain(*self.gaps.channels)], row, spacing, rng)
             for gaps, row in zip(self.gaps.channels, missing, strict=True)
         ]
         scored = Gaps(tuple(opened)).mask(0, samples.shape[1])
@@ -120,11 +115,7 @@ class MissingSamples:
         return Exercise(more.candidates(np.where(scored, 0.0, samples), rate), samples, scored)
 
 
-def _lengths(gaps: Gaps) -> np.ndarray:
-    return np.array([stop - start for channel in gaps.channels for start, stop in channel])
-
-
-def _open_gaps(lengths: np.ndarray, missing: Flags, spacing: int, rng: np.random.Generator) -> tuple[Interval, ...]:
+def _open_gaps(lengths: list[int], missing: Flags, spacing: int, rng: np.random.Generator) -> tuple[Interval, ...]:
     """A few gaps with some of these lengths where samples ``[N]`` are known, ``spacing`` samples from one another."""
     taken = missing.copy()
     opened = []
@@ -148,6 +139,20 @@ def _fill_gaps(samples: Samples, gaps: tuple[Interval, ...], missing: Flags, ord
         predicted = predict(samples[around], missing[around], round(order * rate), rate)
         filled[start:stop] = predicted[start - around.start : stop - around.start]
     return filled
+
+
+def _draw_texture(known: Samples, missing: Flags, gap: Interval, rate: int, rng: np.random.Generator) -> Samples:
+    """What may be heard in a gap of samples ``[N]`` beside what is predicted."""
+    start, stop = gap
+    around = _around(start, stop, _TEXTURE_ORDER_S, rate)
+    order = round(_TEXTURE_ORDER_S * rate)
+    deviation = draw_deviation(known[around], missing[around], order, rate, rng)
+    texture = deviation[start - around.start : stop - around.start]
+    sides = (known[side][~missing[side]] for side in (slice(around.start, start), slice(stop, around.stop)))
+    levels = [np.sqrt(np.mean(side**2)) for side in sides if side.size]
+    level = np.prod(levels) ** (1 / max(len(levels), 1))
+    # The draw's own level is too high for a voice: the power of that is in its pulses, which the draw has not.
+    return np.asarray(texture * min(1.0, level / max(np.sqrt(np.mean(texture**2)), 1e-12)))
 
 
 def _around(start: int, stop: int, order: float, rate: int) -> slice:

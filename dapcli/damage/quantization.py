@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
+from dapcli.audio.recording import blocks
 from dapcli.damage import Exercise
 from dapcli.damage.bounds import ROUNDING, Bounded
 from dapcli.errors import InputError, SettingsError
-from dapcli.gaps import blocks
 
 #: The most levels that can be given: their cells are 16 times those of 16 bits.
 MOST_LEVELS = 4096
@@ -54,6 +55,10 @@ class Quantization(Bounded):
     def quantize(self, samples: Samples) -> Samples:
         """The centres of the cells in which samples ``[C, N]`` lie."""
         return np.round((samples - self.offset) / self.step) * self.step + self.offset
+
+    def describe(self, recording: Recording) -> dict[str, Any]:  # noqa: ARG002
+        """The quantizer."""
+        return {"kind": "quantization", "step": self.step, "offset": self.offset}
 
     def touches(self, samples: Samples) -> bool:
         """Whether any channel of samples ``[C, N]`` leaves its cell: silence has nothing to restore."""

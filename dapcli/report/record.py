@@ -13,54 +13,23 @@ import numpy as np
 
 import dapcli
 from dapcli.audio import Recording
+from dapcli.audio.recording import BLOCK
 from dapcli.damage import TOLERANCE, Damage
-from dapcli.damage.clipping import Clipping
 from dapcli.damage.missing import MissingSamples
-from dapcli.damage.quantization import Quantization
-from dapcli.gaps import blocks, list_intervals
 from dapcli.metrics import GAP_METRICS, METRICS, score, score_gaps
 from dapcli.restore import Result
 
 Record = dict[str, Any]
 
-# Samples of a recording that are looked at together.
-_BLOCK = 1 << 16
-
 
 @dataclass(frozen=True)
 class Repair:
-    """What was repaired: the damage, its :func:`describe_damage`, whether it is enforced, and notes on it."""
+    """What was repaired: the damage, its description, whether it is enforced, and notes on it."""
 
     damage: Damage
     description: Record
     enforced: bool
     notes: tuple[str, ...] = ()
-
-
-def describe_damage(damage: Damage, recording: Recording, source: str) -> Record:
-    """The record of a recording's damage; ``source`` says where it is known from."""
-    if isinstance(damage, MissingSamples):
-        gaps = damage.gaps
-        return {
-            "kind": "gaps",
-            "count": gaps.count,
-            "missing": gaps.missing,
-            "longest_s": gaps.longest / recording.rate,
-            "intervals": list_intervals(gaps),
-            "source": source,
-        }
-    if isinstance(damage, Clipping):
-        clipped = sum(int(damage.clipped(block).sum()) for block in blocks(recording))
-        return {
-            "kind": "clipping",
-            "low": [None if np.isinf(level) else level for level in damage.low],
-            "high": [None if np.isinf(level) else level for level in damage.high],
-            "clipped": clipped / (recording.length * recording.channels),
-            "source": source,
-        }
-    if isinstance(damage, Quantization):
-        return {"kind": "quantization", "step": damage.step, "offset": damage.offset, "source": source}
-    raise TypeError(f"no description of {type(damage).__name__}")
 
 
 def build_record(
@@ -156,8 +125,8 @@ def _gap_key(key: str) -> str:
 def _repair(repair: Repair, result: Result, written: Recording, gain: float, damaged: Recording) -> Record:
     """What was wrong, what guided the network, and how consistent its estimate and the output are with the input."""
     outside = 0
-    for start in range(0, written.length, _BLOCK):
-        stop = min(start + _BLOCK, written.length)
+    for start in range(0, written.length, BLOCK):
+        stop = min(start + BLOCK, written.length)
         samples = written.read(start, stop) / gain
         nearest = repair.damage.part(start, stop).project(samples, damaged.read(start, stop))
         outside += int((np.abs(nearest - samples) > TOLERANCE).sum())
