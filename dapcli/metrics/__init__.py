@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dapcli.gaps import Gaps
+from dapcli.metrics.composite import cbak, covl, csig
 from dapcli.metrics.inside import gaps_snr_db, gaps_snr_db_mean
 from dapcli.metrics.perceptual import pesq_nb, pesq_wb, stoi
 from dapcli.metrics.scoring import Metric, Scores, score_with
@@ -44,6 +45,9 @@ METRICS: dict[str, Metric] = {
     "pesq_nb": pesq_nb,
     "pesq_wb": pesq_wb,
     "stoi": stoi,
+    "csig": csig,
+    "cbak": cbak,
+    "covl": covl,
 }
 
 GAP_METRICS: dict[str, GapMetric] = {

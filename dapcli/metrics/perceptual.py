@@ -26,9 +26,7 @@ _STOI_MIN_S = 0.384
 _Channel = NDArray[np.float64]
 
 
-def _mean_over_channels(
-    metric: Callable[[_Channel, _Channel], float], reference: _Channel, estimate: _Channel
-) -> float:
+def mean_over_channels(metric: Callable[[_Channel, _Channel], float], reference: _Channel, estimate: _Channel) -> float:
     """Mean of a metric of single channels ``[N]`` over signals ``[C, N]``; undefined where it is for any channel."""
     total = 0.0
     try:
@@ -39,6 +37,17 @@ def _mean_over_channels(
             raise
         raise MetricUndefined(f"channel {channel + 1}: {error}") from error
     return total / len(reference)
+
+
+def at_rate_of_pesq(
+    reference: _Channel, estimate: _Channel, rate: int, rates: tuple[int, ...]
+) -> tuple[_Channel, _Channel, int]:
+    """Signals ``[C, N]`` and their rate in Hz, if it is one of ``rates``; resampled to 16 kHz and that otherwise."""
+    if rate in rates:
+        return reference, estimate, rate
+    divisor = math.gcd(rate, _PESQ_RATE)
+    s, e = (resample_poly(x, _PESQ_RATE // divisor, rate // divisor, axis=1) for x in (reference, estimate))
+    return s, e, _PESQ_RATE
 
 
 def _pesq_piece(reference: _Channel, estimate: _Channel, rate: int, mode: str) -> float | None:
@@ -57,10 +66,7 @@ def _pesq_piece(reference: _Channel, estimate: _Channel, rate: int, mode: str) -
 def _pesq(reference: Signal, estimate: Signal, rate: int, mode: str, rates: tuple[int, ...]) -> float:
     s, e = comparable(reference, estimate)
     require_sound(s)
-    if rate not in rates:
-        divisor = math.gcd(rate, _PESQ_RATE)
-        s, e = (resample_poly(x, _PESQ_RATE // divisor, rate // divisor, axis=1) for x in (s, e))
-        rate = _PESQ_RATE
+    s, e, rate = at_rate_of_pesq(s, e, rate, rates)
     if s.shape[1] < _PESQ_MIN_S * rate:
         raise MetricUndefined(f"shorter than the {_PESQ_MIN_S} s that PESQ needs")
     pieces = math.ceil(s.shape[1] / (_PESQ_MAX_S * rate))
@@ -72,7 +78,7 @@ def _pesq(reference: Signal, estimate: Signal, rate: int, mode: str, rates: tupl
             raise MetricUndefined("PESQ finds no speech in the reference")
         return float(np.mean(values))
 
-    return _mean_over_channels(channel_value, s, e)
+    return mean_over_channels(channel_value, s, e)
 
 
 def pesq_nb(reference: Signal, estimate: Signal, rate: int) -> float:
@@ -122,4 +128,4 @@ def stoi(reference: Signal, estimate: Signal, rate: int) -> float:
             except RuntimeWarning as warning:
                 raise MetricUndefined(f"less than the {_STOI_MIN_S} s of sound that STOI compares") from warning
 
-    return _mean_over_channels(channel_value, s, e)
+    return mean_over_channels(channel_value, s, e)

@@ -25,6 +25,9 @@ METRIC_TITLES = {
     "pesq_nb": "PESQ NB",
     "pesq_wb": "PESQ WB",
     "stoi": "STOI",
+    "csig": "CSIG",
+    "cbak": "CBAK",
+    "covl": "COVL",
     "gaps_snr_db": "SNR in the gaps (dB)",
     "gaps_snr_db_mean": "SNR in the gaps, mean (dB)",
 }
