@@ -27,8 +27,8 @@ from torchaudio.functional import add_noise
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.peers import PEERS, noise_power
 from dapcli.audio import Audio, read_audio
+from dapcli.baselines import BASELINES, Observed, noise_power
 from dapcli.metrics import MetricUndefined
 from dapcli.metrics.perceptual import pesq_nb
 from dapcli.metrics.waveform import snr_db
@@ -101,10 +101,13 @@ def draw_noise(clean: Array, lead: int, path: Path | None, rate: int, rng: np.ra
 def restore_all(case: Case, arguments: argparse.Namespace) -> Iterator[tuple[str, Array]]:
     known = case.noise[: case.lead] if case.lead else case.noise
     yield "input", case.noisy
-    for name, peer in PEERS.items() if arguments.peers else ():
-        yield f"{name}, blind", peer(case.noisy, case.rate)
-        if peer.accepts_noise:
-            yield f"{name}, told", peer(case.noisy, case.rate, noise_power(known, case.rate))
+    blind = Observed(case.noisy[None], case.rate)
+    told = replace(blind, noise_psd=noise_power(known[None], case.rate))
+    for name, peer in BASELINES["denoise"].items() if arguments.peers else ():
+        if name != "input":
+            yield f"{name}, blind", peer(blind)[0, 0]
+        if peer.told:
+            yield f"{name}, told", peer(told)[0, 0]
     audio = Audio(case.noisy[None], case.rate)
     reference = np.concatenate([np.zeros(case.lead), case.clean])
     profile = (0.0, PROFILE_S) if case.lead else None

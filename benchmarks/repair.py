@@ -23,12 +23,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_toeplitz, toeplitz
-from scipy.signal import fftconvolve
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli.audio import Audio, read_audio
+from dapcli.baselines import BASELINES, Observed
 from dapcli.damage import Damage
 from dapcli.damage.clipping import Clipping
 from dapcli.damage.missing import MissingSamples
@@ -43,9 +42,6 @@ Array = NDArray[np.float64]
 
 # What is known beside a gap, and how far two gaps of a clip are apart, s.
 MARGIN_S = 0.15
-# Janssen's order, the sound on either side that he may learn from, and his rounds; the best of 64 to 1000, 1024 to
-# 4096 and 1 to 5 on piano.
-JANSSEN_ORDER_S, JANSSEN_CONTEXT_S, JANSSEN_ROUNDS = 0.0375, 0.25, 3
 # Log-spectral distance: frames of 16 ms every 4 ms, and a floor below full scale.
 LSD_WINDOW_S, LSD_HOP_S, LSD_FLOOR = 0.016, 0.004, 1e-9
 
@@ -110,35 +106,11 @@ TASKS: dict[str, Callable[[Array, int, argparse.Namespace, np.random.Generator],
 }
 
 
-def janssen(case: Case) -> Array:
-    """Janssen, Veldhuis & Vries (1986): coefficients by autocorrelation, all gaps unknown at once, in turns."""
-    order, context = (round(seconds * case.rate) for seconds in (JANSSEN_ORDER_S, JANSSEN_CONTEXT_S))
-    filled: Array = case.damaged.copy()
-    for start, stop in case.stretches:
-        around = slice(max(0, start - context), stop + context)
-        signal, missing = case.damaged[around].copy(), case.counted[around]
-        index = np.flatnonzero(missing)
-        for _ in range(JANSSEN_ROUNDS):
-            correlation = fftconvolve(signal, signal[::-1])[signal.size - 1 :][: order + 1]
-            correlation[0] *= 1 + 1e-9
-            coefficients = np.append(1.0, solve_toeplitz(correlation[:-1], -correlation[1:]))
-            lags = np.zeros(signal.size)
-            lags[: order + 1] = fftconvolve(coefficients, coefficients[::-1])[order:][: signal.size]
-            known = np.where(missing, 0.0, signal)
-            right = fftconvolve(fftconvolve(known, coefficients), coefficients[::-1])[order : order + signal.size]
-            matrix = toeplitz(lags)[np.ix_(index, index)] + 1e-10 * lags[0] * np.eye(index.size)
-            signal[index] = cho_solve(cho_factor(matrix), -right[index])
-        filled[start:stop] = signal[start - around.start : stop - around.start]
-    return filled
-
-
 def restore_all(case: Case, arguments: argparse.Namespace) -> Iterator[tuple[str, Array]]:
-    yield "silence" if arguments.task == "inpaint" else "input", case.damaged
+    observed = Observed(case.damaged[None], case.rate, case.damage)
+    for name, baseline in BASELINES[arguments.task].items():
+        yield name, baseline(observed)[0, 0]
     candidates = case.damage.candidates(case.damaged[None], case.rate)
-    if arguments.task == "inpaint":
-        yield "Janssen", janssen(case)
-    else:
-        yield "A-SPADE", candidates[0 if arguments.task == "declip" else 1][0]
     shares = best_shares(case.damage.exercises(case.damaged[None], candidates, case.rate, arguments.seed))
     mixed = np.einsum("k,kcn->cn", shares, candidates)
     finished = case.damage.finish(mixed, case.damaged[None], case.rate, arguments.seed)

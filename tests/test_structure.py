@@ -36,6 +36,7 @@ ROOMS = [
     "store",
     "task",
     "restore",
+    "baselines",
     "speed",
     "report",
     "cli",

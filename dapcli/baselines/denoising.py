@@ -1,14 +1,13 @@
-"""Denoisers that need no training set: what dap is compared against.
+"""Denoisers that need no training set.
 
-Every peer takes one mono recording [N] at its own rate (Hz) and returns N samples. A peer with ``accepts_noise`` can be
-*told* the noise, as the power spectrum that `noise_power` returns; with None it is *blind* and estimates the noise from
-the recording. To add a peer, write one function and add one line to `PEERS`.
+Each takes one channel ``[N]`` at its own rate (Hz) and returns N samples. Some can be *told* the noise, as the power
+spectrum that `noise_power` returns; without it, and always for the others, they are *blind* and estimate the noise
+from the recording.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -17,7 +16,9 @@ from scipy.signal import get_window
 from scipy.signal import wiener as scipy_local_wiener
 from scipy.special import exp1
 
-Array: TypeAlias = NDArray[np.float64]
+from dapcli.baselines.baseline import Array, Observed
+from dapcli.errors import SettingsError
+
 Denoiser: TypeAlias = Callable[[Array, int, Array | None], Array]
 Gain: TypeAlias = Callable[[Array, Array], Array]
 
@@ -29,26 +30,33 @@ SCIPY_WIENER_RADIUS_S = 0.00034  # 11 samples at 16 kHz, the best of 3 to 17 on 
 WAVELET_SHIFTS = 8
 
 
-@dataclass(frozen=True)
-class Peer:
-    """A denoiser and whether it can be told the noise. Peers that cannot ignore ``noise_psd``."""
+def each_channel(denoise: Denoiser) -> Callable[[Observed], Array]:
+    """A denoiser of single channels as a method for recordings; it is not asked to denoise silence."""
 
-    denoise: Denoiser
-    accepts_noise: bool
+    def method(observed: Observed) -> Array:
+        psd = observed.noise_psd
+        # Silence has nothing to remove, and several libraries divide by its zero variance.
+        channels = [
+            denoise(noisy, observed.rate, None if psd is None else psd[c]) if noisy.any() else np.zeros_like(noisy)
+            for c, noisy in enumerate(observed.samples)
+        ]
+        return np.stack(channels)
 
-    def __call__(self, noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:
-        """Denoise ``noisy`` [N] at ``rate`` Hz to [N], told the noise power ``noise_psd`` [F] or blind."""
-        if not noisy.any():  # nothing to remove, and several libraries divide by its zero variance
-            return np.zeros_like(noisy)
-        return self.denoise(noisy, rate, noise_psd)
+    return method
 
 
 def noise_power(noise: Array, rate: int) -> Array:
-    """Mean over frames of |STFT|^2 per bin [F] of a noise recording [N].
+    """Mean over frames of |STFT|^2 per bin ``[C, F]`` of a noise recording ``[C, N]``.
 
     The 32 ms Hann window has unit energy, so that white noise of variance v has power v in every bin at any rate.
     """
-    return np.asarray(np.mean(np.abs(_stft(noise, rate)) ** 2, axis=0))
+    return np.stack([np.mean(np.abs(_stft(channel, rate)) ** 2, axis=0) for channel in noise])
+
+
+def white_noise_power(variance: float, rate: int) -> Array:
+    """The power per bin ``[F]`` of white noise, as :func:`noise_power` would return it for a channel."""
+    _, window = _window(rate)
+    return np.full(window.size // 2 + 1, variance)
 
 
 def track_noise(power: Array) -> Array:
@@ -132,19 +140,9 @@ def noisereduce(noisy: Array, rate: int, noise_psd: Array | None = None) -> Arra
 
 def scipy_wiener(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:  # noqa: ARG001
     """Wiener filter on the local mean and variance of the samples: `scipy.signal.wiener`, blind."""
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # it divides where the variance is zero, then discards the quotient
+    # It divides where the variance is zero, and then discards the quotient.
+    with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(scipy_local_wiener(noisy, 2 * round(SCIPY_WIENER_RADIUS_S * rate) + 1), dtype=np.float64)
-
-
-PEERS: dict[str, Peer] = {
-    "wiener": Peer(wiener, accepts_noise=True),
-    "log-spectral-amplitude": Peer(log_spectral_amplitude, accepts_noise=True),
-    "wavelet": Peer(wavelet, accepts_noise=False),
-    "noisereduce": Peer(noisereduce, accepts_noise=False),
-    "scipy-wiener": Peer(scipy_wiener, accepts_noise=False),
-}
 
 
 def _decision_directed(noisy: Array, rate: int, noise_psd: Array | None, gain: Gain) -> Array:
@@ -152,7 +150,7 @@ def _decision_directed(noisy: Array, rate: int, noise_psd: Array | None, gain: G
     spectrum = _stft(noisy, rate)
     power = np.abs(spectrum) ** 2
     if noise_psd is not None and noise_psd.shape != power.shape[1:]:
-        raise ValueError(f"noise_psd has shape {noise_psd.shape}; noise_power gives {power.shape[1:]} at {rate} Hz")
+        raise SettingsError(f"noise_psd has {noise_psd.size} bins; noise_power gives {power.shape[1]} at {rate} Hz")
     noise = track_noise(power) if noise_psd is None else noise_psd
     posterior_snr = power / np.maximum(noise, _floor(power))
     previous = np.ones(power.shape[1])
@@ -165,7 +163,7 @@ def _decision_directed(noisy: Array, rate: int, noise_psd: Array | None, gain: G
 
 
 def _floor(power: Array) -> float:
-    """Least noise power to divide by: relative to the loudest bin, so that peers stay scale-equivariant."""
+    """Least noise power to divide by: relative to the loudest bin, so that denoisers stay scale-equivariant."""
     return max(1e-10 * float(power.max()), float(np.finfo(np.float64).tiny))
 
 

@@ -1,0 +1,62 @@
+"""What a baseline is given, what it returns, and what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dapcli.damage import Damage
+from dapcli.errors import SettingsError
+
+Array: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is known of a recording, ``samples`` ``[C, N]`` at ``rate`` Hz.
+
+    ``damage`` is what happened to it, ``noise_psd`` ``[C, F]`` the noise as ``noise_power`` returns it (None leaves a
+    denoiser blind), ``sources`` the number of sources to separate. All randomness comes from ``seed``.
+    """
+
+    samples: Array
+    rate: int
+    damage: Damage | None = None
+    noise_psd: Array | None = None
+    sources: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A method that needs no training set.
+
+    ``method`` returns the restored recording ``[C, N]``, or sources ``[K, C, N]``. ``told`` says that it can be told
+    the noise; the others do not look at it. ``packages`` are those that it imports and dap can do without.
+    """
+
+    method: Callable[[Observed], Array]
+    told: bool = False
+    packages: tuple[str, ...] = ()
+
+    def __call__(self, observed: Observed) -> Array:
+        """Estimates ``[K, C, N]``: the restored recording, with K = 1, or the sources.
+
+        Raises:
+            SettingsError: A package is missing, or the method cannot do what is asked for.
+        """
+        missing = [package for package in self.packages if find_spec(package) is None]
+        if missing:
+            raise SettingsError(f"this baseline needs {' and '.join(missing)}: pip install 'dapcli[peers]'")
+        estimates = self.method(observed)
+        return estimates if estimates.ndim == 3 else estimates[None]
+
+
+def untouched(observed: Observed) -> Array:
+    """The recording as it is: what every method has to beat."""
+    return np.array(observed.samples)
