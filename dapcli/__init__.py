@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from dapcli.audio import Audio, read_audio
     from dapcli.metrics import score
     from dapcli.restore import Result, denoise, repair
-    from dapcli.settings import PRESETS, REPAIR_PRESETS, Settings
+    from dapcli.separation import Separation, separate
+    from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
     from dapcli.task import Progress
 
 __version__ = "0.1.0"
@@ -23,14 +24,17 @@ __version__ = "0.1.0"
 __all__ = [
     "PRESETS",
     "REPAIR_PRESETS",
+    "SEPARATION_PRESETS",
     "Audio",
     "Progress",
     "Result",
+    "Separation",
     "Settings",
     "denoise",
     "read_audio",
     "repair",
     "score",
+    "separate",
 ]
 
 _HOMES = {
@@ -39,11 +43,14 @@ _HOMES = {
     "Progress": "task",
     "REPAIR_PRESETS": "settings",
     "Result": "restore",
+    "SEPARATION_PRESETS": "settings",
+    "Separation": "separation",
     "Settings": "settings",
     "denoise": "restore",
     "read_audio": "audio",
     "repair": "restore",
     "score": "metrics",
+    "separate": "separation",
 }
 
 

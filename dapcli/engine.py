@@ -13,7 +13,7 @@ from torch import Tensor
 from dapcli import noise
 from dapcli.damage import TOLERANCE, Damage
 from dapcli.fitting import STOPPING_RULES, Fit, Step, StopContext, StoppingRule
-from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, Alternating, Observation
+from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS, Alternating, Observation
 from dapcli.observations.mixed import MixedObservation
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import build_prior
@@ -63,7 +63,9 @@ class Engine:
     """What all fits to one recording have in common.
 
     ``profile`` ``[C, F]`` is the spectrum of a noise profile; without one, every segment's noise is estimated. With a
-    ``damage``, that is repaired in place of noise. ``graph`` runs the iterations of a segment as CUDA graphs.
+    ``damage``, that is repaired in place of noise; with ``kinds``, the recording is separated into sources of these
+    kinds, which the estimates then hold one after the other, ``[K * C, N]``. ``graph`` runs the iterations of a segment
+    as CUDA graphs.
     """
 
     settings: Settings
@@ -73,7 +75,13 @@ class Engine:
     dtype: torch.dtype
     profile: noise.Spectrum | None = None
     damage: Damage | None = None
+    kinds: tuple[str, ...] = ()
     graph: bool = False
+
+    @property
+    def sources(self) -> int:
+        """Number of sources K in an estimate."""
+        return max(len(self.kinds), 1)
 
     def fit_segment(
         self,
@@ -84,16 +92,18 @@ class Engine:
         reference: Tensor | None,
         report: Report,
     ) -> tuple[Tensor, SegmentFit]:
-        """Fit a network to samples ``[C, N]`` in double precision; returns the estimate ``[C, N]`` and how it went.
+        """Fit a network to samples ``[C, N]`` in double precision; returns the estimate ``[K * C, N]`` and its record.
 
         ``span`` is where the samples start and stop in the recording. The network starts from ``weights`` and is only
-        refined, or from random weights. ``reference`` ``[C, N]`` is for the oracle rule.
+        refined, or from random weights. ``reference`` ``[K * C, N]`` is for the oracle rule.
         """
         clean = None if reference is None else reference.float().to(self.device)
-        if self.damage is None:
-            estimate, fit = self._remove_noise(samples.float().to(self.device), weights, clean, report)
-        else:
+        if self.kinds:
+            estimate, fit = self._separate(samples, clean, report)
+        elif self.damage is not None:
             estimate, fit = self._repair(samples, self.damage.part(*span), clean, report)
+        else:
+            estimate, fit = self._remove_noise(samples.float().to(self.device), weights, clean, report)
         return estimate, replace(fit, start=span[0], stop=span[1])
 
     def _remove_noise(
@@ -129,6 +139,20 @@ class Engine:
         restored = damage.finish(estimate.double().cpu().numpy(), observed, self.rate, self.settings.seed)
         outside = np.abs(damage.project(restored, observed) - restored) > TOLERANCE
         return torch.from_numpy(restored), replace(record, outside=float(outside.mean()))
+
+    def _separate(self, samples: Tensor, clean: Tensor | None, report: Report) -> tuple[Tensor, SegmentFit]:
+        generator = self._generator()
+        observation = SEPARATION_ESTIMATORS[self.settings.estimator](
+            samples.numpy(),
+            self.stft,
+            self.kinds,
+            self.rate,
+            perturbation=self.settings.perturbation,
+            generator=generator,
+        )
+        rule = STOPPING_RULES[choose_rule(self.settings)[0]](StopContext(self.stft, samples.float(), reference=clean))
+        fit, record = self._fit(observation, rule, samples, None, generator, report)
+        return self.stft.inverse(fit.estimate, samples.shape[1]), record
 
     def _fit(
         self,
@@ -248,6 +272,8 @@ def choose_rule(settings: Settings, *, repairs: bool = False) -> tuple[str, str]
         return settings.stop, "asked for"
     if settings.estimator == "mix":
         return "rehearsal", "what the network learns from some exercises must help with others"
+    if settings.estimator == "share":
+        return "fixed", "the structure of a separation is learned in the first iterations, its errors later"
     if settings.estimator == "mask":
         return "fixed", "a mask is fitted to its own estimated error and hardly takes up noise"
     if repairs:

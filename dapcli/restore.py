@@ -22,7 +22,7 @@ from dapcli.fitting import NEEDS_REFERENCE, STOPPING_RULES, Step, choose_dtype, 
 from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import DEFAULT_DILATION, PRIORS, prior_layout
-from dapcli.segments import Joined
+from dapcli.segments import Joined, align
 from dapcli.settings import REPAIR_PRESETS, Settings
 from dapcli.spectral import STFT
 from dapcli.store import MemoryStore, Store
@@ -42,7 +42,7 @@ class Restored:
         damage: Damage | None = None,
         gain: float = 1.0,
     ) -> None:
-        self.rate, self.channels, self.length = source.rate, source.channels, source.length
+        self.rate, self.channels, self.length = source.rate, joined.channels, source.length
         self.subtype, self.format, self.gain = subtype, container, gain
         self._joined = joined
         self._source = source
@@ -140,7 +140,7 @@ def denoise(
     stft = STFT.for_rate(rate, settings.window, settings.hop)
     profile = _profile(stft, recording, rate, noise_profile)
     engine = Engine(settings, stft, rate, where, dtype, profile=profile, graph=graph)
-    return _restore(recording, engine, parallel, reference, on_step, store)
+    return fit_recording(recording, engine, parallel, reference, on_step, store)
 
 
 def repair(
@@ -183,10 +183,10 @@ def repair(
         raise SettingsError("--rate has no use here: what is known of a recording is known at its own rate")
     stft = STFT.for_rate(recording.rate, settings.window, settings.hop)
     engine = Engine(settings, stft, recording.rate, where, dtype, damage=damage)
-    return _restore(recording, engine, parallel, reference, on_step, store, consistent=consistent)
+    return fit_recording(recording, engine, parallel, reference, on_step, store, consistent=consistent)
 
 
-def _restore(
+def fit_recording(
     recording: Recording,
     engine: Engine,
     parallel: int | None,
@@ -196,15 +196,21 @@ def _restore(
     *,
     consistent: bool = True,
 ) -> Result:
+    """Fit networks to the segments of a recording and join them: what all tasks have in common.
+
+    The result's ``restored`` has the sources of a mixture one after the other, as channels ``[K * C, N]``. Raises as
+    :func:`denoise`, whose arguments these are.
+    """
     settings = engine.settings
+    channels = engine.sources * recording.channels
     if recording.length < 2:
         raise InputError("the recording has one sample only; there is nothing to fit to")
     if settings.stop == "oracle" and reference is None:
         raise SettingsError(NEEDS_REFERENCE)  # before the network learns
-    if reference is not None and (reference.channels, reference.length) != (recording.channels, recording.length):
+    if reference is not None and (reference.channels, reference.length) != (channels, recording.length):
         raise InputError(
             f"the reference has shape {(reference.channels, reference.length)}, "
-            f"the recording {(recording.channels, recording.length)}"
+            f"the recording {(channels, recording.length)}"
         )
     started = time.perf_counter()
     rate, stft = engine.rate, engine.stft
@@ -216,7 +222,8 @@ def _restore(
     layout = prior_layout(settings.prior, width=settings.width, dilation=settings.dilation)
     noise_std = _root_mean_square([fit.noise_std for fit in fits if fit.noise_std is not None])
     outside = [fit.outside for fit in fits if fit.outside is not None]
-    joined = Joined(task.plan, recording.channels, lambda index: task.load(index).estimate)
+    estimates = align(task.plan, engine.kinds, lambda index: task.load(index).estimate)
+    joined = Joined(task.plan, channels, estimates)
     return Result(
         restored=Restored(
             joined,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 Samples = NDArray[np.float64]
 
@@ -67,6 +68,32 @@ class Joined:
                 weights = fade_weights(self._segments, index)[low - begin : high - begin]
                 joined[:, low - start : high - start] += self._load(index)[:, low - begin : high - begin] * weights
         return joined
+
+
+def align(
+    segments: list[tuple[int, int]], kinds: Sequence[str], load: Callable[[int], NDArray[np.floating]]
+) -> Callable[[int], NDArray[np.floating]]:
+    """``load`` with the sources of a segment in the order in which they continue those of the segment before.
+
+    Estimates are ``[K * C, n]`` with K ``kinds``; sources of one kind have no order of their own.
+    """
+    if len(set(kinds)) == len(kinds) or len(segments) == 1:
+        return load
+    allowed = np.array([[kind == other for other in kinds] for kind in kinds])
+
+    def in_order(index: int) -> NDArray[np.floating]:
+        estimate = load(index)
+        return estimate.reshape(len(kinds), -1, estimate.shape[1])[orders[index]].reshape(estimate.shape)
+
+    orders = [np.arange(len(kinds))]
+    for index in range(1, len(segments)):
+        shared = segments[index - 1][1] - segments[index][0]
+        before = in_order(index - 1)[:, -shared:].reshape(len(kinds), -1)
+        after = load(index)[:, :shared].reshape(len(kinds), -1)
+        # What is left of a source when another is taken for its continuation.
+        errors = np.array([[np.sum((one - other) ** 2) for other in after] for one in before])
+        orders.append(linear_sum_assignment(np.where(allowed, errors, errors.sum() + 1))[1])
+    return in_order
 
 
 def _rise(length: int) -> Samples:

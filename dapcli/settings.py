@@ -28,8 +28,8 @@ class Settings:
     prior: str = "exp-dense"
     """Name of the network, see ``dap priors``."""
     estimator: str = "mask"
-    """``mask``: the network masks the recording; ``mix``: it mixes classical restorations of it; ``generate``: it
-    generates the spectrogram out of noise."""
+    """``mask``: the network masks the recording; ``mix``: it mixes classical restorations of it; ``share``: it shares
+    it out among sources; ``generate``: it generates the spectrogram out of noise."""
     stop: str = "auto"
     """Name of the stopping rule."""
     post_filter: str = "none"
@@ -130,4 +130,18 @@ REPAIR_PRESETS: dict[str, Settings] = {
     "fast": Settings(estimator="mix", refinement=0, iterations=10, width=8, perturbation=0.0, hop=256 / PAPER_RATE),
     "generate": replace(PRESETS["generate"], post_filter="none", iterations=200, width=16),
     "paper": replace(PRESETS["paper"], rate=None),
+}
+
+# Of separations: the window has to resolve tones.
+SEPARATION_PRESETS: dict[str, Settings] = {
+    "quality": Settings(
+        estimator="share",
+        refinement=0,
+        iterations=16,
+        width=8,
+        perturbation=0.1,
+        averaging=0.8,
+        window=2048 / PAPER_RATE,
+        hop=256 / PAPER_RATE,
+    ),
 }

@@ -18,7 +18,7 @@ from dapcli.audio import Recording, resample
 from dapcli.engine import Engine, Weights, choose_rule
 from dapcli.errors import DeviceError, OutputError
 from dapcli.fitting import STOPPING_RULES, Step
-from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS
+from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS
 from dapcli.segments import plan_segments
 from dapcli.settings import SEGMENT_OVERLAP, Settings
 from dapcli.store import FittedSegment, Store
@@ -68,7 +68,7 @@ def count_iterations(settings: Settings) -> tuple[int, int]:
     """Iterations at the most for learning from a recording, and for each of its segments."""
     rule, _ = choose_rule(settings)
     # A rule that may end a fit early has to see all of it.
-    transfers = {**ESTIMATORS, **REPAIR_ESTIMATORS}[settings.estimator].transfers
+    transfers = {**ESTIMATORS, **REPAIR_ESTIMATORS, **SEPARATION_ESTIMATORS}[settings.estimator].transfers
     if not settings.refinement or not transfers or STOPPING_RULES[rule].patience:
         return 0, settings.iterations
     return settings.iterations, settings.refinement
@@ -138,7 +138,7 @@ class Task:
         start, stop = self.plan[index]
         rate = self._recording.rate
         self.notes.append(f"silence from {start / rate:.2f} to {stop / rate:.2f} s is left as it is")
-        silence = np.zeros((self._recording.channels, stop - start), dtype=np.float32)
+        silence = np.zeros((self._engine.sources * self._recording.channels, stop - start), dtype=np.float32)
         self._store.save(index, FittedSegment(silence, None))
         self._finished.add(index)
         self._iterations[index] = self._share

@@ -23,6 +23,8 @@ _WAV_FAMILY = ("WAV", "WAVEX", "RF64")
 _FINER_THAN_16_BITS = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32")
 # Subtypes that hold samples past full scale.
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")
+# Bits of the subtypes that hold integers on a linear scale.
+_INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 # The chunk of peaks, where there is one, begins within so many bytes.
 _HEADER = 128
 
@@ -70,6 +72,12 @@ def _holds(container: str, subtype: str, source: Recording) -> bool:
 def full_scale_gain(peak: float, subtype: str) -> float:
     """The gain, 1 at the most, with which an integer subtype holds samples of this peak (full scale is 1)."""
     return 1.0 if subtype in _FLOAT_SUBTYPES else 1.0 / max(peak, 1.0)
+
+
+def step_of(subtype: str) -> float | None:
+    """The quantization step of a linear integer subtype, full scale at 1; None for the others."""
+    bits = _INTEGER_BITS.get(subtype)
+    return None if bits is None else 2.0 ** (1 - bits)
 
 
 def encode(audio: Audio) -> bytes:

@@ -17,6 +17,7 @@ from torch import Tensor
 from dapcli.observations.generated import ConsistentObservation, GeneratedObservation
 from dapcli.observations.masked import MaskedObservation
 from dapcli.observations.mixed import MixedObservation
+from dapcli.observations.shared import SharedObservation
 
 Network = Callable[[Tensor], Tensor]
 
@@ -29,10 +30,11 @@ class Observation(Protocol):
     starts_from_zero: bool
     """Whether the network's outputs are to be zero before the fit."""
     spectrogram: Tensor
-    """The recording, ``[C, 2, F, T]``."""
+    """What the estimate is compared with: the recording, ``[C, 2, F, T]``, or the classical separation of one into K
+    sources, ``[K * C, 2, F, T]``."""
 
     def evaluate(self, network: Network, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """One forward pass: the loss, to be differentiated, and the detached estimate ``[C, 2, F, T]``."""
+        """One forward pass: the loss, to be differentiated, and the detached estimate, of the spectrogram's shape."""
         ...
 
 
@@ -71,4 +73,8 @@ ESTIMATORS: dict[str, type[GeneratedObservation] | type[MaskedObservation]] = {
 REPAIR_ESTIMATORS: dict[str, type[ConsistentObservation] | type[MixedObservation]] = {
     "mix": MixedObservation,
     "generate": ConsistentObservation,
+}
+#: For mixtures.
+SEPARATION_ESTIMATORS: dict[str, type[SharedObservation]] = {
+    "share": SharedObservation,
 }

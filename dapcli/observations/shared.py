@@ -1,0 +1,80 @@
+"""The observation of mixtures: the network shares them out among their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dapcli.audio import Samples
+from dapcli.kinds import separate_kinds
+from dapcli.spectral import STFT
+
+# Keeps the logarithm of an empty bin finite; the mean power is at 1.
+_POWER_FLOOR = 1e-5
+# Powers of sound span many orders of magnitude.
+_FEATURE_SCALE = 0.25
+# Below this power there is no sound to share out.
+_SILENCE = 1e-12
+# Keeps the logarithm of a share finite.
+_LEAST_SHARE = 1e-3
+
+
+class SharedObservation:
+    """The outputs of the network are the shares of K sources in every bin of the mixture.
+
+    It learns the shares of the classical separation from the mixture's power, and is believed where that is sure: a
+    bin counts by its amplitude, and by how far its shares are from equal. Like noise in a recording, the errors of the
+    classical separation have less structure than what is right about it, and a network learns them later: after few
+    iterations it knows better. The estimate is the geometric mean of both shares, applied to the mixture, so that the
+    sources always sum to it. The channels are separated one by one, by the same network.
+
+    ``samples`` is ``[C, N]``, with sources of these ``kinds``, see :mod:`dapcli.kinds`; ``perturbation`` is the
+    standard deviation of the noise that is added to the network's input in every iteration.
+    """
+
+    #: What a network has learned of one stretch it would have to learn again for another.
+    transfers = False
+    starts_from_zero = False
+
+    def __init__(
+        self,
+        samples: Samples,
+        stft: STFT,
+        kinds: Sequence[str],
+        rate: int,
+        *,
+        perturbation: float,
+        generator: torch.Generator,
+    ) -> None:
+        start = separate_kinds(samples, rate, kinds, generator.initial_seed())
+        self.in_channels, self.out_channels = 1, len(kinds)
+        self._mixture = stft.forward(torch.from_numpy(samples).float().to(generator.device))
+        power = self._mixture.square().sum(dim=1, keepdim=True)
+        features = _FEATURE_SCALE * (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log()
+        self._features = (features - features.mean()) / features.std().clamp(min=_LEAST_SHARE)
+        powers = torch.stack(
+            [stft.forward(part).square().sum(dim=1) for part in torch.from_numpy(start).float()], dim=1
+        )
+        powers = powers.to(generator.device) + _SILENCE
+        self._shares = powers / powers.sum(dim=1, keepdim=True)
+        certainty = (len(kinds) * self._shares.square().sum(dim=1, keepdim=True) - 1) / (len(kinds) - 1)
+        trust = certainty * power.sqrt()
+        self._trust = trust / trust.mean().clamp(min=_SILENCE)
+        self._start = self._shares.clamp(min=_LEAST_SHARE).log()
+        self._perturbation = perturbation
+        self.spectrogram = self._share_out(self._shares)
+
+    def evaluate(self, network: Callable[[Tensor], Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The cross-entropy of one forward pass and the detached estimate ``[K * C, 2, F, T]``."""
+        noise = torch.randn(self._features.shape, generator=generator, device=generator.device)
+        inputs = self._features + self._perturbation * noise
+        output = torch.cat([network(channel) for channel in torch.split(inputs, 1)])
+        surprise = -(self._shares * output.log_softmax(dim=1)).sum(dim=1, keepdim=True)
+        estimate = self._share_out((0.5 * (output.detach() + self._start)).softmax(dim=1))
+        return (self._trust * surprise).mean(), estimate
+
+    def _share_out(self, shares: Tensor) -> Tensor:
+        """Sources ``[K * C, 2, F, T]`` by their shares ``[C, K, F, T]``."""
+        return (shares.transpose(0, 1)[:, :, None] * self._mixture).flatten(0, 1)

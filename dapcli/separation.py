@@ -1,0 +1,208 @@
+"""Separate a mixture into its sources: the same fits as for restorations, with several recordings to come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dapcli.audio import Audio, Recording, Samples, full_scale_gain
+from dapcli.audio.recording import blocks
+from dapcli.audio.writing import step_of
+from dapcli.engine import Engine
+from dapcli.errors import InputError, SettingsError
+from dapcli.kinds import check_kinds
+from dapcli.observations import SEPARATION_ESTIMATORS
+from dapcli.restore import Result, check_settings, fit_recording
+from dapcli.settings import SEPARATION_PRESETS, Settings
+from dapcli.spectral import STFT
+from dapcli.store import Store
+from dapcli.task import Progress
+
+
+class Sources:
+    """The sources of a mixture, read together, block by block, and scaled by one ``gain``.
+
+    ``fitted`` has them one after the other, as channels ``[K * C, N]``. Where they are ``consistent``, they sum to the
+    mixture: what they leave of it is shared out equally, and what an integer subtype rounds off one source is added to
+    the next.
+    """
+
+    def __init__(
+        self,
+        fitted: Recording,
+        mixture: Recording,
+        *,
+        consistent: bool,
+        subtype: str,
+        container: str,
+        gain: float = 1.0,
+    ) -> None:
+        self.rate, self.channels, self.length = mixture.rate, mixture.channels, mixture.length
+        self.subtype, self.format, self.gain = subtype, container, gain
+        self._fitted = fitted
+        self._mixture = mixture
+        self._consistent = consistent
+
+    def __len__(self) -> int:
+        """Number of sources K."""
+        return self._fitted.channels // self.channels
+
+    def __getitem__(self, index: int) -> Source:
+        """One source, as a recording."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return Source(self, index)
+
+    def __iter__(self) -> Iterator[Source]:
+        """All sources, as recordings."""
+        return (self[index] for index in range(len(self)))
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples ``[K, C, stop - start]`` of all sources."""
+        sources: Samples = self._fitted.read(start, stop).reshape(len(self), self.channels, -1) * self.gain
+        if not self._consistent:
+            return sources
+        mixture = self._mixture.read(start, stop) * self.gain
+        sources = sources + (mixture - sources.sum(axis=0)) / len(self)
+        step = step_of(self.subtype)
+        if step:
+            rest = np.zeros_like(mixture)
+            for source in sources:
+                wanted = source + rest
+                source[:] = np.round(wanted / step) * step
+                rest = wanted - source
+        return sources
+
+    def as_file(self, container: str, subtype: str) -> Sources:
+        """The same for another format and subtype, all scaled down if the peaks of one would not fit in there."""
+        peak = max(float(np.abs(block).max()) for source in self for block in blocks(source)) / self.gain
+        return Sources(
+            self._fitted,
+            self._mixture,
+            consistent=self._consistent,
+            subtype=subtype,
+            container=container,
+            gain=full_scale_gain(peak, subtype),
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """One of the sources of a mixture: a recording ``[C, N]``."""
+
+    sources: Sources
+    index: int
+
+    @property
+    def rate(self) -> int:
+        """Samples per second and channel."""
+        return self.sources.rate
+
+    @property
+    def subtype(self) -> str:
+        """Sample encoding."""
+        return self.sources.subtype
+
+    @property
+    def format(self) -> str:
+        """Container."""
+        return self.sources.format
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+        return self.sources.channels
+
+    @property
+    def length(self) -> int:
+        """Number of samples N per channel."""
+        return self.sources.length
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples ``[C, stop - start]``."""
+        samples: Samples = self.sources.read(start, stop)[self.index]
+        return samples
+
+
+@dataclass(frozen=True)
+class Separation:
+    """The sources of a mixture, of these ``kinds``, and how the fits went; ``result.restored`` has them as fitted."""
+
+    sources: Sources
+    kinds: tuple[str, ...]
+    result: Result
+
+    @property
+    def audio(self) -> tuple[Audio, ...]:
+        """The sources in memory."""
+        samples = self.sources.read(0, self.sources.length)
+        return tuple(Audio(source, self.sources.rate, self.sources.subtype, self.sources.format) for source in samples)
+
+
+class Stacked:
+    """Recordings of the same shape as one, ``[K * C, N]``."""
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        first = recordings[0]
+        self.rate, self.subtype, self.format, self.length = first.rate, first.subtype, first.format, first.length
+        self.channels = sum(recording.channels for recording in recordings)
+        self._recordings = recordings
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples ``[K * C, stop - start]``."""
+        return np.concatenate([recording.read(start, stop) for recording in self._recordings])
+
+
+def separate(
+    recording: Recording,
+    kinds: Sequence[str] = ("harmonic", "percussive"),
+    settings: Settings | None = None,
+    *,
+    consistent: bool = True,
+    device: str = "auto",
+    parallel: int | None = None,
+    references: Sequence[Recording] | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+    store: Store | None = None,
+) -> Separation:
+    """Separate a mixture into sources.
+
+    A recording longer than ``settings.segment`` is separated in segments; sources of one kind are matched from segment
+    to segment by what they have in common.
+
+    Args:
+        recording: The mixture, ``[C, N]``.
+        kinds: What each of the two to four sources is, see :data:`dapcli.kinds.KINDS`; one kind may come twice.
+        settings: What to do; the ``quality`` preset for separations by default.
+        consistent: Make the sources sum to the mixture.
+        device: As for :func:`dapcli.denoise`, like the arguments that follow.
+        parallel: See there.
+        references: The sources as they were, ``[C, N]`` each, for the ``oracle`` stopping rule only.
+        on_step: See there.
+        store: See there.
+
+    Raises:
+        SettingsError: A kind or a setting is unknown, or they do not go together.
+        InputError: The recording is silent, or it or the references cannot be used.
+        DeviceError: The device is not there, or its memory does not suffice.
+    """
+    settings = settings or SEPARATION_PRESETS["quality"]
+    check_kinds(kinds)
+    where, dtype = check_settings(settings, device, parallel=parallel, estimators=SEPARATION_ESTIMATORS)
+    if settings.post_filter != "none":
+        raise SettingsError("--post-filter removes noise, and a separation keeps all that it is given; use none")
+    if references is not None and len(references) != len(kinds):
+        raise InputError(f"{len(references)} references for {len(kinds)} sources; give one for each")
+    if not any(block.any() for block in blocks(recording)):
+        raise InputError("the mixture is silent; there is nothing to separate")
+    rate = settings.rate or recording.rate
+    stft = STFT.for_rate(rate, settings.window, settings.hop)
+    engine = Engine(settings, stft, rate, where, dtype, kinds=tuple(kinds))
+    reference = None if references is None else Stacked(references)
+    result = fit_recording(recording, engine, parallel, reference, on_step, store)
+    sources = Sources(
+        result.restored, recording, consistent=consistent, subtype=recording.subtype, container=recording.format
+    )
+    return Separation(sources, tuple(kinds), result)
