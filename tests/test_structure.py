@@ -38,6 +38,7 @@ ROOMS = [
     "restore",
     "baselines",
     "speed",
+    "evaluation",
     "report",
     "cli",
 ]
