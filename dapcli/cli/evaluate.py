@@ -92,14 +92,11 @@ def evaluate(
     from dapcli.evaluation.methods import default_names, make_methods
     from dapcli.evaluation.protocols import make_protocol
     from dapcli.evaluation.run import Evaluation, run
-    from dapcli.report.comparison import (
-        evaluation_progress,
-        make_comparison,
-        print_comparison,
-        to_object,
-        write_comparison,
-    )
     from dapcli.report.console import make_console
+    from dapcli.report.evaluation.comparison import make_comparison
+    from dapcli.report.evaluation.console import evaluation_progress, print_comparison
+    from dapcli.report.evaluation.files import to_object
+    from dapcli.report.evaluation.page import write_comparison
 
     if noise is not None:
         given["noise"] = tuple(collect([noise]))

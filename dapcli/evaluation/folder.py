@@ -69,7 +69,10 @@ class Folder:
 
     def save(self, clip: Clip, method: Method, samples: Samples, rate: int, record: Mapping[str, Any]) -> None:
         """Keep an estimate ``[K, C, N]`` with its record, which makes the unit finished."""
-        contents = {path: encode(Audio(source, rate)) for path, source in self._audio(clip, key(method), samples)}
+        contents = {
+            path: encode(Audio(source, rate))
+            for path, source in self._audio(clip, key(method.name, method.told), samples)
+        }
         unit = self._unit(clip, method)
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
         self._place({**contents, unit: text.encode()})  # the record last
@@ -88,7 +91,7 @@ class Folder:
         write_files({self.path / name: text.encode() for name, text in texts.items()})
 
     def _unit(self, clip: Clip, method: Method) -> Path:
-        return self.path / "units" / clip.name / f"{key(method)}.json"
+        return self.path / "units" / clip.name / f"{key(method.name, method.told)}.json"
 
     def _audio(self, clip: Clip, name: str, samples: Samples) -> list[tuple[Path, Samples]]:
         folder = self.path / "audio" / clip.name

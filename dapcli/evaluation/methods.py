@@ -125,9 +125,9 @@ class Peer:
         return Estimate(BASELINES[self.task][self.name](observed))
 
 
-def key(method: Method) -> str:
+def key(name: str, told: str) -> str:
     """What a method's files are called."""
-    return method.name + {"nothing": "", "reference": ".oracle", "noise": ".told"}[method.told]
+    return name + {"nothing": "", "reference": ".oracle", "noise": ".told"}[told]
 
 
 def label(name: str, told: str) -> str:
@@ -161,7 +161,7 @@ def make_methods(
         methods.append(Peer(task, name, settings.seed))
         if offered[name].told:
             methods.append(Peer(task, name, settings.seed, told="noise"))
-    keys = [key(method) for method in methods]
+    keys = [key(method.name, method.told) for method in methods]
     for each in keys:
         if keys.count(each) > 1:
             raise SettingsError(f"two methods are called {each!r}; name each once, and all alone")

@@ -99,7 +99,7 @@ def run(evaluation: Evaluation, folder: Folder, *, jobs: int, on_unit: Callable[
         evaluation: What to do.
         folder: Where finished units are, and are kept.
         jobs: With 1, units are done in this process.
-        on_unit: Called after every unit.
+        on_unit: Called at the beginning and after every unit.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -108,13 +108,16 @@ def run(evaluation: Evaluation, folder: Folder, *, jobs: int, on_unit: Callable[
     units = [(clip, method) for clip in evaluation.clips for method in evaluation.methods]
     pending = [unit for unit in units if folder.load(*unit) is None]
     clock = _Clock(units, pending, folder, jobs)
+    if on_unit:
+        on_unit(clock.progress())
     failures: dict[Unit, str] = {}
     work = _one_by_one(evaluation, folder, pending) if jobs == 1 else _at_once(evaluation, folder, pending, jobs)
     for unit, reason, seconds in work:
         if reason is not None:
             failures[unit] = reason
         if on_unit:
-            on_unit(clock.tick(unit, seconds))
+            clock.tick(unit, seconds)
+            on_unit(clock.progress())
     return Outcome(
         tuple(record for unit in units if (record := folder.load(*unit)) is not None),
         tuple(
@@ -232,12 +235,14 @@ class _Clock:
             if record is not None:
                 self._seconds.setdefault(method, []).append(record["seconds"])
 
-    def tick(self, unit: Unit, seconds: float) -> Progress:
-        """Where the run stands after one more unit."""
+    def tick(self, unit: Unit, seconds: float) -> None:
+        """Take note of a unit that is done."""
         _, method = unit
         self._left.remove(method)
         self._seconds.setdefault(method, []).append(seconds)
-        means = {each: float(np.mean(values)) for each, values in self._seconds.items()}
-        known = all(each in means for each in self._left)
-        left = sum(means[each] for each in self._left) / self._jobs if known else None
+
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        means = {method: float(np.mean(values)) for method, values in self._seconds.items()}
+        left = sum(means[method] for method in self._left) / self._jobs if set(self._left) <= means.keys() else None
         return Progress(self._total - len(self._left), self._total, left)

@@ -23,6 +23,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 #: Groups of rows by what their methods are told, in order; the best of each is marked.
 GROUPS: tuple[Told, ...] = ("nothing", "noise", "reference")
 
+#: Of fewer clips no difference is more than chance: that five of five agree happens once in 16 times.
+FEWEST_CLIPS = 6
 _RESAMPLES = 10_000
 _CONFIDENCE = 0.95
 
@@ -66,7 +68,7 @@ class Difference:
     @property
     def verdict(self) -> str:
         """Whether the method is ``better`` or ``worse`` than the pivot, or the difference may be chance."""
-        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+        if self.count < FEWEST_CLIPS or self.low is None or self.high is None or self.low <= 0 <= self.high:
             return "open"
         return "better" if (self.mean > 0) != _is_lower_better(self.metric) else "worse"
 
@@ -97,7 +99,7 @@ def compare(records: Sequence[Record], metrics: Sequence[str], pivot: str) -> li
     """How all other methods differ from a blind one, clip by clip; but oracles from the oracle of the same name."""
     values = _by_method(records)
     differences = []
-    for name, told in values:
+    for name, told in sorted(values, key=lambda method: GROUPS.index(method[1])):
         other = (pivot, "reference" if told == "reference" else "nothing")
         if (name, told) == other or other not in values:
             continue
@@ -127,8 +129,8 @@ def interval(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[floa
     return float(low), float(high)
 
 
-def _by_method(records: Sequence[Record]) -> dict[tuple[str, str], dict[str, dict[str, float | None]]]:
-    values: dict[tuple[str, str], dict[str, dict[str, float | None]]] = {}
+def _by_method(records: Sequence[Record]) -> dict[tuple[str, Told], dict[str, dict[str, float | None]]]:
+    values: dict[tuple[str, Told], dict[str, dict[str, float | None]]] = {}
     for record in records:
         values.setdefault((record["method"], record["told"]), {})[record["clip"]] = record["metrics"]
     return values
