@@ -141,7 +141,7 @@ def _place(seed: int, path: Path) -> bytes:
 def _clip(paths: tuple[Path, ...]) -> Clip:
     digests = tuple(digest(path) for path in paths)
     # The beginning of a digest tells files of one name apart.
-    names = (f"{re.sub('[^A-Za-z0-9_-]+', '_', path.stem)[:40]}-{each[:8]}" for path, each in zip(paths, digests))  # noqa: B905
+    names = (f"{re.sub('[^A-Za-z0-9_-]+', '_', path.stem)[:24]}-{each[:8]}" for path, each in zip(paths, digests))  # noqa: B905
     return Clip("+".join(names), paths, digests)
 
 

@@ -22,6 +22,8 @@ from dapcli.files import write_files
 #: A finished unit, as JSON holds it.
 Record = dict[str, Any]
 
+#: What recordings are called that no method made.
+REFERENCE, INPUT = "reference", "input"
 CONFIGURATION = "configuration.json"
 # What evaluations write, and all that --overwrite removes.
 _OURS = ("units/*/*.json", "audio/*/*.wav", "spectrograms/*/*.png", "results.*", "*.svg", "index.html")
@@ -77,12 +79,14 @@ class Folder:
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
         self._place({**contents, unit: text.encode()})  # the record last
 
-    def save_references(self, clip: Clip, samples: Samples, rate: int) -> None:
-        """Keep the references ``[K, C, N]`` of a clip."""
-        self._place({path: encode(Audio(each, rate)) for path, each in self._audio(clip, "reference", samples)})
+    def save_case(self, clip: Clip, references: Samples, damaged: Samples, rate: int) -> None:
+        """Keep the references ``[K, C, N]`` of a clip and its damaged recording ``[C, N]``, unless they are there."""
+        if not self.audio(clip.name, REFERENCE):
+            sources = [*self._audio(clip, INPUT, damaged[None]), *self._audio(clip, REFERENCE, references)]
+            self._place({path: encode(Audio(samples, rate)) for path, samples in sources})
 
     def audio(self, clip: str, name: str) -> list[Path]:
-        """The recordings of a method, or of ``reference``, by source."""
+        """The recordings of a method, or of ``REFERENCE`` or ``INPUT``, by source."""
         single = self.path / "audio" / clip / f"{name}.wav"
         return [single] if single.exists() else sorted(single.parent.glob(f"{name}_[0-9]*.wav"))
 

@@ -20,6 +20,8 @@ from dapcli.settings import Settings
 #: What a method is told of the truth. Those that are told nothing are blind, as users are.
 Told = Literal["nothing", "noise", "reference"]
 
+# Baselines that return what they are given, each under the name that its task has for it; here it is the first row.
+_UNTOUCHED = ("input", "silence", "mixture")
 #: Tasks that dap restores, beside the baselines.
 RESTORED = ("denoise", "inpaint", "declip", "dequantize")
 
@@ -158,6 +160,8 @@ def make_methods(
             methods.append(Oracle(prior, chosen, device))
     offered = BASELINES[task]
     for name in _expand(baselines, _installed(offered), offered, "baseline"):
+        if name in _UNTOUCHED:
+            continue
         methods.append(Peer(task, name, settings.seed))
         if offered[name].told:
             methods.append(Peer(task, name, settings.seed, told="noise"))

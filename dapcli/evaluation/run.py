@@ -22,9 +22,9 @@ from dapcli.damage.missing import MissingSamples
 from dapcli.errors import DapError, DeviceError, OutputError
 from dapcli.evaluation.clips import Clip
 from dapcli.evaluation.folder import Folder, Record
-from dapcli.evaluation.methods import Method, Untouched, label
+from dapcli.evaluation.methods import Method, label
 from dapcli.evaluation.protocols import Case, Protocol, describe
-from dapcli.metrics import score, score_gaps
+from dapcli.metrics import score, score_gaps, score_sources
 from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS
 from dapcli.restore import check_settings
 from dapcli.settings import Settings
@@ -133,14 +133,14 @@ def restore_unit(evaluation: Evaluation, folder: Folder, unit: Unit) -> str | No
     clip, method = unit
     try:
         case = evaluation.case(clip)
-        if isinstance(method, Untouched):
-            folder.save_references(clip, case.truth.references, case.known.recording.rate)
+        rate = case.known.recording.rate
+        folder.save_case(clip, case.truth.references, case.known.recording.samples, rate)
         started = time.perf_counter()
         # The blind are not even handed what they must not know.
         estimate = method.restore(case.known, None if method.told == "nothing" else case.truth)
         seconds = time.perf_counter() - started
         samples = estimate.samples.astype(np.float32).astype(np.float64)  # as the file holds them
-        metrics, notes = measure(case, samples)
+        samples, metrics, notes = measure(case, samples)
         record = {
             "clip": clip.name,
             "files": [str(path) for path in clip.paths],
@@ -151,7 +151,7 @@ def restore_unit(evaluation: Evaluation, folder: Folder, unit: Unit) -> str | No
             "notes": {**{f"clip_{number}": note for number, note in enumerate(case.notes, 1)}, **notes},
             "fit": estimate.fit,
         }
-        folder.save(clip, method, samples, case.known.recording.rate, record)
+        folder.save(clip, method, samples, rate, record)
     except (OutputError, MemoryError):
         raise  # a full disk fails all others too
     except DapError as error:
@@ -161,18 +161,25 @@ def restore_unit(evaluation: Evaluation, folder: Folder, unit: Unit) -> str | No
     return None
 
 
-def measure(case: Case, estimate: Samples) -> tuple[dict[str, float | None], dict[str, str]]:
-    """All metrics of an estimate ``[K, C, N]`` by name, and why others are None.
+def measure(case: Case, estimate: Samples) -> tuple[Samples, dict[str, float | None], dict[str, str]]:
+    """An estimate ``[K, C, N]`` in the order of the references, all its metrics by name, and why others are None.
 
-    Those inside of gaps begin with ``gaps_``.
+    Those inside of gaps begin with ``gaps_``; those of several sources end with ``_1`` and so on.
     """
-    (reference,), (samples,), rate = case.truth.references, estimate, case.known.recording.rate
-    values, notes = score(reference, samples, rate)
-    if isinstance(case.known.damage, MissingSamples):
-        inside, reasons = score_gaps(reference, samples, rate, case.known.damage.gaps)
-        values.update({f"gaps_{name}": value for name, value in inside.items()})
-        notes.update({f"gaps_{name}": reason for name, reason in reasons.items()})
-    return values, notes
+    references, rate, damage = case.truth.references, case.known.recording.rate, case.known.damage
+    if len(references) > 1:
+        scores = score_sources(references, estimate, rate)
+        values, notes = (
+            {f"{name}_{number}": value for number, each in enumerate(kind, 1) for name, value in each.items()}
+            for kind in zip(*scores.sources, strict=True)
+        )
+        return estimate[list(scores.permutation)], values, notes
+    values, notes = score(references[0], estimate[0], rate)
+    if isinstance(damage, MissingSamples):
+        inside, reasons = score_gaps(references[0], estimate[0], rate, damage.gaps)
+        values |= {f"gaps_{name}": value for name, value in inside.items()}
+        notes |= {f"gaps_{name}": reason for name, reason in reasons.items()}
+    return estimate, values, notes
 
 
 Work = Iterator[tuple[Unit, str | None, float]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,10 +14,11 @@ from dapcli.settings import Settings
 
 #: Metrics of which less is better.
 LOWER_IS_BETTER = ("envelope_distance",)
-#: Columns of the tables, as the papers have them.
+#: Columns of the tables: what the Design paper has, and the Harmonic paper; of separations for every source.
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "denoise": ("pesq_nb", "snr_db", "si_sdr_db", "stoi"),
+    "denoise": ("pesq_nb", "snr_db", "si_sdr_db", "stoi", "segmental_snr_db", "csig", "cbak", "covl"),
     "inpaint": ("gaps_snr_db", "spectral_snr_db", "envelope_distance", "snr_db"),
+    "separate": ("sdr_db", "sir_db", "sar_db", "spectral_snr_db", "envelope_distance"),
     "declip": ("snr_db", "si_sdr_db", "pesq_nb", "stoi"),
     "dequantize": ("snr_db", "si_sdr_db", "segmental_snr_db", "pesq_nb"),
 }
@@ -71,6 +73,14 @@ class Difference:
         if self.count < FEWEST_CLIPS or self.low is None or self.high is None or self.low <= 0 <= self.high:
             return "open"
         return "better" if (self.mean > 0) != _is_lower_better(self.metric) else "worse"
+
+
+def choose_columns(records: Sequence[Record], task: str) -> tuple[str, ...]:
+    """The metrics of a task's table that any record has a value for, source by source."""
+    there = {metric for record in records for metric, value in record["metrics"].items() if value is not None}
+    numbers = sorted({int(found[1]) for metric in there if (found := re.search(r"_(\d+)$", metric))})
+    suffixes = [f"_{number}" for number in numbers] or [""]
+    return tuple(metric + suffix for suffix in suffixes for metric in COLUMNS[task] if metric + suffix in there)
 
 
 def summarize(records: Sequence[Record], metrics: Sequence[str]) -> list[Row]:

@@ -10,15 +10,18 @@ from dapcli.evaluation.clips import Drawn
 from dapcli.evaluation.folder import Record
 from dapcli.evaluation.run import Outcome
 from dapcli.evaluation.tables import (
-    COLUMNS,
     FEWEST_CLIPS,
-    Cell,
     Difference,
     Row,
+    choose_columns,
     choose_pivot,
     compare,
     summarize,
 )
+from dapcli.report.console import METRIC_TITLES
+
+# Metrics whose differences are in the third decimal.
+_FINE = ("envelope_distance", "stoi")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Comparison:
         lines = []
         if len(self.clips) < FEWEST_CLIPS:
             lines.append(f"with fewer than {FEWEST_CLIPS} clips no difference counts as more than chance")
+        if self.configuration["task"] == "separate":
+            lines.append("sources are numbered as the clean files were named")
         if self.skipped:
             seconds = self.configuration["duration_s"]
             lines.append(f"{_count(self.skipped, 'clip')} shorter than {seconds:g} s skipped")
@@ -79,8 +84,7 @@ class Comparison:
 
 def make_comparison(configuration: Mapping[str, Any], outcome: Outcome, drawn: Drawn) -> Comparison:
     """What the records of an outcome amount to."""
-    there = {metric for record in outcome.records for metric, value in record["metrics"].items() if value is not None}
-    metrics = tuple(metric for metric in COLUMNS[configuration["task"]] if metric in there)
+    metrics = choose_columns(outcome.records, configuration["task"])
     pivot = choose_pivot(outcome.records)
     return Comparison(
         configuration,
@@ -102,11 +106,28 @@ def by_method(differences: Sequence[Difference]) -> dict[tuple[str, str], dict[s
     return grouped
 
 
-def cell_in_words(cell: Cell | None, clips: int) -> str:
+def column_title(metric: str) -> str:
+    """A metric as people write it, with the number of its source where there are several."""
+    if metric in METRIC_TITLES:
+        return METRIC_TITLES[metric]
+    name, _, source = metric.rpartition("_")
+    title, unit, _ = METRIC_TITLES[name].partition(" (dB)")
+    return f"{title} {source}{unit}"
+
+
+def value_in_words(metric: str, value: float, sign: str = "") -> str:
+    """A value with the decimals that its metric deserves; ``sign`` may be ``+``."""
+    return f"{value:{sign}.{3 if metric.startswith(_FINE) else 2}f}"
+
+
+def cell_in_words(row: Row, metric: str, clips: int) -> str:
     """Mean and standard deviation, and over how many clips unless over all."""
+    cell = row.cells[metric]
     if cell is None:
         return "-"
-    words = f"{cell.mean:.2f}" if cell.std is None else f"{cell.mean:.2f} ± {cell.std:.2f}"
+    words = value_in_words(metric, cell.mean)
+    if cell.std is not None:
+        words += f" ± {value_in_words(metric, cell.std)}"
     return words if cell.count == clips else f"{words} (n={cell.count})"
 
 
@@ -114,9 +135,17 @@ def difference_in_words(difference: Difference | None) -> str:
     """The mean and its interval."""
     if difference is None:
         return "-"
-    if difference.low is None or difference.high is None:
-        return f"{difference.mean:+.2f}"
-    return f"{difference.mean:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}]"
+    mean, *ends = (
+        None if value is None else value_in_words(difference.metric, value, "+")
+        for value in (difference.mean, difference.low, difference.high)
+    )
+    return f"{mean}" if None in ends else f"{mean} [{ends[0]}, {ends[1]}]"
+
+
+def is_best(row: Row, metric: str) -> bool:
+    """Whether a row's mean is the best of its group."""
+    cell = row.cells[metric]
+    return cell is not None and cell.best
 
 
 def _count(number: int, noun: str) -> str:

@@ -13,9 +13,18 @@ from rich.table import Column, Table
 
 from dapcli.evaluation.methods import label
 from dapcli.evaluation.run import Progress
-from dapcli.evaluation.tables import Cell, Difference
-from dapcli.report.console import METRIC_TITLES, duration
-from dapcli.report.evaluation.comparison import Comparison, by_method, cell_in_words, difference_in_words
+from dapcli.report.console import duration
+from dapcli.report.evaluation.comparison import (
+    Comparison,
+    by_method,
+    cell_in_words,
+    column_title,
+    difference_in_words,
+    is_best,
+)
+
+# Metrics side by side; more would not fit into 80 characters.
+_COLUMNS = 5
 
 
 @contextmanager
@@ -44,21 +53,31 @@ def evaluation_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """The tables, and what their readers should know."""
     console.print(f"[bold]{escape(comparison.title)}[/]", soft_wrap=True)
-    table = _table(*(METRIC_TITLES[metric] for metric in comparison.metrics), "s")
-    for index, row in enumerate(comparison.rows):
-        if index and row.told != comparison.rows[index - 1].told:
-            table.add_row()
-        cells = [_rich_cell(row.cells[metric], len(comparison.clips)) for metric in comparison.metrics]
-        table.add_row(escape(label(row.method, row.told)), *cells, f"{row.seconds:.1f}")
-    console.print(table)
+    parts = [comparison.metrics[start : start + _COLUMNS] for start in range(0, len(comparison.metrics), _COLUMNS)]
+    for metrics in parts:
+        table = _table(*map(column_title, metrics), "s")
+        for index, row in enumerate(comparison.rows):
+            if index and row.told != comparison.rows[index - 1].told:
+                table.add_row()
+            cells = [
+                _strong(cell_in_words(row, metric, len(comparison.clips)), is_best(row, metric)) for metric in metrics
+            ]
+            table.add_row(escape(label(row.method, row.told)), *cells, f"{row.seconds:.1f}")
+        console.print(table, "")
     if comparison.differences:
-        pivot = comparison.differences[0].pivot
-        console.print(f"\nDifference from {escape(pivot)} on the same clips, with its 95 % interval:", soft_wrap=True)
-        table = _table(*(METRIC_TITLES[metric] for metric in comparison.metrics))
-        for (method, told), by_metric in by_method(comparison.differences).items():
-            cells = [_rich_difference(by_metric.get(metric)) for metric in comparison.metrics]
-            table.add_row(escape(label(method, told)), *cells)
-        console.print(table)
+        pivot = escape(comparison.differences[0].pivot)
+        console.print(f"Difference from {pivot} on the same clips, with its 95 % interval:", soft_wrap=True)
+        for metrics in parts:
+            table = _table(*map(column_title, metrics))
+            for (method, told), by_metric in by_method(comparison.differences).items():
+                cells = [
+                    _strong(
+                        difference_in_words(each).replace(" ", "\n", 1), each is not None and each.verdict != "open"
+                    )
+                    for each in map(by_metric.get, metrics)
+                ]
+                table.add_row(escape(label(method, told)), *cells)
+            console.print(table, "")
     for note in comparison.notes:
         console.print(escape(note), soft_wrap=True)
 
@@ -71,11 +90,5 @@ def _table(*titles: str) -> Table:
     return table
 
 
-def _rich_cell(cell: Cell | None, clips: int) -> str:
-    words = cell_in_words(cell, clips)
-    return f"[bold]{words}[/]" if cell and cell.best else words
-
-
-def _rich_difference(difference: Difference | None) -> str:
-    words = escape(difference_in_words(difference)).replace(" ", "\n", 1)
-    return f"[bold]{words}[/]" if difference and difference.verdict != "open" else words
+def _strong(words: str, strong: bool) -> str:
+    return f"[bold]{escape(words)}[/]" if strong else escape(words)

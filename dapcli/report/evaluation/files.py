@@ -7,9 +7,15 @@ import io
 from dataclasses import asdict
 
 from dapcli.evaluation.methods import label
-from dapcli.evaluation.tables import GROUPS, Cell, Difference
-from dapcli.report.console import METRIC_TITLES
-from dapcli.report.evaluation.comparison import Comparison, by_method, cell_in_words, difference_in_words
+from dapcli.evaluation.tables import GROUPS
+from dapcli.report.evaluation.comparison import (
+    Comparison,
+    by_method,
+    cell_in_words,
+    column_title,
+    difference_in_words,
+    is_best,
+)
 from dapcli.report.record import to_json
 
 HEADINGS = {"nothing": "blind", "noise": "told the noise", "reference": "oracle: told the reference"}
@@ -19,7 +25,7 @@ _FIT_FIELDS = ("iterations", "best_iteration", "stopped_by")
 
 def to_markdown(comparison: Comparison) -> str:
     """The tables as Markdown."""
-    titles = [METRIC_TITLES[metric] for metric in comparison.metrics]
+    titles = [column_title(metric) for metric in comparison.metrics]
     lines = [f"# {comparison.title}", "", "Mean and standard deviation over clips; the best of each group in bold.", ""]
     for told in GROUPS:
         rows = [row for row in comparison.rows if row.told == told]
@@ -29,7 +35,10 @@ def to_markdown(comparison: Comparison) -> str:
                 f"|---|{'---|' * (len(titles) + 1)}",
             ]
             for row in rows:
-                cells = [_markdown_cell(row.cells[metric], len(comparison.clips)) for metric in comparison.metrics]
+                cells = [
+                    _strong(cell_in_words(row, metric, len(comparison.clips)), is_best(row, metric))
+                    for metric in comparison.metrics
+                ]
                 lines.append(f"| {label(row.method, row.told)} | {' | '.join(cells)} | {row.seconds:.1f} |")
             lines.append("")
     if comparison.differences:
@@ -41,7 +50,10 @@ def to_markdown(comparison: Comparison) -> str:
             f"|---|{'---|' * len(titles)}",
         ]
         for (method, knowing), by_metric in by_method(comparison.differences).items():
-            cells = [_markdown_difference(by_metric.get(metric)) for metric in comparison.metrics]
+            cells = [
+                _strong(difference_in_words(each), each is not None and each.verdict != "open")
+                for each in map(by_metric.get, comparison.metrics)
+            ]
             lines.append(f"| {label(method, knowing)} | {' | '.join(cells)} |")
         lines.append("")
     lines += [f"- {note}" for note in comparison.notes]
@@ -86,11 +98,5 @@ def to_object(comparison: Comparison) -> str:
     )
 
 
-def _markdown_cell(cell: Cell | None, clips: int) -> str:
-    words = cell_in_words(cell, clips)
-    return f"**{words}**" if cell and cell.best else words
-
-
-def _markdown_difference(difference: Difference | None) -> str:
-    words = difference_in_words(difference)
-    return f"**{words}**" if difference and difference.verdict != "open" else words
+def _strong(words: str, strong: bool) -> str:
+    return f"**{words}**" if strong else words

@@ -11,18 +11,23 @@ from string import Template
 from urllib.parse import quote
 
 from dapcli.audio import read_audio
-from dapcli.evaluation.folder import Folder, Record
+from dapcli.evaluation.folder import INPUT, REFERENCE, Folder, Record
 from dapcli.evaluation.methods import key, label
-from dapcli.evaluation.tables import GROUPS
+from dapcli.evaluation.tables import GROUPS, Difference
 from dapcli.files import Content, write_files
-from dapcli.report.console import METRIC_TITLES
-from dapcli.report.evaluation.comparison import Comparison, by_method, cell_in_words, difference_in_words
+from dapcli.report.evaluation.comparison import (
+    Comparison,
+    by_method,
+    cell_in_words,
+    column_title,
+    difference_in_words,
+    is_best,
+    value_in_words,
+)
 from dapcli.report.evaluation.files import HEADINGS, to_csv, to_markdown, to_object
 from dapcli.report.evaluation.plots import draw_boxes, draw_curves, spectrogram_png
 from dapcli.report.html import ONE_PLAYER, STYLE, text
 from dapcli.report.plots import shared_scale, spectrogram
-
-REFERENCE = "reference"
 
 
 def write_comparison(folder: Folder, comparison: Comparison) -> None:
@@ -54,7 +59,7 @@ def draw_figures(comparison: Comparison) -> dict[str, str]:
             ]
             for row in comparison.rows
         }
-        title = METRIC_TITLES[metric]
+        title = column_title(metric)
         figures[f"boxes_{metric}"] = draw_boxes(
             values, title, name=f"boxes_{metric}", label=f"Box plot of the {text(title)} of each method"
         )
@@ -98,7 +103,7 @@ def render_page(folder: Folder, comparison: Comparison, figures: Mapping[str, st
 
 
 def _table(comparison: Comparison) -> str:
-    titles = [METRIC_TITLES[metric] for metric in comparison.metrics]
+    titles = [column_title(metric) for metric in comparison.metrics]
     parts = []
     for told in GROUPS:
         rows = [row for row in comparison.rows if row.told == told]
@@ -106,8 +111,8 @@ def _table(comparison: Comparison) -> str:
             parts.append(f"<tr><th scope=rowgroup colspan={len(titles) + 2}><b>{HEADINGS[told]}</b></th></tr>")
         for row in rows:
             cells = [
-                f"<td>{_strong(cell_in_words(cell, len(comparison.clips)), cell is not None and cell.best)}</td>"
-                for cell in (row.cells[metric] for metric in comparison.metrics)
+                f"<td>{_strong(cell_in_words(row, metric, len(comparison.clips)), is_best(row, metric))}</td>"
+                for metric in comparison.metrics
             ]
             parts.append(
                 f"<tr><th scope=row>{text(label(row.method, row.told))}</th>{''.join(cells)}"
@@ -125,12 +130,12 @@ def _differences(comparison: Comparison) -> str:
     parts = []
     for (method, told), by_metric in by_method(comparison.differences).items():
         cells = [
-            f"<td>{_strong(difference_in_words(each), each is not None and each.verdict != 'open')}</td>"
-            for each in (by_metric.get(metric) for metric in comparison.metrics)
+            f"<td>{_strong(_two_lines(each), each is not None and each.verdict != 'open')}</td>"
+            for each in map(by_metric.get, comparison.metrics)
         ]
         parts.append(f"<tr><th scope=row>{text(label(method, told))}</th>{''.join(cells)}</tr>")
     return _numbers(
-        ["method", *(METRIC_TITLES[metric] for metric in comparison.metrics)],
+        ["method", *(column_title(metric) for metric in comparison.metrics)],
         parts,
         f"Difference from {text(comparison.differences[0].pivot)} on the same clips: the mean and its 95 % interval "
         "(percentile bootstrap over clips), bold where it is more than chance. Oracles are compared with its oracle.",
@@ -166,8 +171,8 @@ def _clip(folder: Folder, comparison: Comparison, clip: str, *, first: bool) -> 
 
 def _value(metric: str, value: float) -> str:
     """Such as ``SNR 7.12 dB``."""
-    name, _, unit = METRIC_TITLES[metric].partition(" (")
-    return f"{name} {value:.2f} {unit.removesuffix(')')}".rstrip()
+    name, unit, source = column_title(metric).partition(" (dB)")
+    return f"{name}{source} {value_in_words(metric, value)}{' dB' if unit else ''}"
 
 
 def _card(folder: Folder, clip: str, name: str, title: str, words: str) -> str:
@@ -191,7 +196,7 @@ def _draw_spectrograms(folder: Folder, clip: str, names: Sequence[str]) -> None:
         if picture.exists():
             continue
         if scale is None:
-            ends = [*folder.audio(clip, REFERENCE), *folder.audio(clip, "input")]
+            ends = [*folder.audio(clip, REFERENCE), *folder.audio(clip, INPUT)]
             scale = shared_scale([spectrogram(read_audio(each)) for each in ends])
         contents[picture] = spectrogram_png(spectrogram(read_audio(path)), scale)
     for picture in contents:
@@ -213,7 +218,11 @@ def _key(record: Record) -> str:
 
 def _figure_title(name: str) -> str:
     kind, _, what = name.partition("_")
-    return text(METRIC_TITLES[what] if kind == "boxes" else f"Convergence of {what}")
+    return text(column_title(what) if kind == "boxes" else f"Convergence of {what}")
+
+
+def _two_lines(difference: Difference | None) -> str:
+    return difference_in_words(difference).replace(" ", "<br>", 1)
 
 
 def _strong(words: str, strong: bool) -> str:

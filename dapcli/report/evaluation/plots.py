@@ -40,7 +40,7 @@ def draw_boxes(values: Mapping[str, Sequence[float]], title: str, *, name: str, 
     )
     for row, points in enumerate(values.values(), 1):
         # Clips side by side, in the same order for every method, so that dots do not hide each other.
-        height = row + np.linspace(-0.2, 0.2, len(points)) if len(points) > 1 else [row]
+        height = row + (np.linspace(-0.2, 0.2, len(points)) if len(points) > 1 else np.zeros(len(points)))
         axes.plot(points, height, ".", color=COLOURS[0], alpha=0.6, markersize=4)
     axes.set_yticks(range(1, len(values) + 1), list(values))
     axes.invert_yaxis()
