@@ -91,12 +91,12 @@ def evaluate(
     from dapcli.evaluation.folder import Folder
     from dapcli.evaluation.methods import default_names, make_methods
     from dapcli.evaluation.protocols import make_protocol
-    from dapcli.evaluation.run import Evaluation, run
+    from dapcli.evaluation.run import run
+    from dapcli.evaluation.unit import Evaluation
     from dapcli.report.console import make_console
     from dapcli.report.evaluation.comparison import make_comparison
     from dapcli.report.evaluation.console import evaluation_progress, print_comparison
-    from dapcli.report.evaluation.files import to_object
-    from dapcli.report.evaluation.page import write_comparison
+    from dapcli.report.evaluation.files import to_object, write_comparison
 
     if noise is not None:
         given["noise"] = tuple(collect([noise]))
@@ -106,9 +106,10 @@ def evaluate(
     if not priors and not baselines:
         priors, baselines = default_names(task)
     methods = make_methods(task, priors, baselines, settings, device, oracle=oracle)
-    drawn = draw_clips(
-        [collect([path]) for path in clean] if task == "separate" else [collect(clean)], duration, clips, seed
-    )
+    if task == "separate" and len(clean) < 2:
+        raise SettingsError("separate mixes a clip of each CLEAN; name two or more")
+    groups = [collect([path]) for path in clean] if task == "separate" else [collect(clean)]
+    drawn = draw_clips(groups, duration, clips, seed)
     evaluation = Evaluation(chosen, settings, device, duration, drawn.clips, methods)
     configuration = evaluation.configuration()
 
@@ -130,8 +131,4 @@ def evaluate(
         print_comparison(console, comparison)
         console.print(f"results: {escape(str(output_dir / 'index.html'))}, results.md, .csv, .json", soft_wrap=True)
     if outcome.failures or drawn.unreadable:
-        clips_in_words = f"; {len(drawn.unreadable)} clean files cannot be read" if drawn.unreadable else ""
-        raise PartialError(
-            f"{len(outcome.failures)} of {len(drawn.clips) * len(methods)} results failed{clips_in_words}; "
-            f"{output_dir}/results.md says why; the rest is done, and repeating the command tries these again"
-        )
+        raise PartialError(f"{comparison.failed}; results.md in {output_dir} says why; all others are done")

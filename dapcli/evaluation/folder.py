@@ -90,6 +90,11 @@ class Folder:
         single = self.path / "audio" / clip / f"{name}.wav"
         return [single] if single.exists() else sorted(single.parent.glob(f"{name}_[0-9]*.wav"))
 
+    @staticmethod
+    def spectrogram(audio: Path) -> Path:
+        """Where the picture of a recording is."""
+        return audio.parents[2] / "spectrograms" / audio.parent.name / f"{audio.stem}.png"
+
     def write(self, texts: Mapping[str, str]) -> None:
         """Write files of text, all or none of them."""
         write_files({self.path / name: text.encode() for name, text in texts.items()})

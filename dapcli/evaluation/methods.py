@@ -12,7 +12,7 @@ import numpy as np
 from dapcli.audio import Audio, Samples
 from dapcli.baselines import BASELINES, Baseline, Observed, noise_power
 from dapcli.errors import SettingsError
-from dapcli.evaluation.protocols import Known, Truth
+from dapcli.evaluation.cases import Known, Truth
 from dapcli.priors import PRIORS
 from dapcli.restore import Result, denoise, repair
 from dapcli.settings import Settings

@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dapcli.audio import Audio, Samples, read_audio, resample
-from dapcli.damage import Damage
+from dapcli.audio import Audio, read_audio, resample
 from dapcli.damage.clipping import Clipping
 from dapcli.damage.missing import MissingSamples
 from dapcli.damage.quantization import MOST_LEVELS, Quantization
 from dapcli.errors import InputError, SettingsError
+from dapcli.evaluation.cases import Case, make_case, noisy_case, single
 from dapcli.files import digest
 from dapcli.gaps import Gaps
 
@@ -31,32 +31,6 @@ _MARGIN_S = 0.15
 _LEAST_POWER = 0.1
 # Quantizers clip; so the papers' recordings do not.
 _PEAK = 0.9
-
-
-@dataclass(frozen=True)
-class Known:
-    """All that a blind method may know: the damaged recording, what is known of its damage, and how many sources."""
-
-    recording: Audio
-    damage: Damage | None = None
-    sources: int = 1
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What no user has: the references ``[K, C, N]``, and the noise ``[C, N]`` where some was added."""
-
-    references: Samples
-    noise: Samples | None = None
-
-
-@dataclass(frozen=True)
-class Case:
-    """A damaged clip and the truth about it; ``notes`` say what a reader should know."""
-
-    known: Known
-    truth: Truth
-    notes: tuple[str, ...] = ()
 
 
 class Protocol(typing.Protocol):
@@ -91,7 +65,7 @@ class Gaussian:
     def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with noise added."""
         (clean,) = clips
-        return _noisy(clean, self.noise_std * rng.standard_normal(clean.samples.shape))
+        return noisy_case(clean, self.noise_std * rng.standard_normal(clean.samples.shape))
 
 
 @dataclass(frozen=True)
@@ -126,7 +100,7 @@ class Environmental:
         if not power:
             raise InputError(f"{path}: silent where it was to be added; remove it")
         gain = np.sqrt(np.mean(clean.samples**2) / power) * 10 ** (-rng.uniform(*self.snr) / 20)
-        return _noisy(clean, np.broadcast_to(gain * stretch, clean.samples.shape), *notes)
+        return noisy_case(clean, np.broadcast_to(gain * stretch, clean.samples.shape), *notes)
 
 
 @dataclass(frozen=True)
@@ -162,7 +136,7 @@ class Dropout:
         start = margin + int(rng.choice(starts) if starts.size else powers.argmax())
         damage = MissingSamples(Gaps((((start, start + length),),) * clean.channels))
         missing = damage.gaps.mask(0, clean.length)
-        return _case(clean.samples[None], np.where(missing, 0.0, clean.samples), clean.rate, damage)
+        return make_case(clean.samples[None], np.where(missing, 0.0, clean.samples), clean.rate, damage)
 
 
 @dataclass(frozen=True)
@@ -190,8 +164,8 @@ class Mixture:
                 )
             if not other.samples.any():
                 raise InputError("a source is silent; remove it")
-        sources = _single(np.stack([self.rms / np.sqrt(np.mean(each.samples**2)) * each.samples for each in clips]))
-        return _case(sources, sources.sum(axis=0), first.rate)
+        sources = single(np.stack([self.rms / np.sqrt(np.mean(each.samples**2)) * each.samples for each in clips]))
+        return make_case(sources, sources.sum(axis=0), first.rate)
 
 
 @dataclass(frozen=True)
@@ -221,7 +195,7 @@ class Clipped:
             raise InputError("the clip is silent, and cannot be clipped; remove it")
         level = float(np.float32(high))  # as the samples at it are written
         damage = Clipping((-level,) * clean.channels, (level,) * clean.channels)
-        return _case(clean.samples[None], damage.clip(clean.samples), clean.rate, damage)
+        return make_case(clean.samples[None], damage.clip(clean.samples), clean.rate, damage)
 
 
 @dataclass(frozen=True)
@@ -247,7 +221,7 @@ class Quantized:
         step = 2 / self.levels
         damage = Quantization(step, 0.0 if self.levels % 2 else step / 2)
         reference = _PEAK / peak * clean.samples
-        return _case(reference[None], damage.quantize(reference), clean.rate, damage)
+        return make_case(reference[None], damage.quantize(reference), clean.rate, damage)
 
 
 #: By name; the first of a task is its default.
@@ -290,19 +264,3 @@ def describe(protocol: Protocol) -> dict[str, Any]:
 def _check_range(option: str, bounds: tuple[float, float], least: float, most: float) -> None:
     if not least <= bounds[0] <= bounds[1] <= most:
         raise SettingsError(f"{option} {bounds[0]:g}:{bounds[1]:g} is not a range; give LOW:HIGH")
-
-
-def _noisy(clean: Audio, noise: Samples, *notes: str) -> Case:
-    reference = _single(clean.samples)
-    damaged = _single(reference + noise)
-    return Case(Known(Audio(damaged, clean.rate)), Truth(reference[None], noise=damaged - reference), notes)
-
-
-def _case(references: Samples, damaged: Samples, rate: int, damage: Damage | None = None) -> Case:
-    references = _single(references)
-    return Case(Known(Audio(_single(damaged), rate), damage, sources=len(references)), Truth(references))
-
-
-def _single(samples: Samples) -> Samples:
-    """Samples as files hold them, in single precision, so that what is heard and measured is what was restored."""
-    return samples.astype(np.float32).astype(np.float64)

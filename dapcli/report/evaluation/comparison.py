@@ -22,6 +22,8 @@ from dapcli.report.console import METRIC_TITLES
 
 # Metrics whose differences are in the third decimal.
 _FINE = ("envelope_distance", "stoi")
+#: Of the groups of rows.
+HEADINGS = {"nothing": "blind", "noise": "told the noise", "reference": "oracle: told the reference"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Comparison:
         """Names of the clips, in order."""
         return list(dict.fromkeys(record["clip"] for record in self.records))
 
+    def of_clip(self, clip: str) -> list[Record]:
+        """The records of a clip, in the order of the methods."""
+        return [record for record in self.records if record["clip"] == clip]
+
     @property
     def notes(self) -> list[str]:
         """What readers of the tables should know."""
@@ -65,6 +71,15 @@ class Comparison:
             note for record in self.records for note in record["notes"].values() if note.startswith("noise looped")
         }
         return lines + sorted(looped)
+
+    @property
+    def failed(self) -> str:
+        """How much failed, such as ``2 of 8 results failed; 1 clean file cannot be read``."""
+        total = len(self.records) + len(self.failures)
+        parts = [f"{len(self.failures)} of {total} results failed"] if self.failures else []
+        if self.unreadable:
+            parts.append(f"{_count(len(self.unreadable), 'clean file')} cannot be read")
+        return "; ".join(parts)
 
     @property
     def title(self) -> str:

@@ -1,14 +1,20 @@
-"""An evaluation as files: Markdown, CSV and JSON."""
+"""An evaluation as files: Markdown, CSV and JSON, figures, spectrograms and the page."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
-from dapcli.evaluation.methods import label
+from dapcli.audio import read_audio
+from dapcli.evaluation.folder import INPUT, REFERENCE, Folder
+from dapcli.evaluation.methods import key, label
 from dapcli.evaluation.tables import GROUPS
+from dapcli.files import Content, write_files
 from dapcli.report.evaluation.comparison import (
+    HEADINGS,
     Comparison,
     by_method,
     cell_in_words,
@@ -16,11 +22,30 @@ from dapcli.report.evaluation.comparison import (
     difference_in_words,
     is_best,
 )
+from dapcli.report.evaluation.page import render_page
+from dapcli.report.evaluation.plots import draw_figures, spectrogram_png
+from dapcli.report.plots import shared_scale, spectrogram
 from dapcli.report.record import to_json
 
-HEADINGS = {"nothing": "blind", "noise": "told the noise", "reference": "oracle: told the reference"}
 # Of a fit, in tables of all units; its curves are in the units' own files.
 _FIT_FIELDS = ("iterations", "best_iteration", "stopped_by")
+
+
+def write_comparison(folder: Folder, comparison: Comparison) -> None:
+    """Write tables, figures and the page to the folder of the evaluation, with the spectrograms that are not there."""
+    figures = draw_figures(comparison)
+    for clip in comparison.clips:
+        made = (key(each["method"], each["told"]) for each in comparison.of_clip(clip))
+        _draw_spectrograms(folder, clip, [REFERENCE, *made])
+    folder.write(
+        {
+            "results.md": to_markdown(comparison),
+            "results.csv": to_csv(comparison),
+            "results.json": to_object(comparison),
+            **{f"{name}.svg": svg for name, svg in figures.items()},
+            "index.html": render_page(folder, comparison, figures),
+        }
+    )
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -96,6 +121,23 @@ def to_object(comparison: Comparison) -> str:
             "units": units,
         }
     )
+
+
+def _draw_spectrograms(folder: Folder, clip: str, names: Sequence[str]) -> None:
+    """Pictures of the recordings of a clip that have none, on the colour scale of its reference and its input."""
+    scale = None
+    contents: dict[Path, Content] = {}
+    for path in (path for name in names for path in folder.audio(clip, name)):
+        picture = folder.spectrogram(path)
+        if picture.exists():
+            continue
+        if scale is None:
+            ends = [*folder.audio(clip, REFERENCE), *folder.audio(clip, INPUT)]
+            scale = shared_scale([spectrogram(read_audio(each)) for each in ends])
+        contents[picture] = spectrogram_png(spectrogram(read_audio(path)), scale)
+    for picture in contents:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+    write_files(contents)
 
 
 def _strong(words: str, strong: bool) -> str:

@@ -10,12 +10,11 @@ from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-from dapcli.audio import read_audio
-from dapcli.evaluation.folder import INPUT, REFERENCE, Folder, Record
+from dapcli.evaluation.folder import REFERENCE, Folder
 from dapcli.evaluation.methods import key, label
 from dapcli.evaluation.tables import GROUPS, Difference
-from dapcli.files import Content, write_files
 from dapcli.report.evaluation.comparison import (
+    HEADINGS,
     Comparison,
     by_method,
     cell_in_words,
@@ -24,55 +23,7 @@ from dapcli.report.evaluation.comparison import (
     is_best,
     value_in_words,
 )
-from dapcli.report.evaluation.files import HEADINGS, to_csv, to_markdown, to_object
-from dapcli.report.evaluation.plots import draw_boxes, draw_curves, spectrogram_png
 from dapcli.report.html import ONE_PLAYER, STYLE, text
-from dapcli.report.plots import shared_scale, spectrogram
-
-
-def write_comparison(folder: Folder, comparison: Comparison) -> None:
-    """Write tables, figures and the page to the folder of the evaluation, with the spectrograms that are not there."""
-    figures = draw_figures(comparison)
-    for clip in comparison.clips:
-        _draw_spectrograms(folder, clip, [REFERENCE, *(_key(each) for each in _of_clip(comparison, clip))])
-    folder.write(
-        {
-            "results.md": to_markdown(comparison),
-            "results.csv": to_csv(comparison),
-            "results.json": to_object(comparison),
-            **{f"{name}.svg": svg for name, svg in figures.items()},
-            "index.html": render_page(folder, comparison, figures),
-        }
-    )
-
-
-def draw_figures(comparison: Comparison) -> dict[str, str]:
-    """The figures as SVG by name: a box plot per metric, and the convergence of each prior that has an oracle fit."""
-    figures = {}
-    for metric in comparison.metrics:
-        values = {
-            label(row.method, row.told): [
-                value
-                for record in comparison.records
-                if (record["method"], record["told"]) == (row.method, row.told)
-                and (value := record["metrics"].get(metric)) is not None
-            ]
-            for row in comparison.rows
-        }
-        title = column_title(metric)
-        figures[f"boxes_{metric}"] = draw_boxes(
-            values, title, name=f"boxes_{metric}", label=f"Box plot of the {text(title)} of each method"
-        )
-    fitted = [record for record in comparison.records if record["fit"]]
-    for prior in dict.fromkeys(record["method"] for record in fitted):
-        own = [record for record in fitted if record["method"] == prior]
-        oracles = [record for record in own if record["told"] == "reference"]
-        blind = {record["clip"]: record["fit"]["best_iteration"] for record in own if record["told"] == "nothing"}
-        if oracles:
-            name = f"convergence_{prior}"
-            words = f"SNR and loss of {text(prior)} by iteration, with the blind and the oracle stop marked"
-            figures[name] = draw_curves(oracles, blind, name=name, label=words)
-    return figures
 
 
 def render_page(folder: Folder, comparison: Comparison, figures: Mapping[str, str]) -> str:
@@ -152,7 +103,7 @@ def _numbers(titles: Sequence[str], rows: Sequence[str], caption: str) -> str:
 
 def _clip(folder: Folder, comparison: Comparison, clip: str, *, first: bool) -> str:
     """Players and spectrograms of one clip, shown at once or when they are asked for."""
-    records = _of_clip(comparison, clip)
+    records = comparison.of_clip(clip)
     cards = [_card(folder, clip, REFERENCE, "reference", "the clean clip")]
     for record in records:
         values = [
@@ -160,7 +111,15 @@ def _clip(folder: Folder, comparison: Comparison, clip: str, *, first: bool) -> 
             for metric in comparison.metrics
             if (value := record["metrics"].get(metric)) is not None
         ]
-        cards.append(_card(folder, clip, _key(record), label(record["method"], record["told"]), ", ".join(values)))
+        cards.append(
+            _card(
+                folder,
+                clip,
+                key(record["method"], record["told"]),
+                label(record["method"], record["told"]),
+                ", ".join(values),
+            )
+        )
     notes = [note for name, note in records[0]["notes"].items() if name.startswith("clip_")]
     files = ", ".join(Path(path).name for path in records[0]["files"])
     return (
@@ -178,42 +137,13 @@ def _value(metric: str, value: float) -> str:
 def _card(folder: Folder, clip: str, name: str, title: str, words: str) -> str:
     parts = []
     for path in folder.audio(clip, name):
-        picture = _spectrogram_path(folder, path)
+        picture = folder.spectrogram(path)
         sources = [quote(each.relative_to(folder.path).as_posix()) for each in (picture, path)]
         parts.append(
             f'<img loading=lazy alt="Spectrogram, {text(title)}" src="{sources[0]}">\n'
             f'<audio controls preload=none aria-label="{text(title)}" src="{sources[1]}"></audio>\n'
         )
     return f"<figure><figcaption><b>{text(title)}</b> {text(words)}</figcaption>\n{''.join(parts)}</figure>\n"
-
-
-def _draw_spectrograms(folder: Folder, clip: str, names: Sequence[str]) -> None:
-    """Pictures of the recordings of a clip that have none, on the colour scale of its reference and its input."""
-    scale = None
-    contents: dict[Path, Content] = {}
-    for path in (path for name in names for path in folder.audio(clip, name)):
-        picture = _spectrogram_path(folder, path)
-        if picture.exists():
-            continue
-        if scale is None:
-            ends = [*folder.audio(clip, REFERENCE), *folder.audio(clip, INPUT)]
-            scale = shared_scale([spectrogram(read_audio(each)) for each in ends])
-        contents[picture] = spectrogram_png(spectrogram(read_audio(path)), scale)
-    for picture in contents:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-    write_files(contents)
-
-
-def _spectrogram_path(folder: Folder, audio: Path) -> Path:
-    return folder.path / "spectrograms" / audio.parent.name / f"{audio.stem}.png"
-
-
-def _of_clip(comparison: Comparison, clip: str) -> list[Record]:
-    return [record for record in comparison.records if record["clip"] == clip]
-
-
-def _key(record: Record) -> str:
-    return key(record["method"], record["told"])
 
 
 def _figure_title(name: str) -> str:

@@ -15,6 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dapcli.evaluation.folder import Record
+from dapcli.evaluation.methods import label
+from dapcli.report.evaluation.comparison import Comparison, column_title
+from dapcli.report.html import text
 from dapcli.report.plots import Spectrogram
 from dapcli.report.svg import COLOURS, INK, WIDTH_IN, ink, to_svg
 
@@ -23,7 +26,36 @@ Curve = NDArray[np.float64]
 _SHADES = 64
 
 
-def draw_boxes(values: Mapping[str, Sequence[float]], title: str, *, name: str, label: str) -> str:
+def draw_figures(comparison: Comparison) -> dict[str, str]:
+    """The figures as SVG by name: a box plot per metric, and the convergence of each prior that has an oracle fit."""
+    figures = {}
+    for metric in comparison.metrics:
+        values = {
+            label(row.method, row.told): [
+                value
+                for record in comparison.records
+                if (record["method"], record["told"]) == (row.method, row.told)
+                and (value := record["metrics"].get(metric)) is not None
+            ]
+            for row in comparison.rows
+        }
+        title = column_title(metric)
+        figures[f"boxes_{metric}"] = _draw_boxes(
+            values, title, name=f"boxes_{metric}", label=f"Box plot of the {text(title)} of each method"
+        )
+    fitted = [record for record in comparison.records if record["fit"]]
+    for prior in dict.fromkeys(record["method"] for record in fitted):
+        own = [record for record in fitted if record["method"] == prior]
+        oracles = [record for record in own if record["told"] == "reference"]
+        blind = {record["clip"]: record["fit"]["best_iteration"] for record in own if record["told"] == "nothing"}
+        if oracles:
+            name = f"convergence_{prior}"
+            words = f"SNR and loss of {text(prior)} by iteration, with the blind and the oracle stop marked"
+            figures[name] = _draw_curves(oracles, blind, name=name, label=words)
+    return figures
+
+
+def _draw_boxes(values: Mapping[str, Sequence[float]], title: str, *, name: str, label: str) -> str:
     """SVG of the values of each method: median, quartiles, whiskers to 1.5 times their distance, and every clip."""
     figure = Figure(figsize=(WIDTH_IN, 0.3 * len(values) + 0.7), layout="constrained")
     axes = figure.add_subplot()
@@ -50,7 +82,7 @@ def draw_boxes(values: Mapping[str, Sequence[float]], title: str, *, name: str, 
     return to_svg(figure, name, label)
 
 
-def draw_curves(oracles: Sequence[Record], best: Mapping[str, int], *, name: str, label: str) -> str:
+def _draw_curves(oracles: Sequence[Record], best: Mapping[str, int], *, name: str, label: str) -> str:
     """SVG of SNR and loss by iteration of one prior: every clip's oracle fit, and their mean.
 
     Dots are the iterations that the blind fits returned, by clip in ``best``, rings those of the oracle. What the
