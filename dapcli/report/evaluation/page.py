@@ -96,8 +96,8 @@ def _differences(comparison: Comparison) -> str:
 def _numbers(titles: Sequence[str], rows: Sequence[str], caption: str) -> str:
     head = "".join(f"<th scope=col>{text(title)}</th>" for title in titles)
     return (
-        f"<section class=wide><table class=numbers>\n<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{''.join(rows)}\n</tbody></table></section>"
+        f"<section>\n<p>{caption}</p>\n<div class=wide><table class=numbers>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{''.join(rows)}\n</tbody></table></div>\n</section>"
     )
 
 
@@ -143,7 +143,7 @@ def _card(folder: Folder, clip: str, name: str, title: str, words: str) -> str:
             f'<img loading=lazy alt="Spectrogram, {text(title)}" src="{sources[0]}">\n'
             f'<audio controls preload=none aria-label="{text(title)}" src="{sources[1]}"></audio>\n'
         )
-    return f"<figure><figcaption><b>{text(title)}</b> {text(words)}</figcaption>\n{''.join(parts)}</figure>\n"
+    return f"<figure><figcaption><b>{text(title)}</b></figcaption>\n{''.join(parts)}<p>{text(words)}</p></figure>\n"
 
 
 def _figure_title(name: str) -> str:
@@ -168,9 +168,13 @@ _PAGE = Template("""<!DOCTYPE html>
 <title>$title</title>
 <style>
 $style
-.wide { margin: 1rem 0; overflow-x: auto; }
+section { margin: 1rem 0; }
+section > p { max-width: none; color: var(--soft); font-size: .9rem; }
+.wide { overflow-x: auto; }
+.numbers tbody th { white-space: nowrap; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }
 .cards figure { padding: 0; }
+.cards p { color: var(--soft); font-size: .8rem; line-height: 1.35; }
 .cards img { display: block; width: 100%; height: 8rem; background: #000; }
 details { margin: 1rem 0; }
 </style>
