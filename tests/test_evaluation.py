@@ -45,6 +45,7 @@ from dapcli.settings import PRESETS, Settings
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 RATE = 8_000
+OUT = Path("out")
 TINY = replace(PRESETS["fast"], iterations=2, refinement=1, width=4)
 
 
@@ -68,7 +69,7 @@ def clean(tmp_path: Path) -> Path:
 
 
 def drawn(clean: Path, count: int | None = None, seed: int = 0, seconds: float = 0.5) -> tuple[Clip, ...]:
-    return draw_clips([collect([clean])], seconds, count, seed).clips
+    return draw_clips([collect([clean], outside=OUT)], seconds, count, seed).clips
 
 
 # Clips
@@ -79,15 +80,22 @@ def test_files_folders_and_manifests_are_collected_once_each(clean: Path, tmp_pa
     (clean / ".hidden.wav").write_bytes(b"")
     manifest = tmp_path / "list.csv"
     manifest.write_text("path,speaker\nclean/tone3.wav,a\nclean/tone1.wav,b\n")
-    assert [path.name for path in collect([manifest])] == ["tone3.wav", "tone1.wav"]
-    assert len(collect([clean, manifest, clean / "tone0.wav"])) == 8
+    assert [path.name for path in collect([manifest], outside=OUT)] == ["tone3.wav", "tone1.wav"]
+    assert len(collect([clean, manifest, clean / "tone0.wav"], outside=OUT)) == 8
+
+
+def test_what_an_evaluation_has_written_is_no_clip(clean: Path) -> None:
+    write(clean / "out" / "audio" / "input.wav", tone(0.7))
+    assert len(collect([clean], outside=clean / "out")) == 8
+    with pytest.raises(InputError, match="no audio files"):
+        collect([clean / "out"], outside=clean / "out")
 
 
 @pytest.mark.parametrize("content", ["path\nclean/none.wav\n", "", "\n\n"])
 def test_a_manifest_without_files_is_refused(content: str, clean: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text(content)
     with pytest.raises(InputError, match=r"list\.csv"):
-        collect([tmp_path / "list.csv"])
+        collect([tmp_path / "list.csv"], outside=OUT)
 
 
 def test_more_clips_are_the_same_ones_and_others(clean: Path) -> None:
@@ -100,7 +108,7 @@ def test_more_clips_are_the_same_ones_and_others(clean: Path) -> None:
 def test_short_clips_are_counted_and_unreadable_ones_named(clean: Path) -> None:
     write(clean / "short.wav", tone(0.3))
     (clean / "text.wav").write_text("no audio")
-    result = draw_clips([collect([clean])], 0.5, None, 0)
+    result = draw_clips([collect([clean], outside=OUT)], 0.5, None, 0)
     assert (len(result.clips), result.skipped) == (8, 1)
     assert [Path(path).name for path in result.unreadable] == ["text.wav"]
     with pytest.raises(InputError, match="choose a shorter --duration"):

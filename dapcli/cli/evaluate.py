@@ -99,7 +99,7 @@ def evaluate(
     from dapcli.report.evaluation.files import to_object, write_comparison
 
     if noise is not None:
-        given["noise"] = tuple(collect([noise]))
+        given["noise"] = tuple(collect([noise], outside=output_dir))
     chosen = make_protocol(task, protocol, given)
     chosen.check(duration)
     priors, baselines = prior or [], baseline or []
@@ -108,7 +108,8 @@ def evaluate(
     methods = make_methods(task, priors, baselines, settings, device, oracle=oracle)
     if task == "separate" and len(clean) < 2:
         raise SettingsError("separate mixes a clip of each CLEAN; name two or more")
-    groups = [collect([path]) for path in clean] if task == "separate" else [collect(clean)]
+    sources = [[path] for path in clean] if task == "separate" else [clean]
+    groups = [collect(paths, outside=output_dir) for paths in sources]
     drawn = draw_clips(groups, duration, clips, seed)
     evaluation = Evaluation(chosen, settings, device, duration, drawn.clips, methods)
     configuration = evaluation.configuration()

@@ -54,10 +54,11 @@ class Drawn:
     unreadable: dict[str, str]
 
 
-def collect(paths: Sequence[Path]) -> list[Path]:
+def collect(paths: Sequence[Path], *, outside: Path) -> list[Path]:
     """The files that files, folders and manifests stand for, each once.
 
-    A folder stands for all audio below it. A manifest is a CSV whose first column holds paths, relative to its own
+    A folder stands for all audio below it, but for what is in ``outside``: where results go is no place to find clips.
+    A manifest is a CSV whose first column holds paths, relative to its own
     folder; a first line ``path`` is a header.
 
     Raises:
@@ -65,7 +66,7 @@ def collect(paths: Sequence[Path]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        files = list(_files_of(path))
+        files = [file for file in _files_of(path) if outside.resolve() not in file.resolve().parents]
         if not files:
             raise InputError(f"{path}: no audio files in it; name files, folders or a CSV with a path per line")
         found.update({file.resolve(): file for file in files})
