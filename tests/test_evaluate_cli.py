@@ -21,6 +21,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from dapcli.evaluation import run as run_module
+from dapcli.evaluation.unit import restore_unit
 from dapcli.metrics import score, score_sources
 from tests.command_line import Dap, Run, assert_refused, read, tree
 
@@ -68,7 +69,7 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 
 def test_the_table_can_be_recomputed_from_the_written_audio(dap: Dap, folder: Path) -> None:
-    evaluate(dap, "denoise", "clean", "--prior", "conv", *FIT, *CHEAP)
+    evaluate(dap, "denoise", "clean", "--clips", "2", "--prior", "conv", *FIT, *CHEAP)
     rows = rows_of(folder)
     methods = {(row["method"], row["told"]) for row in rows}
     assert methods == {
@@ -78,7 +79,7 @@ def test_the_table_can_be_recomputed_from_the_written_audio(dap: Dap, folder: Pa
         ("wiener", "nothing"),
         ("wiener", "noise"),
     }
-    assert len(rows) == 3 * len(methods)
+    assert len(rows) == 2 * len(methods)
     suffix = {"nothing": "", "noise": ".told", "reference": ".oracle"}
     for row in rows:
         audio = folder / "out" / "audio" / row["clip"]
@@ -213,12 +214,13 @@ def test_a_killed_run_goes_on_where_it_was(jobs: str, dap: Dap, folder: Path) ->
     resumed = [{**row, "seconds": ""} for row in rows_of(folder)]
     assert len(resumed) == 8
     assert not list((folder / "out").rglob("*.part"))
-    evaluate(dap, *arguments, "--overwrite")
-    assert [{**row, "seconds": ""} for row in rows_of(folder)] == resumed
+    if jobs == "2":  # and what several processes made is what one makes
+        evaluate(dap, *arguments, "--overwrite")
+        assert [{**row, "seconds": ""} for row in rows_of(folder)] == resumed
 
 
 def test_ctrl_c_keeps_what_is_finished(folder: Path, dap: Dap, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run_module.restore_unit
+    whole = restore_unit
     calls = []
 
     def interrupted(*arguments: Any) -> str | None:

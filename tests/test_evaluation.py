@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ TINY = replace(PRESETS["fast"], iterations=2, refinement=1, width=4)
 def tone(seconds: float, pitch: float = 220.0) -> NDArray[np.float64]:
     t = np.arange(round(seconds * RATE)) / RATE
     harmonics = [np.sin(2 * np.pi * k * pitch * t) / k for k in range(1, 5)]
-    return 0.2 * np.sum(harmonics, axis=0) * (1.1 + np.sin(2 * np.pi * 3 * t))
+    return np.asarray(0.2 * np.sum(harmonics, axis=0) * (1.1 + np.sin(2 * np.pi * 3 * t)))
 
 
 def write(path: Path, samples: NDArray[np.float64], rate: int = RATE) -> Path:
@@ -241,12 +242,13 @@ def test_clipping_leaves_its_snr_and_quantization_its_levels() -> None:
 def test_protocols_are_chosen_by_name_or_by_their_values() -> None:
     assert isinstance(make_protocol("denoise", None, {}), Gaussian)
     assert isinstance(make_protocol("denoise", None, {"noise": (Path("a.wav"),)}), Environmental)
-    for task, name, values in [
+    refused: list[tuple[str, str | None, dict[str, Any]]] = [
         ("denoise", "gaussian", {"snr": (1.0, 2.0)}),
         ("denoise", "dropout", {}),
         ("inpaint", None, {"levels": 4}),
         ("repair", None, {}),
-    ]:
+    ]
+    for task, name, values in refused:
         with pytest.raises(SettingsError):
             make_protocol(task, name, values)
 
@@ -362,7 +364,7 @@ def test_a_folder_of_other_files_is_not_touched(tmp_path: Path) -> None:
 # Tables
 
 
-def records(**methods: list[float | None]) -> list[dict[str, Any]]:
+def records(**methods: Sequence[float | None]) -> list[dict[str, Any]]:
     return [
         {
             "clip": f"clip{index}",

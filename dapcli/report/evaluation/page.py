@@ -31,7 +31,8 @@ def render_page(folder: Folder, comparison: Comparison, figures: Mapping[str, st
     captions = {
         "boxes": "Median, quartiles and every clip.",
         "convergence": "Every clip's oracle fit and their mean; what the network learned before is dashed. Dots mark "
-        "the iteration that the blind fit returned, on the oracle's curve.",
+        "the iteration that the blind fit returned, on the oracle's curve. The SNR is that of the network's estimate, before "
+        "a filter or what is known of the damage changes it.",
     }
     drawn = "\n".join(
         f"<figure>{svg}<figcaption>{_figure_title(name)}: {captions[name.partition('_')[0]]} "
@@ -171,6 +172,7 @@ $style
 section { margin: 1rem 0; }
 section > p { max-width: none; color: var(--soft); font-size: .9rem; }
 .wide { overflow-x: auto; }
+.numbers { font-size: .9rem; }
 .numbers tbody th { white-space: nowrap; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }
 .cards figure { padding: 0; }
