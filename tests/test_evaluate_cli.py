@@ -151,7 +151,7 @@ class Links(HTMLParser):
 
 def test_the_page_refers_to_what_is_there_and_to_nothing_else(dap: Dap, folder: Path) -> None:
     (folder / "clean" / "clean150.wav").rename(folder / "clean" / "50 % <b>&.wav")
-    evaluate(dap, "denoise", "clean", "--prior", "exp-dense", *FIT, *CHEAP)
+    evaluate(dap, "denoise", "clean", "--prior", "conv", *FIT, *CHEAP)
     page = (folder / "out" / "index.html").read_text()
     links = Links(page)
     assert links.players == 3 * (1 + 5)  # the reference and all methods
@@ -243,6 +243,7 @@ def test_ctrl_c_keeps_what_is_finished(folder: Path, dap: Dap, monkeypatch: pyte
     [
         (("denoise", "nothing"), 3, "no such file or folder"),
         (("denoise", "empty"), 3, "no audio files"),
+        (("denoise", "clean", "out"), 3, "where results go"),
         (("denoise", "clean", "--duration", "5"), 3, "no clip is 5 s long"),
         (("denoise", "clean", "--duration", "0.1"), 2, "--duration"),
         (("denoise", "clean", "--duration", "nan"), 2, "--duration"),
@@ -275,7 +276,7 @@ def test_a_folder_of_another_run_is_refused(dap: Dap, folder: Path) -> None:
     assert_refused(
         dap("evaluate", "denoise", "clean", *CHEAP, "--seed", "1", "--output-dir", "out"), 2, "seed 0 in place of 1"
     )
-    assert_refused(dap("evaluate", "denoise", "clean", *CHEAP, "--output-dir", "clean"), 3, "not of an evaluation")
+    assert_refused(dap("evaluate", "denoise", "clean", *CHEAP, "--output-dir", "other"), 3, "not of an evaluation")
     assert_refused(dap("evaluate", "denoise", "clean", *CHEAP, "--output-dir", "a/b"), 3, "create it first")
     assert tree(folder / "out") == before
     evaluate(dap, "denoise", "clean", *CHEAP, "--seed", "1", "--overwrite")

@@ -88,7 +88,7 @@ def test_files_folders_and_manifests_are_collected_once_each(clean: Path, tmp_pa
 def test_what_an_evaluation_has_written_is_no_clip(clean: Path) -> None:
     write(clean / "out" / "audio" / "input.wav", tone(0.7))
     assert len(collect([clean], outside=clean / "out")) == 8
-    with pytest.raises(InputError, match="no audio files"):
+    with pytest.raises(InputError, match="where results go"):
         collect([clean / "out"], outside=clean / "out")
 
 

@@ -64,12 +64,15 @@ def collect(paths: Sequence[Path], *, outside: Path) -> list[Path]:
     Raises:
         InputError: One does not exist or holds no audio.
     """
+    results = outside.resolve()
     found: dict[Path, Path] = {}
     for path in paths:
-        files = [file for file in _files_of(path) if outside.resolve() not in file.resolve().parents]
+        if results in (path.resolve(), *path.resolve().parents):
+            raise InputError(f"{path}: is where results go; name another --output-dir")
+        files = {real: file for file in _files_of(path) if results not in (real := file.resolve()).parents}
         if not files:
             raise InputError(f"{path}: no audio files in it; name files, folders or a CSV with a path per line")
-        found.update({file.resolve(): file for file in files})
+        found |= files
     return list(found.values())
 
 

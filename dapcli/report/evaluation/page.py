@@ -31,8 +31,8 @@ def render_page(folder: Folder, comparison: Comparison, figures: Mapping[str, st
     captions = {
         "boxes": "Median, quartiles and every clip.",
         "convergence": "Every clip's oracle fit and their mean; what the network learned before is dashed. Dots mark "
-        "the iteration that the blind fit returned, on the oracle's curve. The SNR is that of the network's estimate, before "
-        "a filter or what is known of the damage changes it.",
+        "the iteration that the blind fit returned, on the oracle's curve. The SNR is that of the network's estimate, "
+        "before a filter or what is known of the damage changes it.",
     }
     drawn = "\n".join(
         f"<figure>{svg}<figcaption>{_figure_title(name)}: {captions[name.partition('_')[0]]} "
