@@ -247,6 +247,7 @@ def test_ctrl_c_keeps_what_is_finished(folder: Path, dap: Dap, monkeypatch: pyte
         (("denoise", "clean", "--duration", "5"), 3, "no clip is 5 s long"),
         (("denoise", "clean", "--duration", "0.1"), 2, "--duration"),
         (("denoise", "clean", "--duration", "nan"), 2, "--duration"),
+        (("denoise", "clean", "--duration", "inf"), 2, "--duration"),
         (("denoise", "clean", "--prior", "conv", "--prior", "conv"), 2, "'conv'.*name each once"),
         (("denoise", "clean", "--prior", "conf"), 2, "unknown prior 'conf'"),
         (("denoise", "clean", "--baseline", "demucs"), 2, "unknown baseline 'demucs'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,8 +70,8 @@ def evaluate(
     interrupted run goes on where it was when the command is repeated; more priors, baselines and clips can be added.
     """
     del debug  # read by the entry point
-    if not duration > 0.1:
-        raise SettingsError("--duration must be above 0.1 s")
+    if not 0.1 < duration < math.inf:
+        raise SettingsError("--duration must be finite and above 0.1 s")
     values: dict[str, Any] = {
         "noise_std": noise_std,
         "noise": noise,
@@ -82,7 +83,6 @@ def evaluate(
     }
     presets = PRESETS if task == "denoise" else REPAIR_PRESETS
     settings = options.make_settings(preset, presets, iterations=iterations, seed=seed)
-
     given = {name: value for name, value in values.items() if value is not None}
 
     from rich.markup import escape
