@@ -95,7 +95,9 @@ def test_the_table_can_be_recomputed_from_the_written_audio(dap: Dap, folder: Pa
 
 
 def test_separated_sources_are_written_in_the_order_of_the_references(dap: Dap, folder: Path) -> None:
-    evaluate(dap, "separate", "clean", "other", "--baseline", "hpss", "--baseline", "mixture", "--duration", "0.4")
+    methods = ["--baseline", "hpss", "--baseline", "mixture", "--prior", "conv", "--iterations", "1", "--no-oracle"]
+    evaluate(dap, "separate", "clean", "other", "--duration", "0.4", *methods)
+    assert {row["method"] for row in rows_of(folder)} == {"input", "hpss", "conv"}
     for row in rows_of(folder):
         audio = folder / "out" / "audio" / row["clip"]
         references, estimates = (
@@ -259,7 +261,7 @@ def test_ctrl_c_keeps_what_is_finished(folder: Path, dap: Dap, monkeypatch: pyte
         (("denoise", "clean", "--preset", "best"), 2, "unknown preset"),
         (("inpaint", "clean", "--duration", "0.5"), 2, "--gap"),
         (("separate", "clean"), 2, "two"),
-        (("separate", "clean", "other", "--prior", "conv"), 2, "--prior"),
+        (("separate", "clean", "other", "--kinds", "harmonic,drums"), 2, "unknown kind"),
         (("repair", "clean"), 2, "unknown task"),
     ],
 )

@@ -10,7 +10,7 @@ import typer
 
 from dapcli.cli import options
 from dapcli.errors import InterruptedRunError, PartialError, SettingsError
-from dapcli.settings import PRESETS, REPAIR_PRESETS
+from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
 
 _PROTOCOL = "Protocol (defaults are the papers')"
 
@@ -57,6 +57,9 @@ def evaluate(
         str | None, _value("--gap", "inpaint: range of the gap's length in s, 0.1:0.25.", "LOW:HIGH")
     ] = None,
     rms: Annotated[float | None, _value("--rms", "separate: level of each source, 0.1.")] = None,
+    kinds: Annotated[
+        str | None, _value("--kinds", "separate: what dap knows of the sources; harmonic,percussive.", "KIND,...")
+    ] = None,
     clip_snr: Annotated[float | None, _value("--clip-snr", "declip: SNR that clipping leaves, 7 dB.")] = None,
     levels: Annotated[int | None, _value("--levels", "dequantize: levels from -1 to 1, 16.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that has results.")] = False,
@@ -78,10 +81,11 @@ def evaluate(
         "snr": options.parse_range(snr, "--snr"),
         "gap": options.parse_range(gap, "--gap"),
         "rms": rms,
+        "kinds": None if kinds is None else tuple(kinds.split(",")),
         "clip_snr": clip_snr,
         "levels": levels,
     }
-    presets = PRESETS if task == "denoise" else REPAIR_PRESETS
+    presets = {"denoise": PRESETS, "separate": SEPARATION_PRESETS}.get(task, REPAIR_PRESETS)
     settings = options.make_settings(preset, presets, iterations=iterations, seed=seed)
     given = {name: value for name, value in values.items() if value is not None}
 
@@ -89,7 +93,7 @@ def evaluate(
 
     from dapcli.evaluation.clips import collect, draw_clips
     from dapcli.evaluation.folder import Folder
-    from dapcli.evaluation.methods import default_names, make_methods
+    from dapcli.evaluation.methods import make_methods
     from dapcli.evaluation.protocols import make_protocol
     from dapcli.evaluation.run import run
     from dapcli.evaluation.unit import Evaluation
@@ -104,10 +108,10 @@ def evaluate(
     chosen.check(duration)
     priors, baselines = prior or [], baseline or []
     if not priors and not baselines:
-        priors, baselines = default_names(task)
+        priors, baselines = [Settings().prior], ["all"]
     methods = make_methods(task, priors, baselines, settings, device, oracle=oracle)
-    if task == "separate" and len(clean) < 2:
-        raise SettingsError("separate mixes a clip of each CLEAN; name two or more")
+    if task == "separate" and not 2 <= len(clean) <= 4:
+        raise SettingsError("separate mixes a clip of each CLEAN; name two to four")
     sources = [[path] for path in clean] if task == "separate" else [clean]
     groups = [collect(paths, outside=output_dir) for paths in sources]
     drawn = draw_clips(groups, duration, clips, seed)

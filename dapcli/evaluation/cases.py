@@ -12,11 +12,16 @@ from dapcli.damage import Damage
 
 @dataclass(frozen=True)
 class Known:
-    """All that a blind method may know: the damaged recording, what is known of its damage, and how many sources."""
+    """All that a blind method may know: the recording, what is known of its damage, and the kinds of its sources."""
 
     recording: Audio
     damage: Damage | None = None
-    sources: int = 1
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> int:
+        """Number of sources K."""
+        return max(len(self.kinds), 1)
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,11 @@ def noisy_case(clean: Audio, noise: Samples, *notes: str) -> Case:
     return Case(Known(Audio(damaged, clean.rate)), Truth(reference[None], noise=damaged - reference), notes)
 
 
-def make_case(references: Samples, damaged: Samples, rate: int, damage: Damage | None = None) -> Case:
+def make_case(
+    references: Samples, damaged: Samples, rate: int, *, damage: Damage | None = None, kinds: tuple[str, ...] = ()
+) -> Case:
     """What was left, ``[C, N]``, of references ``[K, C, N]`` at ``rate`` Hz."""
-    references = single(references)
-    return Case(Known(Audio(single(damaged), rate), damage, sources=len(references)), Truth(references))
+    return Case(Known(Audio(single(damaged), rate), damage, kinds), Truth(single(references)))
 
 
 def single(samples: Samples) -> Samples:

@@ -15,6 +15,7 @@ from dapcli.errors import SettingsError
 from dapcli.evaluation.cases import Known, Truth
 from dapcli.priors import PRIORS
 from dapcli.restore import Result, denoise, repair
+from dapcli.separation import separate
 from dapcli.settings import Settings
 
 #: What a method is told of the truth. Those that are told nothing are blind, as users are.
@@ -22,8 +23,6 @@ Told = Literal["nothing", "noise", "reference"]
 
 # Baselines that return what they are given, each under the name that its task has for it; here it is the first row.
 _UNTOUCHED = ("input", "silence", "mixture")
-#: Tasks that dap restores, beside the baselines.
-RESTORED = ("denoise", "inpaint", "declip", "dequantize")
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ class Blind:
     def restore(self, known: Known, truth: Truth | None) -> Estimate:
         """What dap restores without a reference."""
         del truth
-        result = _fit(known, self.settings, self.device, None)
-        return Estimate(result.audio.samples[None], _describe(result))
+        samples, result = _fit(known, self.settings, self.device, None)
+        return Estimate(samples, _describe(result))
 
 
 @dataclass(frozen=True)
@@ -93,14 +92,13 @@ class Oracle:
     def restore(self, known: Known, truth: Truth | None) -> Estimate:
         """The same fit as the blind one's; only the choice of the iterate knows the reference."""
         assert truth is not None
-        (reference,) = truth.references
-        result = _fit(known, replace(self.settings, stop="oracle"), self.device, Audio(reference, known.recording.rate))
+        samples, result = _fit(known, replace(self.settings, stop="oracle"), self.device, truth.references)
         fit = _describe(result)
         if fit is not None:
             # The rule's criterion is the mean squared error.
-            power = float(np.mean(reference**2))
+            power = float(np.mean(truth.references**2))
             fit["snr_db"] = [_decibels(power, step.criterion) for step in result.segments[0].steps]
-        return Estimate(result.audio.samples[None], fit)
+        return Estimate(samples, fit)
 
 
 @dataclass(frozen=True)
@@ -137,11 +135,6 @@ def label(name: str, told: str) -> str:
     return name + {"nothing": "", "reference": " (oracle)", "noise": " (told)"}[told]
 
 
-def default_names(task: str) -> tuple[list[str], list[str]]:
-    """The priors and baselines of a task that are evaluated unless others are named: dap's own and all."""
-    return [Settings().prior] if task in RESTORED else [], ["all"]
-
-
 def make_methods(
     task: str, priors: Sequence[str], baselines: Sequence[str], settings: Settings, device: str, *, oracle: bool
 ) -> tuple[Method, ...]:
@@ -151,8 +144,6 @@ def make_methods(
         SettingsError: A name is unknown, or given twice.
     """
     methods: list[Method] = [Untouched()]
-    if priors and task not in RESTORED:
-        raise SettingsError(f"--prior: dap does not {task} yet; choose a --baseline")
     for prior in _expand(priors, PRIORS, PRIORS, "prior"):
         chosen = replace(settings, prior=prior)
         methods.append(Blind(prior, chosen, device))
@@ -184,13 +175,21 @@ def _installed(baselines: Mapping[str, Baseline]) -> list[str]:
     return [name for name, each in baselines.items() if all(find_spec(package) for package in each.packages)]
 
 
-def _fit(known: Known, settings: Settings, device: str, reference: Audio | None) -> Result:
+def _fit(known: Known, settings: Settings, device: str, references: Samples | None) -> tuple[Samples, Result]:
+    """The estimate ``[K, C, N]`` and how it came about."""
     # One fit per clip, as in the papers, however long the clip.
     seconds = known.recording.length / known.recording.rate
     settings = replace(settings, segment=max(settings.segment, seconds))
+    clean = None if references is None else [Audio(reference, known.recording.rate) for reference in references]
+    if known.kinds:
+        separation = separate(known.recording, known.kinds, settings, device=device, references=clean)
+        return np.stack([source.samples for source in separation.audio]), separation.result
+    reference = clean[0] if clean else None
     if known.damage is None:
-        return denoise(known.recording, settings, device=device, reference=reference)
-    return repair(known.recording, known.damage, settings, device=device, reference=reference)
+        result = denoise(known.recording, settings, device=device, reference=reference)
+    else:
+        result = repair(known.recording, known.damage, settings, device=device, reference=reference)
+    return result.audio.samples[None], result
 
 
 def _describe(result: Result) -> dict[str, Any] | None:

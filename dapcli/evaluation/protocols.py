@@ -24,6 +24,7 @@ from dapcli.errors import InputError, SettingsError
 from dapcli.evaluation.cases import Case, make_case, noisy_case, single
 from dapcli.files import digest
 from dapcli.gaps import Gaps
+from dapcli.kinds import DEFAULT_KINDS, check_kinds
 
 # What is known on both sides of a gap, s.
 _MARGIN_S = 0.15
@@ -136,7 +137,7 @@ class Dropout:
         start = margin + int(rng.choice(starts) if starts.size else powers.argmax())
         damage = MissingSamples(Gaps((((start, start + length),),) * clean.channels))
         missing = damage.gaps.mask(0, clean.length)
-        return make_case(clean.samples[None], np.where(missing, 0.0, clean.samples), clean.rate, damage)
+        return make_case(clean.samples[None], np.where(missing, 0.0, clean.samples), clean.rate, damage=damage)
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,21 @@ class Mixture:
     task: ClassVar[str] = "separate"
 
     rms: float = 0.1
+    kinds: tuple[str, ...] = ()
+    """What dap is told of the sources; what their number stands for, without any."""
 
     def check(self, seconds: float) -> None:  # noqa: ARG002
-        """Raise ``SettingsError`` unless the level is positive."""
+        """Raise ``SettingsError`` unless the level is positive and the kinds are known."""
         if not 0 < self.rms < np.inf:
             raise SettingsError("--rms must be above 0")
+        if self.kinds:
+            check_kinds(self.kinds)
 
     def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The mixture of one clip per source."""
+        kinds = self.kinds or DEFAULT_KINDS[len(clips)]
+        if len(kinds) != len(clips):
+            raise SettingsError(f"--kinds names {len(kinds)} sources, and {len(clips)} were given")
         first = clips[0]
         for other in clips:
             if (other.rate, other.samples.shape) != (first.rate, first.samples.shape):
@@ -165,7 +173,7 @@ class Mixture:
             if not other.samples.any():
                 raise InputError("a source is silent; remove it")
         sources = single(np.stack([self.rms / np.sqrt(np.mean(each.samples**2)) * each.samples for each in clips]))
-        return make_case(sources, sources.sum(axis=0), first.rate)
+        return make_case(sources, sources.sum(axis=0), first.rate, kinds=kinds)
 
 
 @dataclass(frozen=True)
@@ -195,7 +203,7 @@ class Clipped:
             raise InputError("the clip is silent, and cannot be clipped; remove it")
         level = float(np.float32(high))  # as the samples at it are written
         damage = Clipping((-level,) * clean.channels, (level,) * clean.channels)
-        return make_case(clean.samples[None], damage.clip(clean.samples), clean.rate, damage)
+        return make_case(clean.samples[None], damage.clip(clean.samples), clean.rate, damage=damage)
 
 
 @dataclass(frozen=True)
@@ -221,7 +229,7 @@ class Quantized:
         step = 2 / self.levels
         damage = Quantization(step, 0.0 if self.levels % 2 else step / 2)
         reference = _PEAK / peak * clean.samples
-        return make_case(reference[None], damage.quantize(reference), clean.rate, damage)
+        return make_case(reference[None], damage.quantize(reference), clean.rate, damage=damage)
 
 
 #: By name; the first of a task is its default.

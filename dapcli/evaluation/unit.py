@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from dapcli.evaluation.folder import Folder
 from dapcli.evaluation.methods import Method
 from dapcli.evaluation.protocols import Protocol, describe
 from dapcli.metrics import score, score_gaps, score_sources
-from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS
+from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS
 from dapcli.restore import check_settings
 from dapcli.settings import Settings
 
@@ -51,13 +52,16 @@ class Evaluation:
             SettingsError: A setting does not go with the others.
             DeviceError: The device is not there.
         """
-        estimators = ESTIMATORS if self.protocol.task == "denoise" else REPAIR_ESTIMATORS
+        task = self.protocol.task
+        estimators: Collection[str] = REPAIR_ESTIMATORS
+        if task in ("denoise", "separate"):
+            estimators = ESTIMATORS if task == "denoise" else SEPARATION_ESTIMATORS
         device, dtype = check_settings(self.settings, self.device, estimators=estimators)
         settings = asdict(self.settings)
         del settings["prior"]
         return {
             "dapcli": dapcli.__version__,
-            "task": self.protocol.task,
+            "task": task,
             "protocol": describe(self.protocol),
             "seed": settings.pop("seed"),
             "duration_s": self.seconds,
