@@ -137,7 +137,7 @@ SEPARATION_PRESETS: dict[str, Settings] = {
     "quality": Settings(
         estimator="share",
         refinement=0,
-        iterations=16,
+        iterations=20,
         width=8,
         perturbation=0.1,
         averaging=0.8,
