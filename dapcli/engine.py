@@ -17,6 +17,7 @@ from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMA
 from dapcli.observations.mixed import MixedObservation
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import build_prior
+from dapcli.priors.several import SideBySide
 from dapcli.priors.unet import UNet
 from dapcli.settings import Settings
 from dapcli.spectral import STFT
@@ -246,21 +247,20 @@ class Engine:
             samples, self.stft, spectrum, perturbation=self.settings.perturbation, generator=generator
         )
 
-    def _build(self, observation: Observation, weights: Weights | None) -> UNet:
-        """A network for an observation, with these weights or with random ones."""
+    def _build(self, observation: Observation, weights: Weights | None) -> UNet | SideBySide:
+        """The network for an observation, or all it needs as one, with these weights or with random ones."""
         settings = self.settings
         with _DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            network = build_prior(
-                settings.prior,
-                observation.in_channels,
-                observation.out_channels,
-                width=settings.width,
-                dilation=settings.dilation,
-            )
+            networks = [
+                build_prior(settings.prior, *channels, width=settings.width, dilation=settings.dilation)
+                for channels in observation.networks
+            ]
         if observation.starts_from_zero:
-            torch.nn.init.zeros_(network.head.weight)
-            torch.nn.init.zeros_(network.head.bias)  # type: ignore[arg-type]
+            for each in networks:
+                torch.nn.init.zeros_(each.head.weight)
+                torch.nn.init.zeros_(each.head.bias)  # type: ignore[arg-type]
+        network = networks[0] if len(networks) == 1 else SideBySide(networks)
         if weights is not None:
             network.load_state_dict(weights)
         return network

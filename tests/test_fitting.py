@@ -36,7 +36,7 @@ class Bias(nn.Module):
 class Target:
     """An observation that is a constant spectrogram."""
 
-    in_channels = out_channels = 2
+    networks = ((2, 2),)
     starts_from_zero = False
 
     def __init__(self, level: float = 1.0) -> None:

@@ -49,7 +49,7 @@ class SharedObservation:
         generator: torch.Generator,
     ) -> None:
         start = separate_kinds(samples, rate, kinds, generator.initial_seed())
-        self.in_channels, self.out_channels = 1, len(kinds)
+        self.networks = ((1, len(kinds)),)
         self._mixture = stft.forward(torch.from_numpy(samples).float().to(generator.device))
         power = self._mixture.square().sum(dim=1, keepdim=True)
         features = _FEATURE_SCALE * (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log()
