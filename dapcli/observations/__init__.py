@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dapcli.observations.generated import ConsistentObservation, GeneratedObservation
+from dapcli.observations.layered import LayeredObservation
 from dapcli.observations.masked import MaskedObservation
 from dapcli.observations.mixed import MixedObservation
 from dapcli.observations.shared import SharedObservation
@@ -28,8 +29,8 @@ class Observation(Protocol):
     starts_from_zero: bool
     """Whether the networks' outputs are to be zero before the fit."""
     spectrogram: Tensor
-    """What the estimate is compared with: the recording, ``[C, 2, F, T]``, or the classical separation of one into K
-    sources, ``[K * C, 2, F, T]``."""
+    """What the estimate is compared with: the recording, ``[C, 2, F, T]``, or K sources that a mixture begins as,
+    ``[K * C, 2, F, T]``."""
 
     @property
     def networks(self) -> tuple[tuple[int, int], ...]:
@@ -80,6 +81,7 @@ REPAIR_ESTIMATORS: dict[str, type[ConsistentObservation] | type[MixedObservation
     "generate": ConsistentObservation,
 }
 #: For mixtures.
-SEPARATION_ESTIMATORS: dict[str, type[SharedObservation]] = {
+SEPARATION_ESTIMATORS: dict[str, type[SharedObservation] | type[LayeredObservation]] = {
     "share": SharedObservation,
+    "paper": LayeredObservation,
 }

@@ -37,6 +37,8 @@ class SharedObservation:
     #: What a network has learned of one stretch it would have to learn again for another.
     transfers = False
     starts_from_zero = False
+    #: The sources are of their kinds, and sum to the mixture.
+    generates = False
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class SharedObservation:
         kinds: Sequence[str],
         rate: int,
         *,
+        iterations: int,  # noqa: ARG002
         perturbation: float,
         generator: torch.Generator,
     ) -> None:
