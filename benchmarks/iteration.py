@@ -86,7 +86,7 @@ def start_fit(samples: Tensor, released: Released, precision: str, arguments: ar
     unused = torch.ones(1, TRANSFORM.n_fft // 2 + 1)
     rule = STOPPING_RULES["fixed"](StopContext(TRANSFORM, samples, unused, None, None))
     observation = GeneratedObservation(samples, TRANSFORM, unused, perturbation=0.0, generator=generator)
-    network = build_prior("ddunet", observation.in_channels, observation.out_channels, width=settings.width)
+    network = build_prior("ddunet", *observation.networks[0], width=settings.width)
     released.copy_weights(network)
     return Fit(
         network,

@@ -17,8 +17,10 @@ from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMA
 from dapcli.observations.mixed import MixedObservation
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import build_prior
+from dapcli.priors.several import SideBySide
 from dapcli.priors.unet import UNet
 from dapcli.settings import Settings
+from dapcli.sources import levels, share_out
 from dapcli.spectral import STFT
 
 #: Weights of a network by name.
@@ -33,6 +35,10 @@ COARSENESS = 2
 _REFINING_RATE = 0.5
 # torch draws a network's first weights from a generator that all threads share.
 _DRAWING = threading.Lock()
+# Sources that are painted out of noise are fitted with so many seeds, at the most, until none is silent: so far below
+# the mixture, in energy.
+_SEEDS = 4
+_SILENT = 0.01
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class SegmentFit:
     """The fit of one segment, ``start`` to ``stop`` in samples of the recording.
 
     ``power`` is the mean square of its samples and ``noise_std`` the level of its noise, full scale at 1. A recording
-    with a damage has no noise, but a share of samples of the estimate ``outside`` of what the damage allows.
+    with a damage has no noise, but a share of samples of the estimate ``outside`` of what the damage allows. ``notes``
+    tell what did not go well at once.
     """
 
     rule: str
@@ -54,6 +61,7 @@ class SegmentFit:
     noise_std: float | None = None
     white_noise: bool | None = None
     outside: float | None = None
+    notes: tuple[str, ...] = ()
     start: int = 0
     stop: int = 0
 
@@ -64,8 +72,8 @@ class Engine:
 
     ``profile`` ``[C, F]`` is the spectrum of a noise profile; without one, every segment's noise is estimated. With a
     ``damage``, that is repaired in place of noise; with ``kinds``, the recording is separated into sources of these
-    kinds, which the estimates then hold one after the other, ``[K * C, N]``. ``graph`` runs the iterations of a segment
-    as CUDA graphs.
+    kinds, which the estimates then hold one after the other, ``[K * C, N]``, and which sum to the recording where they
+    are ``consistent``. ``graph`` runs the iterations of a segment as CUDA graphs.
     """
 
     settings: Settings
@@ -76,6 +84,7 @@ class Engine:
     profile: noise.Spectrum | None = None
     damage: Damage | None = None
     kinds: tuple[str, ...] = ()
+    consistent: bool = True
     graph: bool = False
 
     @property
@@ -141,18 +150,55 @@ class Engine:
         return torch.from_numpy(restored), replace(record, outside=float(outside.mean()))
 
     def _separate(self, samples: Tensor, clean: Tensor | None, report: Report) -> tuple[Tensor, SegmentFit]:
+        mixture = self.stft.forward(samples.float().to(self.device))
+        if not SEPARATION_ESTIMATORS[self.settings.estimator].generates:
+            sources, fit = self._fit_sources(samples, clean, report)
+            return self.stft.inverse(sources, samples.shape[1]), fit
+        sources, fit = self._fit_audible_sources(samples, mixture, clean, report)
+        if self.consistent:
+            sources = share_out(mixture, sources)
+        return self.stft.inverse(sources, samples.shape[1]), fit
+
+    def _fit_audible_sources(
+        self, samples: Tensor, mixture: Tensor, clean: Tensor | None, report: Report
+    ) -> tuple[Tensor, SegmentFit]:
+        """Sources ``[K * C, 2, F, T]``, fitted with further seeds as long as one is silent."""
+        seeds = [(self.settings.seed + index) % 2**63 for index in range(_SEEDS)]
+        fits: list[tuple[float, Tensor, SegmentFit]] = []
+        notes: list[str] = []
+        for seed in seeds:
+            engine = replace(self, settings=replace(self.settings, seed=seed))
+            if fits:
+                notes[-1] += f"; fitted again with seed {seed}"
+            sources, fit = engine._fit_sources(samples, clean, report)
+            heard = levels(mixture, sources)
+            fits.append((float(heard.min()), sources, fit))
+            if heard.min() >= _SILENT:
+                break
+            notes.append(f"source {int(heard.argmin()) + 1} was silent")
+        best = max(range(len(fits)), key=lambda index: fits[index][0])
+        level, sources, fit = fits[best]
+        if level < _SILENT:
+            notes[-1] += f"; the fit with seed {seeds[best]} is kept"
+        seconds = sum(each.seconds for _, _, each in fits)
+        return sources, replace(fit, seconds=seconds, notes=tuple(notes))
+
+    def _fit_sources(self, samples: Tensor, clean: Tensor | None, report: Report) -> tuple[Tensor, SegmentFit]:
+        """One fit of the sources ``[K * C, 2, F, T]``."""
         generator = self._generator()
         observation = SEPARATION_ESTIMATORS[self.settings.estimator](
             samples.numpy(),
             self.stft,
             self.kinds,
             self.rate,
+            iterations=self.settings.iterations,
             perturbation=self.settings.perturbation,
             generator=generator,
         )
-        rule = STOPPING_RULES[choose_rule(self.settings)[0]](StopContext(self.stft, samples.float(), reference=clean))
+        context = StopContext(self.stft, samples.float(), reference=clean, kinds=self.kinds)
+        rule = STOPPING_RULES[choose_rule(self.settings)[0]](context)
         fit, record = self._fit(observation, rule, samples, None, generator, report)
-        return self.stft.inverse(fit.estimate, samples.shape[1]), record
+        return fit.estimate, record
 
     def _fit(
         self,
@@ -246,21 +292,20 @@ class Engine:
             samples, self.stft, spectrum, perturbation=self.settings.perturbation, generator=generator
         )
 
-    def _build(self, observation: Observation, weights: Weights | None) -> UNet:
-        """A network for an observation, with these weights or with random ones."""
+    def _build(self, observation: Observation, weights: Weights | None) -> UNet | SideBySide:
+        """The network for an observation, or all it needs as one, with these weights or with random ones."""
         settings = self.settings
         with _DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            network = build_prior(
-                settings.prior,
-                observation.in_channels,
-                observation.out_channels,
-                width=settings.width,
-                dilation=settings.dilation,
-            )
+            networks = [
+                build_prior(settings.prior, *channels, width=settings.width, dilation=settings.dilation)
+                for channels in observation.networks
+            ]
         if observation.starts_from_zero:
-            torch.nn.init.zeros_(network.head.weight)
-            torch.nn.init.zeros_(network.head.bias)  # type: ignore[arg-type]
+            for each in networks:
+                torch.nn.init.zeros_(each.head.weight)
+                torch.nn.init.zeros_(each.head.bias)  # type: ignore[arg-type]
+        network = networks[0] if len(networks) == 1 else SideBySide(networks)
         if weights is not None:
             network.load_state_dict(weights)
         return network
@@ -274,6 +319,8 @@ def choose_rule(settings: Settings, *, repairs: bool = False) -> tuple[str, str]
         return "rehearsal", "what the network learns from some exercises must help with others"
     if settings.estimator == "share":
         return "fixed", "the structure of a separation is learned in the first iterations, its errors later"
+    if settings.estimator == "paper":
+        return "fixed", "a mixture has no noise that the networks could take up"
     if settings.estimator == "mask":
         return "fixed", "a mask is fitted to its own estimated error and hardly takes up noise"
     if repairs:

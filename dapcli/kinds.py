@@ -51,6 +51,8 @@ KINDS: dict[str, Kind] = {
     "voice": Kind("tones that glide: speech and singing", 0.032, 0.1, 60.0),
     "percussive": Kind("struck and gone: drums, clicks", 0.016, 0.0, 120.0),
 }
+#: What a source is where its kind is not known, or not made use of.
+ANY_KIND = "any"
 #: The kinds of K sources where they are not given.
 DEFAULT_KINDS = {
     2: ("harmonic", "percussive"),

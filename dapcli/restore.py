@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -246,7 +246,7 @@ def fit_recording(
         input_snr_db=None if noise_std is None else _snr_db(float(np.mean([fit.power for fit in fits])), noise_std**2),
         outside=float(np.mean(outside)) if outside else None,
         seconds=time.perf_counter() - started,
-        notes=tuple(task.notes),
+        notes=(*task.notes, *(f"{_where(fit, task.plan, recording)}{note}" for fit in fits for note in fit.notes)),
     )
 
 
@@ -296,6 +296,11 @@ def _profile(stft: STFT, recording: Recording, rate: int, stretch: tuple[float, 
     if not piece.any():
         raise InputError("--noise-profile covers digital silence; choose a stretch where the noise can be heard")
     return noise.profile_spectrum(stft, piece)
+
+
+def _where(fit: SegmentFit, plan: Sequence[tuple[int, int]], recording: Recording) -> str:
+    """What a note on a fit begins with: where in a recording of several segments it is."""
+    return "" if len(plan) == 1 else f"from {fit.start / recording.rate:.2f} to {fit.stop / recording.rate:.2f} s "
 
 
 def _root_mean_square(values: list[float]) -> float | None:

@@ -8,7 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
+
+from dapcli.sources import match
 
 Samples = NDArray[np.float64]
 
@@ -79,7 +80,6 @@ def align(
     """
     if len(set(kinds)) == len(kinds) or len(segments) == 1:
         return load
-    allowed = np.array([[kind == other for other in kinds] for kind in kinds])
 
     def in_order(index: int) -> NDArray[np.floating]:
         estimate = load(index)
@@ -92,7 +92,7 @@ def align(
         after = load(index)[:, :shared].reshape(len(kinds), -1)
         # What is left of a source when another is taken for its continuation.
         errors = np.array([[np.sum((one - other) ** 2) for other in after] for one in before])
-        orders.append(linear_sum_assignment(np.where(allowed, errors, errors.sum() + 1))[1])
+        orders.append(match(errors, kinds))
     return in_order
 
 

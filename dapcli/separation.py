@@ -12,7 +12,7 @@ from dapcli.audio.recording import blocks
 from dapcli.audio.writing import step_of
 from dapcli.engine import Engine
 from dapcli.errors import InputError, SettingsError
-from dapcli.kinds import check_kinds
+from dapcli.kinds import ANY_KIND, check_kinds
 from dapcli.observations import SEPARATION_ESTIMATORS
 from dapcli.restore import Result, check_settings, fit_recording
 from dapcli.settings import SEPARATION_PRESETS, Settings
@@ -25,8 +25,8 @@ class Sources:
     """The sources of a mixture, read together, block by block, and scaled by one ``gain``.
 
     ``fitted`` has them one after the other, as channels ``[K * C, N]``. Where they are ``consistent``, they sum to the
-    mixture: what they leave of it is shared out equally, and what an integer subtype rounds off one source is added to
-    the next.
+    mixture: the little that they leave of it is shared out equally, and what an integer subtype rounds off one source
+    is added to the next.
     """
 
     def __init__(
@@ -170,16 +170,20 @@ def separate(
     """Separate a mixture into sources.
 
     A recording longer than ``settings.segment`` is separated in segments; sources of one kind are matched from segment
-    to segment by what they have in common.
+    to segment by what they have in common. The estimator ``paper`` knows nothing of kinds: all its sources are of one,
+    :data:`~dapcli.kinds.ANY_KIND`, and come in any order.
 
     Args:
         recording: The mixture, ``[C, N]``.
-        kinds: What each of the two to four sources is, see :data:`dapcli.kinds.KINDS`; one kind may come twice.
+        kinds: What each of the two to four sources is, see :data:`dapcli.kinds.KINDS`; one kind may come twice. The
+            estimator ``paper`` only counts them.
         settings: What to do; the ``quality`` preset for separations by default.
-        consistent: Make the sources sum to the mixture.
+        consistent: Make the sources sum to the mixture. Those of ``paper`` do not by themselves: the mixture is then
+            shared out by a Wiener filter of each. Those of ``share`` always do.
         device: As for :func:`dapcli.denoise`, like the arguments that follow.
         parallel: See there.
-        references: The sources as they were, ``[C, N]`` each, for the ``oracle`` stopping rule only.
+        references: The sources as they were, ``[C, N]`` each, for the ``oracle`` stopping rule only; in any order for
+            those of one kind.
         on_step: See there.
         store: See there.
 
@@ -193,13 +197,17 @@ def separate(
     where, dtype = check_settings(settings, device, parallel=parallel, estimators=SEPARATION_ESTIMATORS)
     if settings.post_filter != "none":
         raise SettingsError("--post-filter removes noise, and a separation keeps all that it is given; use none")
+    if SEPARATION_ESTIMATORS[settings.estimator].generates:
+        kinds = (ANY_KIND,) * len(kinds)
+    elif not consistent:
+        raise SettingsError("--no-consistent belongs to --method paper; the shares of a mixture always sum to it")
     if references is not None and len(references) != len(kinds):
         raise InputError(f"{len(references)} references for {len(kinds)} sources; give one for each")
     if not any(block.any() for block in blocks(recording)):
         raise InputError("the mixture is silent; there is nothing to separate")
     rate = settings.rate or recording.rate
     stft = STFT.for_rate(rate, settings.window, settings.hop)
-    engine = Engine(settings, stft, rate, where, dtype, kinds=tuple(kinds))
+    engine = Engine(settings, stft, rate, where, dtype, kinds=tuple(kinds), consistent=consistent)
     reference = None if references is None else Stacked(references)
     result = fit_recording(recording, engine, parallel, reference, on_step, store)
     sources = Sources(

@@ -29,7 +29,8 @@ class Settings:
     """Name of the network, see ``dap priors``."""
     estimator: str = "mask"
     """``mask``: the network masks the recording; ``mix``: it mixes classical restorations of it; ``share``: it shares
-    it out among sources; ``generate``: it generates the spectrogram out of noise."""
+    it out among sources; ``generate``: it generates the spectrogram out of noise; ``paper``: several networks generate
+    the sources of a mixture and the masks between them."""
     stop: str = "auto"
     """Name of the stopping rule."""
     post_filter: str = "none"
@@ -132,16 +133,38 @@ REPAIR_PRESETS: dict[str, Settings] = {
     "paper": replace(PRESETS["paper"], rate=None),
 }
 
-# Of separations: the window has to resolve tones.
-SEPARATION_PRESETS: dict[str, Settings] = {
-    "quality": Settings(
-        estimator="share",
-        refinement=0,
-        iterations=20,
-        width=8,
-        perturbation=0.1,
-        averaging=0.8,
-        window=2048 / PAPER_RATE,
-        hop=256 / PAPER_RATE,
-    ),
+# Of separations, by method: `--method` names the estimator, and `--preset` one of that method's presets. There is no
+# merging: the paper's settings would be of no use to dap's own method, nor the other way round.
+SEPARATION_METHODS: dict[str, dict[str, Settings]] = {
+    "share": {
+        # The window has to resolve tones.
+        "quality": Settings(
+            estimator="share",
+            refinement=0,
+            iterations=20,
+            width=8,
+            perturbation=0.1,
+            averaging=0.8,
+            window=2048 / PAPER_RATE,
+            hop=256 / PAPER_RATE,
+        ),
+    },
+    "paper": {
+        # The Design paper's method at a bearable cost.
+        "quality": Settings(
+            estimator="paper",
+            refinement=0,
+            iterations=300,
+            width=16,
+            perturbation=0.0,
+            hop=256 / PAPER_RATE,
+        ),
+        # To the letter, where it says so.
+        "paper": replace(PRESETS["paper"], estimator="paper"),
+    },
 }
+SEPARATION_METHODS["share"]["fast"] = replace(SEPARATION_METHODS["share"]["quality"], iterations=12, width=4)
+SEPARATION_METHODS["paper"]["fast"] = replace(SEPARATION_METHODS["paper"]["quality"], iterations=150, width=8)
+
+#: Of separations where no method is named: `quality` and `fast` of dap's own method, `paper` of the paper's.
+SEPARATION_PRESETS: dict[str, Settings] = {**SEPARATION_METHODS["paper"], **SEPARATION_METHODS["share"]}

@@ -110,7 +110,8 @@ class FolderStore:
             return None
         fit = json.loads(str(arrays["fit"]))
         if fit:
-            fit = SegmentFit(**{**fit, "steps": tuple(Step(**step) for step in fit["steps"])})
+            steps = tuple(Step(**step) for step in fit["steps"])
+            fit = SegmentFit(**{**fit, "steps": steps, "notes": tuple(fit["notes"])})
         return FittedSegment(arrays["estimate"], fit)
 
     def save(self, index: int, segment: FittedSegment) -> None:

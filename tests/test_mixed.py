@@ -137,7 +137,7 @@ def test_losses_can_be_differentiated_and_estimates_have_the_shape_of_the_record
     estimator: str, channels: int, name: str
 ) -> None:
     observation = observe(estimator, *prepared(name, channels))
-    network = torch.nn.Conv2d(observation.in_channels, observation.out_channels, 1)
+    network = torch.nn.Conv2d(*observation.networks[0], 1)
     assert observation.spectrogram.shape == (channels, 2, 33, LENGTH // 16 + 1)
     for _ in range(4):  # more than there are exercises
         loss, estimate = observation.evaluate(network, torch.Generator().manual_seed(1))
@@ -156,7 +156,7 @@ def test_losses_can_be_differentiated_and_estimates_have_the_shape_of_the_record
 def test_silence_has_a_finite_loss(estimator: str) -> None:
     damage, _ = missing(music())
     observation = observe(estimator, damage, np.zeros((1, LENGTH)))
-    network = torch.nn.Conv2d(observation.in_channels, observation.out_channels, 1)
+    network = torch.nn.Conv2d(*observation.networks[0], 1)
     loss, estimate = observation.evaluate(network, torch.Generator())
     loss.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(loss)
@@ -195,7 +195,7 @@ def test_a_network_that_returns_zeros_mixes_by_the_best_shares(shares: list[floa
     candidates = np.stack([music() * k for k in (1.0, -0.5)])
     exercises = made_up(shares)
     observation = observe("mix", Prepared(damage, candidates, exercises), samples)
-    _, estimate = observation.evaluate(zeros(observation.out_channels), torch.Generator())
+    _, estimate = observation.evaluate(zeros(observation.networks[0][1]), torch.Generator())
     mixed = torch.from_numpy(np.tensordot(best_shares(exercises), candidates, axes=1)).float()
     # Every candidate, and silence, has a least share.
     within = 4 * _LEAST_SHARE * float(STFT_SMALL.forward(torch.from_numpy(music())).abs().max())
@@ -270,7 +270,7 @@ def test_rehearsal_needs_exercises() -> None:
 class Rehearsed:
     """An observation whose estimates count up, with errors on an exercise that are given."""
 
-    in_channels = out_channels = 1
+    networks = ((1, 1),)
     starts_from_zero = True
 
     def __init__(self, errors: list[float]) -> None:

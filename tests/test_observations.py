@@ -33,14 +33,15 @@ def test_estimates_have_the_shape_of_the_recording(name: str, channels: int) -> 
     observation = ESTIMATORS[name](
         recording(channels), STFT_SMALL, white_spectrum(channels), perturbation=0.5, generator=generator
     )
+    ((takes_in, puts_out),) = observation.networks
     seen: list[torch.Size] = []
 
     def network(x: Tensor) -> Tensor:
         seen.append(x.shape)
-        return torch.zeros(1, observation.out_channels, *x.shape[2:], requires_grad=True)
+        return torch.zeros(1, puts_out, *x.shape[2:], requires_grad=True)
 
     loss, estimate = observation.evaluate(network, generator)
-    assert seen == [(1, observation.in_channels, *observation.spectrogram.shape[2:])]
+    assert seen == [(1, takes_in, *observation.spectrogram.shape[2:])]
     assert estimate.shape == observation.spectrogram.shape == (channels, 2, 33, 101)
     assert loss.requires_grad
     assert not estimate.requires_grad
@@ -122,7 +123,7 @@ def test_noise_that_the_mask_adds_has_the_given_spectrum() -> None:
 class Numbered:
     """An observation that says which one it is."""
 
-    in_channels, out_channels = 3, 6
+    networks = ((3, 6),)
     starts_from_zero = False
 
     def __init__(self, number: int) -> None:
@@ -135,7 +136,7 @@ class Numbered:
 def turns(count: int, seed: int, iterations: int) -> list[int]:
     """Which of ``count`` observations has its turn in each iteration."""
     alternating = Alternating([Numbered(number) for number in range(count)], seed)
-    assert (alternating.in_channels, alternating.out_channels) == (3, 6)
+    assert alternating.networks == ((3, 6),)
     assert alternating.spectrogram.shape == (1, 2, 3, 4)
     order = []
     for _ in range(iterations):

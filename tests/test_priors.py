@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from dapcli.errors import SettingsError
 from dapcli.priors import PRIORS, build_prior, prior_layout
 from dapcli.priors.cost import describe_priors
+from dapcli.priors.several import SideBySide
 from dapcli.priors.unet import ConvBlock, UNet, UNetLayout
 from dapcli.settings import PRESETS
 
@@ -180,3 +182,47 @@ def test_cost_of_the_paper_setting() -> None:
     assert costs["conv"].gflop_per_iteration < costs["exp-dense"].gflop_per_iteration
     assert costs["exp"].gflop_per_iteration == costs["conv"].gflop_per_iteration
     assert costs["exp"].receptive_field_s > costs["dilated"].receptive_field_s > costs["conv"].receptive_field_s
+
+
+# Several at once
+
+
+def side_by_side(name: str, count: int) -> SideBySide:
+    torch.manual_seed(0)
+    return SideBySide([build_prior(name, 1 + index, 2, width=2) for index in range(count)])
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_networks_side_by_side_compute_what_they_compute_alone(name: str) -> None:
+    both = side_by_side(name, 2).double()
+    z = torch.randn(1, 3, 20, 24, dtype=torch.float64)
+
+    def gradients(output: Tensor) -> list[Tensor]:
+        return list(torch.autograd.grad(output.square().sum(), list(both.parameters())))
+
+    together = both(z)
+    alone = torch.cat([network(part) for network, part in zip(both.networks, (z[:, :1], z[:, 1:]), strict=True)], dim=1)
+    torch.testing.assert_close(together, alone)
+    for one, other in zip(gradients(together), gradients(alone), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_networks_side_by_side_keep_little_for_their_gradients() -> None:
+    z = torch.randn(1, 10, 40, 40)
+
+    def kept(run: Callable[[], Tensor]) -> int:
+        """Numbers that are kept for the backward pass."""
+        sizes: list[int] = []
+
+        def keep(tensor: Tensor) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            run()
+        return sum(sizes)
+
+    two, four = side_by_side("exp-dense", 2), side_by_side("exp-dense", 4)
+    one = kept(lambda: two.networks[0](z[:, :1]))
+    assert kept(lambda: two(z[:, :3])) < one / 10
+    assert kept(lambda: four(z)) < one / 10

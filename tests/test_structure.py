@@ -19,6 +19,7 @@ ROOMS = [
     "errors",
     "settings",
     "files",
+    "sources",
     "segments",
     "spectral",
     "postfilter",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from dapcli.errors import SettingsError
+from dapcli.sources import match
 from dapcli.spectral import STFT
 
 NEEDS_REFERENCE = "--stop oracle compares with the clean recording; give it with --reference"
@@ -28,7 +29,8 @@ class StopContext:
 
     The recording ``[C, N]`` and its transform, the noise spectrum ``[C, F]`` if noise is what is wrong with it, the
     indices of the samples that were hidden from the fit, the clean reference ``[C, N]`` if there is one, and a function
-    that returns the network's error on an exercise that it does not learn from.
+    that returns the network's error on an exercise that it does not learn from. In a mixture, the ``kinds`` of its K
+    sources, which the reference then holds one after the other, ``[K * C, N]``.
     """
 
     stft: STFT
@@ -37,6 +39,7 @@ class StopContext:
     hidden: Tensor | None = None
     reference: Tensor | None = None
     rehearse: Callable[[], float] | None = None
+    kinds: tuple[str, ...] = ("",)
 
 
 class StoppingRule(Protocol):
@@ -197,6 +200,8 @@ class ExponentialVariance:
 class Oracle:
     """Take the iterate with the best SNR against the clean reference: what the papers report, and no user has.
 
+    Sources of one kind are compared with their references in the order that suits them best.
+
     Raises ``SettingsError`` without a reference.
     """
 
@@ -208,12 +213,15 @@ class Oracle:
             raise SettingsError(NEEDS_REFERENCE)
         self._stft = context.stft
         self._reference = context.reference
+        self._kinds = context.kinds
 
     def criterion(self, output: Tensor, average: Tensor) -> float:
         """Squared error of the average against the reference."""
         del output
         samples = self._stft.inverse(average, self._reference.shape[1])
-        return float((samples - self._reference).square().mean())
+        estimates, references = (each.reshape(len(self._kinds), -1) for each in (samples, self._reference))
+        errors = (estimates - references[:, None]).square().mean(dim=2).cpu().numpy()
+        return float(errors[range(len(errors)), match(errors, self._kinds)].mean())
 
 
 STOPPING_RULES: dict[str, type[StoppingRule]] = {

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dapcli.observations.generated import ConsistentObservation, GeneratedObservation
+from dapcli.observations.layered import LayeredObservation
 from dapcli.observations.masked import MaskedObservation
 from dapcli.observations.mixed import MixedObservation
 from dapcli.observations.shared import SharedObservation
@@ -25,13 +26,19 @@ Network = Callable[[Tensor], Tensor]
 class Observation(Protocol):
     """What the fitting loop needs of an observation of a recording of C channels."""
 
-    in_channels: int
-    out_channels: int
     starts_from_zero: bool
-    """Whether the network's outputs are to be zero before the fit."""
+    """Whether the networks' outputs are to be zero before the fit."""
     spectrogram: Tensor
-    """What the estimate is compared with: the recording, ``[C, 2, F, T]``, or the classical separation of one into K
-    sources, ``[K * C, 2, F, T]``."""
+    """What the estimate is compared with: the recording, ``[C, 2, F, T]``, or K sources that a mixture begins as,
+    ``[K * C, 2, F, T]``."""
+
+    @property
+    def networks(self) -> tuple[tuple[int, int], ...]:
+        """The channels that each of its networks takes in and puts out.
+
+        Several are handed to it as one, which has the channels of all, one after the other.
+        """
+        ...
 
     def evaluate(self, network: Network, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One forward pass: the loss, to be differentiated, and the detached estimate, of the spectrogram's shape."""
@@ -39,14 +46,13 @@ class Observation(Protocol):
 
 
 class Alternating:
-    """Several observations of the same size that one network explains, a random one in every iteration.
+    """Several observations of the same size that the same networks explain, a random one in every iteration.
 
     Each has its turn before any has a second one.
     """
 
     def __init__(self, observations: Sequence[Observation], seed: int) -> None:
-        self.in_channels = observations[0].in_channels
-        self.out_channels = observations[0].out_channels
+        self.networks = observations[0].networks
         self.starts_from_zero = observations[0].starts_from_zero
         self.spectrogram = observations[0].spectrogram
         self._turns = _shuffled(observations, np.random.default_rng(seed))
@@ -75,6 +81,7 @@ REPAIR_ESTIMATORS: dict[str, type[ConsistentObservation] | type[MixedObservation
     "generate": ConsistentObservation,
 }
 #: For mixtures.
-SEPARATION_ESTIMATORS: dict[str, type[SharedObservation]] = {
+SEPARATION_ESTIMATORS: dict[str, type[SharedObservation] | type[LayeredObservation]] = {
     "share": SharedObservation,
+    "paper": LayeredObservation,
 }

@@ -35,9 +35,9 @@ class GeneratedObservation:
     ) -> None:
         self.spectrogram = stft.forward(samples)
         channels, _, bins, frames = self.spectrogram.shape
-        self.in_channels = self.out_channels = 2 * channels
+        self.networks = ((2 * channels, 2 * channels),)
         self._perturbation = perturbation
-        self._z = torch.randn(1, self.in_channels, bins, frames, generator=generator, device=samples.device)
+        self._z = torch.randn(1, 2 * channels, bins, frames, generator=generator, device=samples.device)
 
     def evaluate(self, network: Callable[[Tensor], Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The loss of one forward pass and the detached estimate ``[C, 2, F, T]``."""

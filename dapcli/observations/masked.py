@@ -46,7 +46,7 @@ class MaskedObservation:
         generator: torch.Generator,  # noqa: ARG002
     ) -> None:
         self.spectrogram = stft.forward(samples)
-        self.in_channels = self.out_channels = samples.shape[0]
+        self.networks = ((samples.shape[0], samples.shape[0]),)
         self._stft = stft
         self._length = samples.shape[1]
         self._perturbation = perturbation

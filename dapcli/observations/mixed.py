@@ -51,8 +51,7 @@ class MixedObservation:
     ) -> None:
         candidates = damage.candidates(samples, rate)
         exercises = damage.exercises(samples, candidates, rate, generator.initial_seed())
-        self.in_channels = len(candidates)
-        self.out_channels = len(candidates) + 1
+        self.networks = ((len(candidates), len(candidates) + 1),)
         self._stft = stft
         self._device = generator.device
         self._candidates = self._transform(candidates)

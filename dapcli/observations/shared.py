@@ -42,6 +42,8 @@ class SharedObservation:
     #: What a network has learned of one stretch it would have to learn again for another.
     transfers = False
     starts_from_zero = False
+    #: The sources are of their kinds, and sum to the mixture.
+    generates = False
 
     def __init__(
         self,
@@ -50,11 +52,12 @@ class SharedObservation:
         kinds: Sequence[str],
         rate: int,
         *,
+        iterations: int,  # noqa: ARG002
         perturbation: float,
         generator: torch.Generator,
     ) -> None:
         start = separate_kinds(samples, rate, kinds, generator.initial_seed())
-        self.in_channels, self.out_channels = 1, len(kinds)
+        self.networks = ((1, len(kinds)),)
         self._mixture = stft.forward(torch.from_numpy(samples).float().to(generator.device))
         power = self._mixture.square().sum(dim=1, keepdim=True)
         features = _FEATURE_SCALE * (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log()

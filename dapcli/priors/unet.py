@@ -147,6 +147,7 @@ class UNet(nn.Module):
     def __init__(self, layout: UNetLayout, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.layout = layout
+        self.in_channels = in_channels
         depth = layout.depth
         blocks = list(zip(layout.filters, layout.dilations, strict=True))
 
