@@ -1,15 +1,13 @@
-"""Kinds of sources, and the classical separation of a mixture into them.
+"""The classical separation of a mixture into sources of known kinds.
 
 A sustained sound is a line along time in a spectrogram, a struck one a line along frequency, and a median filter along
 a line keeps what is on it (FitzGerald, "Harmonic/percussive separation using median filtering", DAFx 2010; the general
-form is that of Liutkus et al., "Kernel additive models for source separation", IEEE TSP 2014). To add a kind, give it a
-line in :data:`KINDS`.
+form is that of Liutkus et al., "Kernel additive models for source separation", IEEE TSP 2014).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import librosa
 import numpy as np
@@ -19,7 +17,7 @@ from scipy.cluster.vq import kmeans2
 from scipy.ndimage import median_filter
 
 from dapcli.audio import Samples
-from dapcli.errors import SettingsError
+from dapcli.sources import KINDS, Kind
 from dapcli.spectral import STFT
 
 Magnitudes = NDArray[np.float64]
@@ -30,42 +28,6 @@ _OVERLAP = 8
 _SILENCE = 1e-20
 # Factorisation of a part that holds several sources of one kind: its window in s, components of each, iterations.
 _PARTS_WINDOW, _PARTS_COMPONENTS, _PARTS_ITERATIONS = 0.064, 6, 100
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What is known of a kind of source: for how long its sounds go on, and how wide they are in frequency.
-
-    ``window`` is the length of the STFT's window, s, in which ``sustained``, s, tells it from kinds that go on for less
-    time. Those are smooth over ``width``, Hz, where this one has lines.
-    """
-
-    description: str
-    window: float
-    sustained: float
-    width: float
-
-
-KINDS: dict[str, Kind] = {
-    "harmonic": Kind("tones that go on: piano, strings, organ, hum", 0.256, 1.0, 30.0),
-    "voice": Kind("tones that glide: speech and singing", 0.032, 0.1, 60.0),
-    "percussive": Kind("struck and gone: drums, clicks", 0.016, 0.0, 120.0),
-}
-#: The kinds of K sources where they are not given.
-DEFAULT_KINDS = {
-    2: ("harmonic", "percussive"),
-    3: ("harmonic", "voice", "percussive"),
-    4: ("harmonic", "harmonic", "voice", "percussive"),
-}
-
-
-def check_kinds(kinds: Sequence[str]) -> None:
-    """Raise ``SettingsError`` unless these are the kinds of two to four sources."""
-    for kind in kinds:
-        if kind not in KINDS:
-            raise SettingsError(f"unknown kind {kind!r}; choose from {', '.join(KINDS)}")
-    if len(kinds) not in DEFAULT_KINDS:
-        raise SettingsError(f"a mixture is separated into 2 to 4 sources, and {len(kinds)} kinds were given")
 
 
 def separate_kinds(samples: Samples, rate: int, kinds: Sequence[str], seed: int) -> Samples:

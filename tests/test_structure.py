@@ -18,6 +18,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 ROOMS = [
     "errors",
     "settings",
+    "sources",
     "files",
     "segments",
     "spectral",
@@ -134,13 +135,15 @@ def test_the_command_line_contains_no_signal_processing(path: Path) -> None:
     assert not {name for _, name in imports(path) if name.split(".")[0] in HEAVY}
 
 
-@pytest.mark.parametrize("path", modules_in("errors", "settings", "files"), ids=name_of)
+@pytest.mark.parametrize("path", modules_in("errors", "settings", "sources", "files"), ids=name_of)
 def test_the_lowest_rooms_import_nothing_heavy(path: Path) -> None:
     assert not {name for _, name in imports(path) if name.split(".")[0] in HEAVY}
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["denoise", "--help"], ["inpaint", "--help"], ["--version"]], ids=" ".join
+    "arguments",
+    [["--help"], ["denoise", "--help"], ["inpaint", "--help"], ["separate", "--help"], ["--version"]],
+    ids=" ".join,
 )
 def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
     out = run(f"""

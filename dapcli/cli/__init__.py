@@ -16,6 +16,7 @@ from dapcli.cli.doctor import doctor
 from dapcli.cli.inpaint import inpaint
 from dapcli.cli.priors import priors
 from dapcli.cli.score import score
+from dapcli.cli.separate import separate
 from dapcli.errors import DapError
 
 EXIT_USAGE = 2
@@ -34,6 +35,7 @@ app.command()(denoise)
 app.command()(inpaint)
 app.command()(declip)
 app.command()(dequantize)
+app.command()(separate)
 app.command()(score)
 app.command()(priors)
 app.command()(doctor)

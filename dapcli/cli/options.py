@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dapcli.errors import SettingsError
-from dapcli.settings import PRESETS, REPAIR_PRESETS, Settings
+from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
 
 _RUN = "Run"
 _FIT = "Single settings of the fit (they override the preset)"
@@ -26,6 +26,15 @@ Preset = Annotated[
 RepairPreset = Annotated[
     str, typer.Option("--preset", help=f"Named set of settings: {', '.join(REPAIR_PRESETS)}.", rich_help_panel=_RUN)
 ]
+SeparationPreset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help=f"Named set of settings: {', '.join(SEPARATION_PRESETS)}.",
+        show_default="the method's own, or quality",
+        rich_help_panel=_RUN,
+    ),
+]
 Parallel = Annotated[
     int | None,
     typer.Option("--parallel", min=1, help="Segments to fit at the same time; memory grows.", rich_help_panel=_RUN),
@@ -36,10 +45,26 @@ CudaGraph = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run has left OUT.partial.", rich_help_panel=_RUN)
 ]
+SeparationResume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on where an interrupted run has left OUTDIR/separation.partial.", rich_help_panel=_RUN
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all random numbers.", rich_help_panel=_RUN)]
 Reference = Annotated[
     Path | None,
     typer.Option("--reference", help="Clean recording to compute metrics against.", rich_help_panel=_OUTPUT),
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reference", help="A source as it was, to compute metrics against; once for each.", rich_help_panel=_OUTPUT
+    ),
+]
+FixedOrder = Annotated[
+    bool,
+    typer.Option("--fixed-order", help="Compare each source with the reference in its place.", rich_help_panel=_OUTPUT),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=_OUTPUT)]
 Report = Annotated[
@@ -65,6 +90,7 @@ Estimator = _setting(
 RepairEstimator = _setting(
     str, "--estimator", "mix: mix classical restorations; generate: paint it out of noise, as in the papers."
 )
+Method = _setting(str, "--method", "share: share the mixture out by what is known of each kind of source.")
 Stop = _setting(
     str,
     "--stop",
@@ -74,6 +100,11 @@ RepairStop = _setting(
     str,
     "--stop",
     "auto, fixed, rehearsal, windowed-variance, exponential-variance, or oracle (needs --reference).",
+)
+SeparationStop = _setting(
+    str,
+    "--stop",
+    "auto, fixed, windowed-variance, exponential-variance, or oracle (needs a --reference per source, in their order).",
 )
 PostFilter = _setting(str, "--post-filter", "none or wiener.")
 Iterations = _setting(
