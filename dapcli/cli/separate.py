@@ -74,8 +74,8 @@ def separate(
     """Separate a mixture into its sources.
 
     Writes one file per source into OUTDIR, each with the input's rate, channels, subtype and length, and
-    separation.json beside them. The sources sum to the mixture. With one --reference per source, metrics compare them in the
-    order that suits best.
+    separation.json beside them. The sources sum to the mixture. With one --reference per source, metrics compare them
+    in the order that suits best.
     """
     del debug  # read by the entry point
     settings = options.make_settings(
@@ -203,7 +203,7 @@ def _choose_names(text: str | None, kinds: tuple[str, ...]) -> tuple[str, ...]:
     if len(names) != len(kinds):
         raise SettingsError(f"--names has {len(names)} for {len(kinds)} sources; give one for each")
     for name in names:
-        if Path(name).name != name or "\\" in name or "\0" in name:
+        if name in ("", "..") or Path(name).name != name or "\\" in name or "\0" in name:
             raise SettingsError(f"--names: {name!r} is not a plain file name; leave out folders")
         if name.casefold() == _RECORD:
             raise SettingsError(f"--names: {_RECORD} is the name of the record; choose another")

@@ -35,6 +35,8 @@ METRIC_TITLES = {
     "gaps_snr_db": "SNR in the gaps (dB)",
     "gaps_snr_db_mean": "SNR in the gaps, mean (dB)",
 }
+# Letters of a source's name that leave room for its metrics in 80 columns.
+_NAME_WIDTH = 20
 # What a note on the record is about, by how its key begins.
 _ON_THE_RUN = ("restore", "damage", "consistency")
 
@@ -179,7 +181,8 @@ def source_table(sources: Sequence[Mapping[str, Any]]) -> Table:
     """A table with the metrics of every source in a row, and below it those of the mixture in its place."""
     metrics = list(sources[0]["metrics"])
     table = Table(box=None, pad_edge=False)
-    table.add_column("source", overflow="fold")
+    longest = max(len(source["name"]) for source in sources)
+    table.add_column("source", overflow="fold", min_width=min(longest, _NAME_WIDTH), max_width=_NAME_WIDTH)
     for metric in metrics:
         table.add_column(METRIC_TITLES[metric], justify="right")
     for source in sources:

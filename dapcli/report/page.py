@@ -62,7 +62,12 @@ def render_page(
     if reference is not None:
         shown.append(_Shown("Reference", reference, "the clean recording"))
     caption = "Against the reference."
-    return _compose(record, result, shown, _metrics([(caption, all_metrics(record, "_input"), all_metrics(record))]))
+    return _compose(
+        record,
+        result,
+        shown,
+        _metrics([(caption, all_metrics(record, "_input"), all_metrics(record))], ("Before", "After")),
+    )
 
 
 def render_separation_page(
@@ -89,7 +94,7 @@ def render_separation_page(
         if reference is not None:
             shown.append(_Shown(f"{name}, reference", references[reference], reference))
             tables.append((f"{name} against {reference}.", source["metrics_input"], source["metrics"]))
-    return _compose(record, result, shown, _metrics(tables))
+    return _compose(record, result, shown, _metrics(tables, ("Mixture", "Source")))
 
 
 def _compose(record: Mapping[str, Any], result: Result, shown: Sequence[_Shown], metrics: str) -> str:
@@ -149,8 +154,8 @@ def _summary(record: Mapping[str, Any], result: Result, noisy: Recording) -> str
         )
     elif "sources" in record:
         estimate = f"estimates of {len(record['sources'])} sources"
-        kinds = ", ".join(f"{source['name']} ({source['kind']})" for source in record["sources"])
-        words = f"Sources: {_text(kinds)}; {_text(sum_in_words(record))}."
+        names = ", ".join(f"{source['name']} (taken for {source['kind']})" for source in record["sources"])
+        words = f"Sources: {_text(names)}; {_text(sum_in_words(record))}."
     else:
         kind = "white" if noise["white"] else "coloured"
         words = (
@@ -229,17 +234,17 @@ def _convergence(result: Result) -> str:
     return f"<section>\n<h2>Convergence</h2>\n<figure>{svg}<figcaption>{caption}</figcaption></figure>\n</section>"
 
 
-def _metrics(tables: Sequence[tuple[str, Metrics, Metrics]]) -> str:
+def _metrics(tables: Sequence[tuple[str, Metrics, Metrics]], columns: tuple[str, str]) -> str:
     """Input against output, one metric per row, for every caption; nothing where no metric has a value."""
-    if all(value is None for _, *columns in tables for column in columns for value in column.values()):
+    if all(value is None for _, *sides in tables for side in sides for value in side.values()):
         return ""
-    shown = "\n".join(_metric_table(*table) for table in tables)
+    shown = "\n".join(_metric_table(*table, columns) for table in tables)
     return (
         f"<section>\n<h2>Metrics</h2>\n<p>Higher is better, except for the envelope distance.</p>\n{shown}\n</section>"
     )
 
 
-def _metric_table(caption: str, before: Metrics, after: Metrics) -> str:
+def _metric_table(caption: str, before: Metrics, after: Metrics, columns: tuple[str, str]) -> str:
     rows = []
     for name in after:
         old, new = before[name], after[name]
@@ -247,7 +252,7 @@ def _metric_table(caption: str, before: Metrics, after: Metrics) -> str:
         cells.append("-" if old is None or new is None else f"{new - old:+.3f}")
         heading = _text(METRIC_TITLES.get(name, name))
         rows.append(f"<tr><th scope=row>{heading}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
-    head = "".join(f"<th scope=col>{text}</th>" for text in ("Metric", "Before", "After", "Change"))
+    head = "".join(f"<th scope=col>{text}</th>" for text in ("Metric", *columns, "Change"))
     return (
         f"<table class=numbers>\n<caption>{_text(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{''.join(rows)}</tbody>\n</table>"

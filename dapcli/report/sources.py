@@ -54,12 +54,10 @@ def build_separation_record(
     for source in sources:
         source.setdefault("metrics", dict.fromkeys(SOURCE_METRICS))
         source.setdefault("metrics_input", dict.fromkeys(SOURCE_METRICS))
-    for key in ("metrics", "metrics_input"):
-        notes[key] = (
-            "means over the sources; null where one has no value, and for what does not suit separated sources"
-            if references
-            else "no --reference was given"
-        )
+    if references:
+        notes["means"] = "metrics that do not suit separated sources, or that one of them lacks, are null in the means"
+    else:
+        notes |= dict.fromkeys(("metrics", "metrics_input"), "no --reference was given")
     return {
         **describe_run(
             "separate",

@@ -35,6 +35,7 @@ audio { display: block; width: 100%; margin: .5rem 0; }
 svg { display: block; width: 100%; height: auto; max-width: 40rem; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { padding-bottom: .5rem; }
+table + table { margin-top: 1.5rem; }
 th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left; font-weight: normal; }
 thead th { font-weight: 600; }
 td { overflow-wrap: anywhere; }
