@@ -17,7 +17,7 @@ from scipy.cluster.vq import kmeans2
 from scipy.ndimage import median_filter
 
 from dapcli.audio import Samples
-from dapcli.sources import KINDS, Kind
+from dapcli.source_kinds import KINDS, Kind
 from dapcli.spectral import STFT
 
 Magnitudes = NDArray[np.float64]

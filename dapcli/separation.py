@@ -15,7 +15,7 @@ from dapcli.errors import InputError, SettingsError
 from dapcli.observations import SEPARATION_ESTIMATORS
 from dapcli.restore import Result, check_settings, fit_recording
 from dapcli.settings import SEPARATION_PRESETS, Settings
-from dapcli.sources import DEFAULT_KINDS, check_kinds
+from dapcli.source_kinds import DEFAULT_KINDS, check_kinds
 from dapcli.spectral import STFT
 from dapcli.store import Store
 from dapcli.task import Progress
@@ -174,7 +174,7 @@ def separate(
 
     Args:
         recording: The mixture, ``[C, N]``.
-        kinds: What each of the two to four sources is, see :data:`dapcli.sources.KINDS`; one kind may come twice.
+        kinds: What each of the two to four sources is, see :data:`dapcli.source_kinds.KINDS`; one kind may come twice.
         settings: What to do; the ``quality`` preset for separations by default.
         consistent: Make the sources sum to the mixture.
         device: As for :func:`dapcli.denoise`, like the arguments that follow.

@@ -16,7 +16,7 @@ from dapcli.errors import SettingsError
 from dapcli.kinds import separate_kinds
 from dapcli.metrics.waveform import snr_db
 from dapcli.segments import align, plan_segments
-from dapcli.sources import DEFAULT_KINDS, KINDS, check_kinds, default_names
+from dapcli.source_kinds import DEFAULT_KINDS, KINDS, check_kinds, default_names
 
 Samples = NDArray[np.float64]
 

@@ -18,7 +18,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 ROOMS = [
     "errors",
     "settings",
-    "sources",
+    "source_kinds",
     "files",
     "segments",
     "spectral",
@@ -135,7 +135,7 @@ def test_the_command_line_contains_no_signal_processing(path: Path) -> None:
     assert not {name for _, name in imports(path) if name.split(".")[0] in HEAVY}
 
 
-@pytest.mark.parametrize("path", modules_in("errors", "settings", "sources", "files"), ids=name_of)
+@pytest.mark.parametrize("path", modules_in("errors", "settings", "source_kinds", "files"), ids=name_of)
 def test_the_lowest_rooms_import_nothing_heavy(path: Path) -> None:
     assert not {name for _, name in imports(path) if name.split(".")[0] in HEAVY}
 

@@ -12,7 +12,7 @@ from dapcli.cli.run import Files, OnStep, Outcome
 from dapcli.errors import SettingsError
 from dapcli.files import output_folder
 from dapcli.settings import SEPARATION_PRESETS
-from dapcli.sources import DEFAULT_KINDS, KINDS, check_kinds, default_names
+from dapcli.source_kinds import DEFAULT_KINDS, KINDS, check_kinds, default_names
 
 if TYPE_CHECKING:
     from dapcli.store import Store

@@ -36,7 +36,7 @@ METRIC_TITLES = {
     "gaps_snr_db_mean": "SNR in the gaps, mean (dB)",
 }
 # Letters of a source's name that leave room for its metrics in 80 columns.
-_NAME_WIDTH = 20
+_NAME_WIDTH = 16
 # What a note on the record is about, by how its key begins.
 _ON_THE_RUN = ("restore", "damage", "consistency")
 
@@ -180,11 +180,10 @@ def sum_in_words(record: Mapping[str, Any]) -> str:
 def source_table(sources: Sequence[Mapping[str, Any]]) -> Table:
     """A table with the metrics of every source in a row, and below it those of the mixture in its place."""
     metrics = list(sources[0]["metrics"])
-    table = Table(box=None, pad_edge=False)
-    longest = max(len(source["name"]) for source in sources)
-    table.add_column("source", overflow="fold", min_width=min(longest, _NAME_WIDTH), max_width=_NAME_WIDTH)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    table.add_column("source", overflow="fold", max_width=_NAME_WIDTH)
     for metric in metrics:
-        table.add_column(METRIC_TITLES[metric], justify="right")
+        table.add_column(METRIC_TITLES[metric].replace(" (dB)", "\n(dB)"), justify="right")
     for source in sources:
         for name, key in ((source["name"], "metrics"), ("  mixture", "metrics_input")):
             values = (source[key][metric] for metric in metrics)
