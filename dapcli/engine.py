@@ -15,6 +15,7 @@ from dapcli.damage import TOLERANCE, Damage
 from dapcli.fitting import STOPPING_RULES, Fit, Step, StopContext, StoppingRule
 from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS, Alternating, Observation
 from dapcli.observations.mixed import MixedObservation
+from dapcli.observations.shared import SharedObservation
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import build_prior
 from dapcli.priors.several import SideBySide
@@ -198,6 +199,9 @@ class Engine:
         context = StopContext(self.stft, samples.float(), reference=clean, kinds=self.kinds)
         rule = STOPPING_RULES[choose_rule(self.settings)[0]](context)
         fit, record = self._fit(observation, rule, samples, None, generator, report)
+        if isinstance(observation, SharedObservation) and not observation.has_learned():
+            note = "the network found no structure, and the classical separation was kept"
+            return observation.spectrogram, replace(record, notes=(note,))
         return fit.estimate, record
 
     def _fit(

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,6 +38,32 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path}: already exists; add --overwrite to replace it")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{folder}: is read-only; choose another folder")
+
+
+@contextlib.contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """A folder to write into: made if it is missing, and removed again if nothing was written into it.
+
+    Raises:
+        OutputError: It cannot be made, or is a file.
+    """
+    made = False
+    try:
+        folder.mkdir()
+        made = True
+    except FileExistsError:
+        if not folder.is_dir():
+            raise OutputError(f"{folder}: is not a folder; name one to write the files into") from None
+    except FileNotFoundError:
+        raise OutputError(f"{folder.parent}: no such folder; create it first") from None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be created ({error.strerror}); choose another folder") from error
+    try:
+        yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # what was written there keeps it
+                folder.rmdir()
 
 
 def write_files(contents: Mapping[Path, Content]) -> None:

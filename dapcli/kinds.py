@@ -1,15 +1,13 @@
-"""Kinds of sources, and the classical separation of a mixture into them.
+"""The classical separation of a mixture into sources of known kinds.
 
 A sustained sound is a line along time in a spectrogram, a struck one a line along frequency, and a median filter along
 a line keeps what is on it (FitzGerald, "Harmonic/percussive separation using median filtering", DAFx 2010; the general
-form is that of Liutkus et al., "Kernel additive models for source separation", IEEE TSP 2014). To add a kind, give it a
-line in :data:`KINDS`.
+form is that of Liutkus et al., "Kernel additive models for source separation", IEEE TSP 2014).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import librosa
 import numpy as np
@@ -19,7 +17,7 @@ from scipy.cluster.vq import kmeans2
 from scipy.ndimage import median_filter
 
 from dapcli.audio import Samples
-from dapcli.errors import SettingsError
+from dapcli.source_kinds import KINDS, Kind
 from dapcli.spectral import STFT
 
 Magnitudes = NDArray[np.float64]
@@ -27,47 +25,9 @@ Magnitudes = NDArray[np.float64]
 # Frames of the filters' STFT in one window.
 _OVERLAP = 8
 # Keeps shares of silence finite.
-_SILENCE = 1e-20
+_SILENCE = 1e-30
 # Factorisation of a part that holds several sources of one kind: its window in s, components of each, iterations.
 _PARTS_WINDOW, _PARTS_COMPONENTS, _PARTS_ITERATIONS = 0.064, 6, 100
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What is known of a kind of source: for how long its sounds go on, and how wide they are in frequency.
-
-    ``window`` is the length of the STFT's window, s, in which ``sustained``, s, tells it from kinds that go on for less
-    time. Those are smooth over ``width``, Hz, where this one has lines.
-    """
-
-    description: str
-    window: float
-    sustained: float
-    width: float
-
-
-KINDS: dict[str, Kind] = {
-    "harmonic": Kind("tones that go on: piano, strings, organ, hum", 0.256, 1.0, 30.0),
-    "voice": Kind("tones that glide: speech and singing", 0.032, 0.1, 60.0),
-    "percussive": Kind("struck and gone: drums, clicks", 0.016, 0.0, 120.0),
-}
-#: What a source is where its kind is not known, or not made use of.
-ANY_KIND = "any"
-#: The kinds of K sources where they are not given.
-DEFAULT_KINDS = {
-    2: ("harmonic", "percussive"),
-    3: ("harmonic", "voice", "percussive"),
-    4: ("harmonic", "harmonic", "voice", "percussive"),
-}
-
-
-def check_kinds(kinds: Sequence[str]) -> None:
-    """Raise ``SettingsError`` unless these are the kinds of two to four sources."""
-    for kind in kinds:
-        if kind not in KINDS:
-            raise SettingsError(f"unknown kind {kind!r}; choose from {', '.join(KINDS)}")
-    if len(kinds) not in DEFAULT_KINDS:
-        raise SettingsError(f"a mixture is separated into 2 to 4 sources, and {len(kinds)} kinds were given")
 
 
 def separate_kinds(samples: Samples, rate: int, kinds: Sequence[str], seed: int) -> Samples:
@@ -91,19 +51,17 @@ def separate_kinds(samples: Samples, rate: int, kinds: Sequence[str], seed: int)
 def _lasting_part(samples: Samples, rate: int, kind: Kind, width: float) -> Samples:
     """What goes on, of samples ``[C, N]``, for as long as this kind does, and is not smooth over ``width`` Hz."""
     stft = STFT.for_rate(rate, kind.window, kind.window / _OVERLAP)
-    # With silence beyond the ends a drum that begins with the recording would lose half of its level to tones.
-    mirrored = _OVERLAP // 2 * stft.hop
-    padded = np.pad(samples, ((0, 0), (mirrored, mirrored)), mode="symmetric")
-    spectrogram = stft.forward(torch.from_numpy(padded))
-    within = (slice(None), slice(None), slice(_OVERLAP // 2, spectrogram.shape[-1] - _OVERLAP // 2))
-    magnitudes = spectrogram.square().sum(dim=1).sqrt().numpy()[within]
-    lasting = _lasting(magnitudes, round(kind.sustained * rate / stft.hop)) ** 2
-    wide = median_filter(magnitudes, (1, 2 * round(width * stft.n_fft / rate / 2) + 1, 1)) ** 2
-    share = np.pad(
-        (lasting + _SILENCE / 2) / (lasting + wide + _SILENCE), ((0, 0), (0, 0), (_OVERLAP // 2,) * 2), mode="edge"
-    )
-    part = stft.inverse(torch.from_numpy(share)[:, None] * spectrogram, padded.shape[1]).numpy()
-    return np.asarray(part[:, mirrored : mirrored + samples.shape[1]])
+    spectrogram = stft.forward(torch.from_numpy(samples))
+    magnitudes = spectrogram.square().sum(dim=1).sqrt().numpy()
+    # Frames that reach beyond the ends see silence there, and so the beginning of a sound in every tone that is cut:
+    # they take the shares of the first and the last whole frame.
+    cut = min(_OVERLAP // 2, (magnitudes.shape[2] - 1) // 2)
+    whole = magnitudes[:, :, cut : magnitudes.shape[2] - cut]
+    lasting = _lasting(whole, round(kind.sustained * rate / stft.hop)) ** 2
+    wide = median_filter(whole, (1, 2 * round(width * stft.n_fft / rate / 2) + 1, 1)) ** 2
+    share = (lasting + _SILENCE / 2) / (lasting + wide + _SILENCE)
+    share = np.pad(share, ((0, 0), (0, 0), (cut, cut)), mode="edge")
+    return stft.inverse(torch.from_numpy(share)[:, None] * spectrogram, samples.shape[1]).numpy()
 
 
 def _lasting(magnitudes: Magnitudes, frames: int) -> Magnitudes:

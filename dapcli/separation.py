@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from dapcli.audio import Audio, Recording, Samples, full_scale_gain
 from dapcli.audio.recording import blocks
 from dapcli.audio.writing import step_of
 from dapcli.engine import Engine
 from dapcli.errors import InputError, SettingsError
-from dapcli.kinds import ANY_KIND, check_kinds
 from dapcli.observations import SEPARATION_ESTIMATORS
 from dapcli.restore import Result, check_settings, fit_recording
 from dapcli.settings import SEPARATION_PRESETS, Settings
+from dapcli.source_kinds import ANY_KIND, DEFAULT_KINDS, check_kinds
 from dapcli.spectral import STFT
 from dapcli.store import Store
 from dapcli.task import Progress
@@ -157,7 +158,7 @@ class Stacked:
 
 def separate(
     recording: Recording,
-    kinds: Sequence[str] = ("harmonic", "percussive"),
+    kinds: Sequence[str] = DEFAULT_KINDS[2],
     settings: Settings | None = None,
     *,
     consistent: bool = True,
@@ -171,13 +172,13 @@ def separate(
 
     A recording longer than ``settings.segment`` is separated in segments; sources of one kind are matched from segment
     to segment by what they have in common. The estimator ``paper`` knows nothing of kinds: all its sources are of one,
-    :data:`~dapcli.kinds.ANY_KIND`, and come in any order.
+    :data:`~dapcli.source_kinds.ANY_KIND`, and come in any order.
 
     Args:
         recording: The mixture, ``[C, N]``.
-        kinds: What each of the two to four sources is, see :data:`dapcli.kinds.KINDS`; one kind may come twice. The
-            estimator ``paper`` only counts them.
-        settings: What to do; the ``quality`` preset for separations by default.
+        kinds: What each of the two to four sources is, see :data:`dapcli.source_kinds.KINDS`; one kind may come twice.
+            The estimator ``paper`` only counts them.
+        settings: What to do; the ``quality`` preset of ``share`` by default.
         consistent: Make the sources sum to the mixture. Those of ``paper`` do not by themselves: the mixture is then
             shared out by a Wiener filter of each. Those of ``share`` always do.
         device: As for :func:`dapcli.denoise`, like the arguments that follow.
@@ -192,15 +193,11 @@ def separate(
         InputError: The recording is silent, or it or the references cannot be used.
         DeviceError: The device is not there, or its memory does not suffice.
     """
-    settings = settings or SEPARATION_PRESETS["quality"]
+    settings = settings or SEPARATION_PRESETS["share"]["quality"]
     check_kinds(kinds)
-    where, dtype = check_settings(settings, device, parallel=parallel, estimators=SEPARATION_ESTIMATORS)
-    if settings.post_filter != "none":
-        raise SettingsError("--post-filter removes noise, and a separation keeps all that it is given; use none")
+    where, dtype = check_separation(settings, device, consistent=consistent, parallel=parallel)
     if SEPARATION_ESTIMATORS[settings.estimator].generates:
         kinds = (ANY_KIND,) * len(kinds)
-    elif not consistent:
-        raise SettingsError("--no-consistent belongs to --method paper; the shares of a mixture always sum to it")
     if references is not None and len(references) != len(kinds):
         raise InputError(f"{len(references)} references for {len(kinds)} sources; give one for each")
     if not any(block.any() for block in blocks(recording)):
@@ -214,3 +211,20 @@ def separate(
         result.restored, recording, consistent=consistent, subtype=recording.subtype, container=recording.format
     )
     return Separation(sources, tuple(kinds), result)
+
+
+def check_separation(
+    settings: Settings, device: str, *, consistent: bool, parallel: int | None = None
+) -> tuple[torch.device, torch.dtype]:
+    """Check what a separation would only find out on its way, and return the device and the type to compute in.
+
+    Raises:
+        SettingsError: A name is unknown, or a setting has no effect here.
+        DeviceError: The device is not there.
+    """
+    checked = check_settings(settings, device, parallel=parallel, estimators=SEPARATION_ESTIMATORS)
+    if settings.post_filter != "none":
+        raise SettingsError("--post-filter removes noise, and a separation keeps all that it is given; use none")
+    if not (consistent or SEPARATION_ESTIMATORS[settings.estimator].generates):
+        raise SettingsError("--no-consistent belongs to --method paper; the shares of a mixture always sum to it")
+    return checked

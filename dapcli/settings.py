@@ -133,15 +133,14 @@ REPAIR_PRESETS: dict[str, Settings] = {
     "paper": replace(PRESETS["paper"], rate=None),
 }
 
-# Of separations, by method: `--method` names the estimator, and `--preset` one of that method's presets. There is no
-# merging: the paper's settings would be of no use to dap's own method, nor the other way round.
-SEPARATION_METHODS: dict[str, dict[str, Settings]] = {
+# Of separations, by method, which is the estimator: the settings of one would be of no use to the other.
+SEPARATION_PRESETS: dict[str, dict[str, Settings]] = {
     "share": {
         # The window has to resolve tones.
         "quality": Settings(
             estimator="share",
             refinement=0,
-            iterations=20,
+            iterations=24,
             width=8,
             perturbation=0.1,
             averaging=0.8,
@@ -163,8 +162,5 @@ SEPARATION_METHODS: dict[str, dict[str, Settings]] = {
         "paper": replace(PRESETS["paper"], estimator="paper"),
     },
 }
-SEPARATION_METHODS["share"]["fast"] = replace(SEPARATION_METHODS["share"]["quality"], iterations=12, width=4)
-SEPARATION_METHODS["paper"]["fast"] = replace(SEPARATION_METHODS["paper"]["quality"], iterations=150, width=8)
-
-#: Of separations where no method is named: `quality` and `fast` of dap's own method, `paper` of the paper's.
-SEPARATION_PRESETS: dict[str, Settings] = {**SEPARATION_METHODS["paper"], **SEPARATION_METHODS["share"]}
+SEPARATION_PRESETS["share"]["fast"] = replace(SEPARATION_PRESETS["share"]["quality"], iterations=12, width=4)
+SEPARATION_PRESETS["paper"]["fast"] = replace(SEPARATION_PRESETS["paper"]["quality"], iterations=150, width=8)

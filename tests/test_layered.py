@@ -15,12 +15,12 @@ from dapcli.errors import SettingsError
 from dapcli.observations import SEPARATION_ESTIMATORS
 from dapcli.observations.layered import LayeredObservation, exclusion, roughness
 from dapcli.priors import PRIORS
-from dapcli.settings import SEPARATION_METHODS, SEPARATION_PRESETS, Settings
+from dapcli.settings import SEPARATION_PRESETS, Settings
 from dapcli.spectral import STFT
 
 STFT_SMALL = STFT(64, 16)
 RATE = 8_000
-TINY = replace(SEPARATION_METHODS["paper"]["quality"], width=2, iterations=3)
+TINY = replace(SEPARATION_PRESETS["paper"]["quality"], width=2, iterations=3)
 KINDS = ("harmonic", "percussive")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -149,7 +149,7 @@ def test_every_prior_separates(prior: str) -> None:
     mixture = Audio(noise(1, 2_000), RATE)
     separation = separate(mixture, KINDS, replace(TINY, prior=prior), device="cpu")
     assert len(separation.sources) == 2
-    assert separation.kinds == ("any", "any")
+    assert separation.kinds == ("source", "source")
     assert separation.result.segments[0].rule == "fixed"
     np.testing.assert_allclose(sum(each.samples for each in separation.audio), mixture.samples, atol=1e-6)
 
@@ -189,15 +189,10 @@ def test_shares_cannot_but_sum_to_the_mixture() -> None:
 
 
 def test_presets_are_those_of_their_method() -> None:
-    for method, presets in SEPARATION_METHODS.items():
+    for method, presets in SEPARATION_PRESETS.items():
         assert {each.estimator for each in presets.values()} == {method}
         assert {"quality", "fast"} <= presets.keys()
-    assert SEPARATION_METHODS.keys() == SEPARATION_ESTIMATORS.keys()
-    assert {name: each.estimator for name, each in SEPARATION_PRESETS.items()} == {
-        "quality": "share",
-        "fast": "share",
-        "paper": "paper",
-    }
+    assert SEPARATION_PRESETS.keys() == SEPARATION_ESTIMATORS.keys()
 
 
 # Collapse

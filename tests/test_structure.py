@@ -18,6 +18,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 ROOMS = [
     "errors",
     "settings",
+    "source_kinds",
     "files",
     "sources",
     "segments",
@@ -136,14 +137,21 @@ def test_the_command_line_contains_no_signal_processing(path: Path) -> None:
     assert not {name for _, name in imports(path) if name.split(".")[0] in HEAVY}
 
 
-@pytest.mark.parametrize("path", modules_in("errors", "settings", "files"), ids=name_of)
+@pytest.mark.parametrize("path", modules_in("errors", "settings", "source_kinds", "files"), ids=name_of)
 def test_the_lowest_rooms_import_nothing_heavy(path: Path) -> None:
     assert not {name for _, name in imports(path) if name.split(".")[0] in HEAVY}
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["denoise", "--help"], ["inpaint", "--help"], ["evaluate", "--help"], ["--version"]],
+    [
+        ["--help"],
+        ["denoise", "--help"],
+        ["inpaint", "--help"],
+        ["separate", "--help"],
+        ["evaluate", "--help"],
+        ["--version"],
+    ],
     ids=" ".join,
 )
 def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:

@@ -21,8 +21,9 @@ _FORMATS = {"AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "WAVE": 
 _INCOMPLETE_FORMATS = ("RAW", "SD2")
 _WAV_FAMILY = ("WAV", "WAVEX", "RF64")
 _FINER_THAN_16_BITS = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32")
+_FLOATING_POINT = ("FLOAT", "DOUBLE")
 # Subtypes that hold samples past full scale.
-_FLOAT_SUBTYPES = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")
+_FLOAT_SUBTYPES = (*_FLOATING_POINT, "VORBIS", "OPUS")
 # Bits of the subtypes that hold integers on a linear scale.
 _INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 # The chunk of peaks, where there is one, begins within so many bytes.
@@ -80,6 +81,11 @@ def step_of(subtype: str) -> float | None:
     return None if bits is None else 2.0 ** (1 - bits)
 
 
+def keeps_samples(subtype: str) -> bool:
+    """Whether a subtype holds samples to its precision, none off by more; lossy and companded ones do not."""
+    return subtype in _FLOATING_POINT or subtype in _INTEGER_BITS
+
+
 def encode(audio: Audio) -> bytes:
     """The bytes of an audio file, in the recording's own format and subtype.
 
@@ -134,7 +140,7 @@ def write_audio(
         with errors():
             file.close()
 
-    if subtype not in ("FLOAT", "DOUBLE"):
+    if subtype not in _FLOATING_POINT:
         return
     # The chunk of peaks holds the time of writing, and the same samples would make another file every second.
     stream.seek(0)

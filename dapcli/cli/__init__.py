@@ -17,6 +17,7 @@ from dapcli.cli.evaluate import evaluate
 from dapcli.cli.inpaint import inpaint
 from dapcli.cli.priors import priors
 from dapcli.cli.score import score
+from dapcli.cli.separate import separate
 from dapcli.errors import DapError
 
 EXIT_USAGE = 2
@@ -35,6 +36,7 @@ app.command()(denoise)
 app.command()(inpaint)
 app.command()(declip)
 app.command()(dequantize)
+app.command()(separate)
 app.command()(evaluate)
 app.command()(score)
 app.command()(priors)

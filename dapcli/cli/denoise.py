@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dapcli.cli import options
-from dapcli.cli.run import Files
+from dapcli.cli.run import restoration_files
 
 if TYPE_CHECKING:
     from dapcli.restore import Result
@@ -84,7 +84,16 @@ def denoise(
     )
     stretch = options.parse_stretch(noise_profile, "--noise-profile")
 
-    files = Files(input_path, output_path, reference, report, resume, overwrite, as_json, quiet)
+    files = restoration_files(
+        input_path,
+        output_path,
+        reference,
+        report=report,
+        resume=resume,
+        overwrite=overwrite,
+        as_json=as_json,
+        quiet=quiet,
+    )
     # Paths first: they fail at once, while torch takes seconds to import.
     with files.open() as job:
         from dapcli import restore
@@ -104,4 +113,4 @@ def denoise(
                 store=store,
             )
 
-        job.run("denoise", settings, {"noise_profile": stretch}, remove_noise)
+        job.restore("denoise", settings, {"noise_profile": stretch}, remove_noise)

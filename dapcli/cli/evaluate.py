@@ -10,7 +10,7 @@ import typer
 
 from dapcli.cli import options
 from dapcli.errors import InterruptedRunError, PartialError, SettingsError
-from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
+from dapcli.settings import PRESETS, REPAIR_PRESETS, Settings
 
 _PROTOCOL = "Protocol (defaults are the papers')"
 
@@ -43,6 +43,7 @@ def evaluate(
         int | None, typer.Option("--clips", min=1, help="Draw so many clips; all of them without it.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")] = 0,
+    method: options.Method = "share",
     preset: options.Preset = "quality",
     iterations: options.Iterations = None,
     device: options.Device = "auto",
@@ -85,7 +86,9 @@ def evaluate(
         "clip_snr": clip_snr,
         "levels": levels,
     }
-    presets = {"denoise": PRESETS, "separate": SEPARATION_PRESETS}.get(task, REPAIR_PRESETS)
+    if method != "share" and task != "separate":
+        raise SettingsError("--method is for separate; leave it out")
+    presets = {"denoise": PRESETS, "separate": options.separation_presets(method)}.get(task, REPAIR_PRESETS)
     settings = options.make_settings(preset, presets, iterations=iterations, seed=seed)
     given = {name: value for name, value in values.items() if value is not None}
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dapcli.errors import SettingsError
-from dapcli.settings import PRESETS, REPAIR_PRESETS, Settings
+from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
 
 _RUN = "Run"
 _FIT = "Single settings of the fit (they override the preset)"
@@ -26,6 +26,14 @@ Preset = Annotated[
 RepairPreset = Annotated[
     str, typer.Option("--preset", help=f"Named set of settings: {', '.join(REPAIR_PRESETS)}.", rich_help_panel=_RUN)
 ]
+SeparationPreset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        help="Named set of settings: quality, fast, or with --method paper also paper.",
+        rich_help_panel=_RUN,
+    ),
+]
 Parallel = Annotated[
     int | None,
     typer.Option("--parallel", min=1, help="Segments to fit at the same time; memory grows.", rich_help_panel=_RUN),
@@ -36,10 +44,26 @@ CudaGraph = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run has left OUT.partial.", rich_help_panel=_RUN)
 ]
+SeparationResume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on where an interrupted run has left OUTDIR/separation.partial.", rich_help_panel=_RUN
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of all random numbers.", rich_help_panel=_RUN)]
 Reference = Annotated[
     Path | None,
     typer.Option("--reference", help="Clean recording to compute metrics against.", rich_help_panel=_OUTPUT),
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reference", help="A source as it was, to compute metrics against; once for each.", rich_help_panel=_OUTPUT
+    ),
+]
+FixedOrder = Annotated[
+    bool,
+    typer.Option("--fixed-order", help="Compare each source with the reference in its place.", rich_help_panel=_OUTPUT),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=_OUTPUT)]
 Report = Annotated[
@@ -65,6 +89,15 @@ Estimator = _setting(
 RepairEstimator = _setting(
     str, "--estimator", "mix: mix classical restorations; generate: paint it out of noise, as in the papers."
 )
+Method = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        help="share the mixture out by what is known of its sources, or generate them as the paper does.",
+        metavar="share|paper",
+        rich_help_panel=_RUN,
+    ),
+]
 Stop = _setting(
     str,
     "--stop",
@@ -74,6 +107,11 @@ RepairStop = _setting(
     str,
     "--stop",
     "auto, fixed, rehearsal, windowed-variance, exponential-variance, or oracle (needs --reference).",
+)
+SeparationStop = _setting(
+    str,
+    "--stop",
+    "auto, fixed, windowed-variance, exponential-variance, or oracle (needs a --reference per source, in their order).",
 )
 PostFilter = _setting(str, "--post-filter", "none or wiener.")
 Iterations = _setting(
@@ -107,6 +145,17 @@ def make_settings(preset: str, presets: Mapping[str, Settings] = PRESETS, **give
     if preset not in presets:
         raise SettingsError(f"unknown preset {preset!r}; choose one of {', '.join(presets)}")
     return replace(presets[preset], **{name: value for name, value in given.items() if value is not None})
+
+
+def separation_presets(method: str) -> Mapping[str, Settings]:
+    """The presets of a method of separation.
+
+    Raises:
+        SettingsError: There is no such method.
+    """
+    if method not in SEPARATION_PRESETS:
+        raise SettingsError(f"unknown method {method!r}; choose one of {', '.join(SEPARATION_PRESETS)}")
+    return SEPARATION_PRESETS[method]
 
 
 def parse_range(text: str | None, option: str) -> tuple[float, float] | None:

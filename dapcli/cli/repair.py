@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from dapcli.cli import options
-from dapcli.cli.run import Files, Job
+from dapcli.cli.run import Files, Job, restoration_files
 from dapcli.errors import SettingsError
 from dapcli.settings import REPAIR_PRESETS, Settings
 
@@ -81,16 +81,16 @@ class Shared:
 
     def files(self, *others: Path) -> Files:
         """The files that the options name, and others that are read."""
-        return Files(
+        return restoration_files(
             self.input_path,
             self.output_path,
             self.reference,
-            self.report,
-            self.resume,
-            self.overwrite,
-            self.as_json,
-            self.quiet,
-            others,
+            report=self.report,
+            resume=self.resume,
+            overwrite=self.overwrite,
+            as_json=self.as_json,
+            quiet=self.quiet,
+            others=others,
         )
 
     def repair(
@@ -105,7 +105,7 @@ class Shared:
         decides: Mapping[str, Any],
         notes: Sequence[str] = (),
     ) -> None:
-        """Restore the recording of a job, whose damage was found as ``source`` says; the rest is as in ``Job.run``."""
+        """Restore the recording of a job, whose damage was found as ``source`` says; the rest as ``Job.restore``."""
         from dapcli import restore
         from dapcli.observations import REPAIR_ESTIMATORS
         from dapcli.report.record import Repair
@@ -128,7 +128,7 @@ class Shared:
 
         description = {**damage.describe(job.recording), "source": source}
         repaired = Repair(damage, description, enforced=consistent, notes=tuple(notes))
-        job.run(task, settings, decides, fill, repaired)
+        job.restore(task, settings, decides, fill, repaired)
 
 
 def with_shared(command: Callable[..., None]) -> Callable[..., None]:

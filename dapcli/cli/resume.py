@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def kept_segments(
-    output_path: Path,
+    folder: Path,
     recording: Recording,
     settings: Settings,
     inputs: Mapping[str, Path],
@@ -29,7 +29,7 @@ def kept_segments(
     resume: bool,
     overwrite: bool,
 ) -> Iterator[Store | None]:
-    """A store for the segments of a long recording in ``OUT.partial``; None for a recording of one segment.
+    """A store for the segments of a long recording in a folder; None for a recording of one segment.
 
     ``inputs`` are the files that decide the segments, ``run`` is what else does besides the settings. The folder is
     removed when all went well, and kept with every other end if it holds finished segments.
@@ -42,7 +42,6 @@ def kept_segments(
     from dapcli.store import FolderStore
     from dapcli.task import plan
 
-    folder = output_path.with_name(f"{output_path.name}.partial")
     count = len(plan(recording, settings))
     if folder.exists() and not resume:
         if not overwrite:

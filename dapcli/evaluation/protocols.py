@@ -24,7 +24,7 @@ from dapcli.errors import InputError, SettingsError
 from dapcli.evaluation.cases import Case, make_case, noisy_case, single
 from dapcli.files import digest
 from dapcli.gaps import Gaps
-from dapcli.kinds import DEFAULT_KINDS, check_kinds
+from dapcli.source_kinds import DEFAULT_KINDS, check_kinds
 
 # What is known on both sides of a gap, s.
 _MARGIN_S = 0.15

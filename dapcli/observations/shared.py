@@ -29,8 +29,9 @@ class SharedObservation:
     It learns the shares of the classical separation from the mixture's power, and is believed where that is sure: a
     bin counts by its amplitude, and by how far its shares are from equal. Like noise in a recording, the errors of the
     classical separation have less structure than what is right about it, and a network learns them later: after few
-    iterations it knows better. The estimate is the geometric mean of both shares, applied to the mixture, so that the
-    sources always sum to it. The channels are separated one by one, by the same network.
+    iterations it knows better. The estimate is the mixture by the geometric mean of both shares, where the classical
+    ones are equal, and by the classical ones alone where they are sure; so the sources always sum to it. The channels
+    are separated one by one, by the same network.
 
     Patches of the mixture are withheld from it. A network that does not know them better than the mean shares of their
     frequencies has found no structure, and the classical separation is the better one: see :meth:`has_learned`.
@@ -77,6 +78,7 @@ class SharedObservation:
         self._guessed = self._surprise(guess.log(), self._test)
         self._tested = self._guessed
         self._start = self._shares.clamp(min=_LEAST_SHARE).log()
+        self._influence = 0.5 * (1 - certainty)
         self._perturbation = perturbation
         self.spectrogram = self._share_out(self._shares)
 
@@ -87,8 +89,8 @@ class SharedObservation:
         output = torch.cat([network(channel) for channel in torch.split(inputs, 1)])
         predicted = output.log_softmax(dim=1)
         self._tested = self._surprise(predicted.detach(), self._test)
-        estimate = self._share_out((0.5 * (output.detach() + self._start)).softmax(dim=1))
-        return self._surprise(predicted, self._trust), estimate
+        mean = torch.lerp(self._start, predicted.detach(), self._influence)
+        return self._surprise(predicted, self._trust), self._share_out(mean.softmax(dim=1))
 
     def has_learned(self) -> bool:
         """Whether, in the last forward pass, the network knew what was withheld from it better than a guess does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from dapcli.task import Progress as FitProgress
 
 METRIC_TITLES = {
+    "sdr_db": "SDR (dB)",
+    "sir_db": "SIR (dB)",
+    "sar_db": "SAR (dB)",
     "snr_db": "SNR (dB)",
     "psnr_db": "PSNR (dB)",
     "si_sdr_db": "SI-SDR (dB)",
@@ -28,14 +32,13 @@ METRIC_TITLES = {
     "csig": "CSIG",
     "cbak": "CBAK",
     "covl": "COVL",
-    "sdr_db": "SDR (dB)",
-    "sir_db": "SIR (dB)",
-    "sar_db": "SAR (dB)",
     "gaps_snr_db": "SNR in the gaps (dB)",
     "gaps_snr_db_mean": "SNR in the gaps, mean (dB)",
 }
+# Letters of a source's name that leave room for its metrics in 80 columns.
+_NAME_WIDTH = 16
 # What a note on the record is about, by how its key begins.
-_ON_THE_RUN = ("restore", "damage")
+_ON_THE_RUN = ("restore", "damage", "consistency")
 
 
 def make_console() -> Console:
@@ -86,7 +89,7 @@ def fit_progress(
         yield update
 
 
-def print_summary(console: Console, record: Mapping[str, Any], files: Mapping[str, str]) -> None:
+def print_summary(console: Console, record: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> None:
     """What was done, why it stopped, how well it went and where the files are."""
     fit, prior, noise = record["fit"], record["prior"], record["noise"]
     if fit["iterations"]:
@@ -104,15 +107,20 @@ def print_summary(console: Console, record: Mapping[str, Any], files: Mapping[st
     if "damage" in record:
         console.print(f"damage: {damage_in_words(record)}; guided by {record['guide']}")
         console.print(consistency_in_words(record))
+    if "sources" in record:
+        console.print(sum_in_words(record))
     for key, note in record["notes"].items():
-        if key.startswith("restore"):  # those on the damage were told before the fit
+        if key.startswith(("restore", "consistency")):  # those on the damage were told before the fit
             console.print(f"note: {escape(note)}", soft_wrap=True)
     if record["gain"] != 1:
         console.print(f"note: peaks passed full scale; the output is lowered by {record['gain']:.4f}")
     if any(value is not None for value in record["metrics"].values()):
-        console.print(metric_table({"input": all_metrics(record, "_input"), "output": all_metrics(record)}))
-    for name, path in files.items():
-        console.print(f"{name}: {escape(path)}", soft_wrap=True)
+        if "sources" in record:
+            console.print(source_table(record["sources"]))
+        else:
+            console.print(metric_table({"input": all_metrics(record, "_input"), "output": all_metrics(record)}))
+    for name, path in files:
+        console.print(f"{escape(name)}: {escape(str(path))}", soft_wrap=True)
 
 
 def notes_on_the_run(record: Mapping[str, Any]) -> list[str]:
@@ -159,6 +167,28 @@ def consistency_in_words(record: Mapping[str, Any]) -> str:
         return "known samples are as they were"
     off = f"{100 * consistency['outside_before']:.3g} % of the estimate's samples were off what is known"
     return f"{off}, and are set right" if consistency["enforced"] else f"{off}, and were left so"
+
+
+def sum_in_words(record: Mapping[str, Any]) -> str:
+    """How far the sources of a separation are from summing to the mixture."""
+    consistency = record["consistency"]
+    if consistency["enforced"]:
+        return "the sources sum to the mixture"
+    return f"the sum of the sources is up to {consistency['residual']:.3g} of full scale off the mixture, and left so"
+
+
+def source_table(sources: Sequence[Mapping[str, Any]]) -> Table:
+    """A table with the metrics of every source in a row, and below it those of the mixture in its place."""
+    metrics = list(sources[0]["metrics"])
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    table.add_column("source", overflow="fold", max_width=_NAME_WIDTH)
+    for metric in metrics:
+        table.add_column(METRIC_TITLES[metric].replace(" (dB)", "\n(dB)"), justify="right")
+    for source in sources:
+        for name, key in ((source["name"], "metrics"), ("  mixture", "metrics_input")):
+            values = (source[key][metric] for metric in metrics)
+            table.add_row(escape(name), *("-" if value is None else f"{value:.3f}" for value in values))
+    return table
 
 
 def metric_table(columns: Mapping[str, Mapping[str, float | None]]) -> Table:

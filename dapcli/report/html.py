@@ -17,6 +17,7 @@ h2 { margin: 0 0 .5rem; font-size: 1.15rem; }
 p { margin: 0 0 .6rem; max-width: 48rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1rem;
   align-items: start; margin: 1rem 0; }
+.wide { grid-column: 1 / -1; }
 figure, section, details { margin: 0; padding: 1rem; background: var(--card); border-radius: .6rem; }
 section figure { padding: 0; }
 figcaption, caption { color: var(--soft); font-size: .9rem; text-align: left; }
@@ -25,6 +26,7 @@ audio { display: block; width: 100%; margin: .5rem 0; }
 svg { display: block; width: 100%; height: auto; max-width: 40rem; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { padding-bottom: .5rem; }
+table + table { margin-top: 1.5rem; }
 th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left; font-weight: normal; }
 thead th { font-weight: 600; }
 td { overflow-wrap: anywhere; }

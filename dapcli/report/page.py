@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -17,19 +17,35 @@ from dapcli.report.console import (
     consistency_in_words,
     damage_in_words,
     notes_on_the_run,
+    sum_in_words,
 )
 from dapcli.report.html import ONE_PLAYER, STYLE, text
 from dapcli.report.plots import Spectrogram, draw_convergence, draw_spectrogram, shared_scale, spectrogram
+from dapcli.report.template import PAGE
 from dapcli.restore import Result
+from dapcli.separation import Sources
+
+Metrics = Mapping[str, float | None]
 
 # Longest stretch in a player: 2.6 MB on the page for every 16-bit channel at 48 kHz.
 _PLAYED_S = 30.0
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """A recording on the page, scaled by ``scaled``; a ``wide`` one has a row of its own."""
+
+    title: str
+    recording: Recording
+    path: str
+    scaled: float = 1.0
+    wide: bool = False
+
+
 def render_page(
     record: Mapping[str, Any], result: Result, noisy: Recording, written: Recording, reference: Recording | None
 ) -> str:
-    """The page for ``--report``.
+    """The page of a restoration for ``--report``.
 
     Args:
         record: What :func:`dapcli.report.record.build_record` says of it.
@@ -38,34 +54,72 @@ def render_page(
         written: The output as its file holds it, scaled by the record's ``gain``.
         reference: The clean recording at the input's level, if there is one.
     """
-    recordings = {
-        "Before": (noisy, 1.0, record["input"]),
+    shown = [
+        _Shown("Before", noisy, record["input"]),
         # At the input's level, or the two could not be compared.
-        "After": (written, record["gain"], record["output"]),
-    }
+        _Shown("After", written, record["output"], record["gain"]),
+    ]
     if reference is not None:
-        recordings["Reference"] = (reference, 1.0, "the clean recording")
-    peak = max(float(np.abs(_beginning(recording, scaled)).max()) for recording, scaled, _ in recordings.values())
+        shown.append(_Shown("Reference", reference, "the clean recording"))
+    caption = "Against the reference."
+    return _compose(
+        record,
+        result,
+        shown,
+        _metrics([(caption, all_metrics(record, "_input"), all_metrics(record))], ("Before", "After")),
+    )
+
+
+def render_separation_page(
+    record: Mapping[str, Any],
+    result: Result,
+    mixture: Recording,
+    written: Sources,
+    references: Mapping[str, Recording],
+) -> str:
+    """The page of a separation for ``--report``.
+
+    Args:
+        record: What :func:`dapcli.report.sources.build_separation_record` says of it.
+        result: The separation, for its convergence curves.
+        mixture: The input.
+        written: The sources as their files hold them.
+        references: The sources as they were, by the paths in the record.
+    """
+    shown = [_Shown("Mixture", mixture, record["input"], wide=True)]
+    tables = []
+    for source, recording in zip(record["sources"], written, strict=True):
+        name, reference = source["name"], source["reference"]
+        shown.append(_Shown(name, recording, source["output"], record["gain"]))
+        if reference is not None:
+            shown.append(_Shown(f"{name}, reference", references[reference], reference))
+            tables.append((f"{name} against {reference}.", source["metrics_input"], source["metrics"]))
+    return _compose(record, result, shown, _metrics(tables, ("Mixture", "Source")))
+
+
+def _compose(record: Mapping[str, Any], result: Result, shown: Sequence[_Shown], metrics: str) -> str:
+    """A page of recordings of the same shape, the first of which is the input."""
+    source = shown[0].recording
+    peak = max(float(np.abs(_beginning(each)).max()) for each in shown)
     gain = 1.0 / max(peak, 1.0)
-    pictures = {title: spectrogram(recording, scaled) for title, (recording, scaled, _) in recordings.items()}
-    scale = shared_scale(list(pictures.values()))
-    seconds = noisy.length / noisy.rate
+    pictures = [spectrogram(each.recording, each.scaled) for each in shown]
+    scale = shared_scale(pictures)
     gaps = [
-        (start / noisy.rate, stop / noisy.rate) for start, stop, *_ in record.get("damage", {}).get("intervals", [])
+        (start / source.rate, stop / source.rate) for start, stop, *_ in record.get("damage", {}).get("intervals", [])
     ]
     cards = [
-        _card(title, path, _beginning(recording, scaled) * gain, noisy.rate, seconds, pictures[title], scale, gaps)
-        for title, (recording, scaled, path) in recordings.items()
+        _card(each, _beginning(each) * gain, picture, scale, gaps, f"picture{number}")
+        for number, (each, picture) in enumerate(zip(shown, pictures, strict=True))
     ]
-    return _PAGE.substitute(
+    return PAGE.substitute(
         style=STYLE,
         script=ONE_PLAYER,
         title=f"dap {text(record['task'])}: {_name(record['input'])}",
-        summary=_summary(record, result, noisy),
+        summary=_summary(record, result, source),
         cards="\n".join(cards),
-        convergence=_convergence(result, noise="damage" not in record),
-        metrics=_metrics(record),
-        notes=_notes(record, noisy, gain),
+        convergence=_convergence(result),
+        metrics=metrics,
+        notes=_notes(record, source, gain),
         settings="\n".join(
             f"<tr><th scope=row>{text(key).replace('.', '.<wbr>')}</th><td>{text(value)}</td></tr>"
             for key, value in _flat(record)
@@ -87,12 +141,17 @@ def _summary(record: Mapping[str, Any], result: Result, noisy: Recording) -> str
     output = f"<strong>{_name(record['output'])}</strong>"
     if not result.segments:
         return f"<p>Nothing was fitted to {source}; {output} holds the same sound.</p>"
+    estimate = "estimate"
     parts = "" if len(result.segments) == 1 else f" in {len(result.segments)} segments"
     if "damage" in record:
         words = (
             f"Damage: {text(damage_in_words(record))}. The network was guided by {text(record['guide'])}; "
             f"{text(consistency_in_words(record))}."
         )
+    elif "sources" in record:
+        estimate = f"estimates of {len(record['sources'])} sources"
+        names = ", ".join(f"{source['name']} (taken for {source['kind']})" for source in record["sources"])
+        words = f"Sources: {text(names)}; {text(sum_in_words(record))}."
     else:
         kind = "white" if noise["white"] else "coloured"
         words = (
@@ -101,39 +160,40 @@ def _summary(record: Mapping[str, Any], result: Result, noisy: Recording) -> str
         )
     return (
         f"<p>An untrained network ({text(prior['name'])}, {prior['parameters']:,} parameters) was fitted to {source}"
-        f"{parts} and its estimate written to {output}: {fit['iterations']:,} iterations in {fit['seconds']:.1f} s on "
-        f"{text(record['device'])}.</p>\n"
+        f"{parts} and its {estimate} written to {output}: {fit['iterations']:,} iterations in {fit['seconds']:.1f} s "
+        f"on {text(record['device'])}.</p>\n"
         f"<p>Stopped by {text(fit['stopped_by'])} ({text(fit['rule_reason'])}). {words}</p>"
     )
 
 
-def _beginning(recording: Recording, scaled: float) -> Samples:
-    """What a player holds, ``[C, n]``, of a recording that was scaled by ``scaled``, as it was before."""
-    return recording.read(0, min(recording.length, round(_PLAYED_S * recording.rate))) / scaled
+def _beginning(shown: _Shown) -> Samples:
+    """What the player of a recording holds, ``[C, n]``, as it was before it was scaled."""
+    recording = shown.recording
+    return recording.read(0, min(recording.length, round(_PLAYED_S * recording.rate))) / shown.scaled
 
 
 def _card(
-    title: str,
-    path: str,
+    shown: _Shown,
     played: Samples,
-    rate: int,
-    seconds: float,
     picture: Spectrogram,
     scale: tuple[float, float],
     gaps: Sequence[tuple[float, float]],
+    name: str,
 ) -> str:
-    """Player and spectrogram of one recording of ``seconds``, of which the samples ``played`` can be heard."""
+    """Player and spectrogram, called ``name``, of a recording of which the samples ``played`` can be heard."""
+    rate, seconds = shown.recording.rate, shown.recording.length / shown.recording.rate
+    title = text(shown.title)
     label = (
-        f"Spectrogram, {title.lower()}: 0 to {seconds:.3g} s, 0 to {rate / 2000:g} kHz, "
+        f"Spectrogram, {title}: 0 to {seconds:.3g} s, 0 to {rate / 2000:g} kHz, "
         f"colours from {scale[0]:g} to {scale[1]:g} dB"
     )
     if gaps:
         label += f", {len(gaps)} gap{'s' * (len(gaps) > 1)} marked above it"
     wav = _wav(played, rate)
     return (
-        f"<figure>\n<figcaption><b>{title}</b> {_name(path)}</figcaption>\n"
+        f"<figure{' class=wide' * shown.wide}>\n<figcaption><b>{title}</b> {_name(shown.path)}</figcaption>\n"
         f'<audio controls preload="metadata" aria-label="{title}" src="data:audio/wav;base64,{wav}"></audio>\n'
-        f"{draw_spectrogram(picture, scale, seconds, rate, marks=gaps, name=title.lower(), label=label)}</figure>"
+        f"{draw_spectrogram(picture, scale, seconds, rate, marks=gaps, name=name, label=label)}</figure>"
     )
 
 
@@ -144,9 +204,10 @@ def _wav(samples: Samples, rate: int) -> str:
     return base64.b64encode(encode(Audio(samples, rate, "PCM_16", "WAV"))).decode()
 
 
-def _convergence(result: Result, *, noise: bool) -> str:
+def _convergence(result: Result) -> str:
     if not result.segments:
         return ""
+    noise = any(fit.noise_std is not None for fit in result.segments)
     first, count = result.segments[0], len(result.segments)
     curves = "Loss and residual" if noise else "Loss"
     if count == 1:
@@ -169,11 +230,17 @@ def _convergence(result: Result, *, noise: bool) -> str:
     return f"<section>\n<h2>Convergence</h2>\n<figure>{svg}<figcaption>{caption}</figcaption></figure>\n</section>"
 
 
-def _metrics(record: Mapping[str, Any]) -> str:
-    """Input against output, one metric per row; nothing without a reference."""
-    before, after = all_metrics(record, "_input"), all_metrics(record)
-    if all(value is None for value in (*before.values(), *after.values())):
+def _metrics(tables: Sequence[tuple[str, Metrics, Metrics]], columns: tuple[str, str]) -> str:
+    """Input against output, one metric per row, for every caption; nothing where no metric has a value."""
+    if all(value is None for _, *sides in tables for side in sides for value in side.values()):
         return ""
+    shown = "\n".join(_metric_table(*table, columns) for table in tables)
+    return (
+        f"<section>\n<h2>Metrics</h2>\n<p>Higher is better, except for the envelope distance.</p>\n{shown}\n</section>"
+    )
+
+
+def _metric_table(caption: str, before: Metrics, after: Metrics, columns: tuple[str, str]) -> str:
     rows = []
     for name in after:
         old, new = before[name], after[name]
@@ -181,11 +248,10 @@ def _metrics(record: Mapping[str, Any]) -> str:
         cells.append("-" if old is None or new is None else f"{new - old:+.3f}")
         heading = text(METRIC_TITLES.get(name, name))
         rows.append(f"<tr><th scope=row>{heading}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
-    head = "".join(f"<th scope=col>{title}</th>" for title in ("Metric", "Before", "After", "Change"))
+    head = "".join(f"<th scope=col>{title}</th>" for title in ("Metric", *columns, "Change"))
     return (
-        "<section>\n<h2>Metrics</h2>\n<table class=numbers>\n<caption>Against the reference. Higher is better, except "
-        f"for the envelope distance.</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>\n"
-        "</table>\n</section>"
+        f"<table class=numbers>\n<caption>{text(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{''.join(rows)}</tbody>\n</table>"
     )
 
 
@@ -194,13 +260,16 @@ def _notes(record: Mapping[str, Any], noisy: Recording, gain: float) -> str:
     lines = notes_on_the_run(record)
     for key, note in record["notes"].items():
         if key.startswith("metrics"):
-            group, _, metric = key.partition(".")
+            group, _, rest = key.partition(".")
+            source, _, metric = rest.rpartition(".")
             inside = "gaps_" if group.startswith("metrics_gaps") else ""
-            lines.append(f"{METRIC_TITLES.get(inside + metric, 'metrics')}: {note}")
+            heading = METRIC_TITLES.get(inside + metric, "metrics")
+            lines.append(f"{f'{source}, {heading}' if source else heading}: {note}")
     if record.get("damage", {}).get("kind") == "gaps":
         lines.append("Lines above the pictures mark the gaps.")
     if record["gain"] != 1:
-        lines.append(f"Peaks passed full scale; the written file is lowered by {record['gain']:.4f}.")
+        written = "files are" if "sources" in record else "file is"
+        lines.append(f"Peaks passed full scale; the written {written} lowered by {record['gain']:.4f}.")
     lines.append("The pictures share one colour scale, on which a sine at full scale has 0 dB.")
     if noisy.channels > 1:
         lines.append("The pictures show the mean power of the channels.")
@@ -222,40 +291,3 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, ob
                 yield from _flat(value, f"{prefix}{key}.")
         elif not isinstance(value, list):
             yield prefix + key, value
-
-
-_PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; media-src data:; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>$title</title>
-<style>
-$style</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-$summary
-<div class="grid">
-$cards
-$metrics
-$convergence
-$notes
-</div>
-<details>
-<summary>Settings and versions</summary>
-<table><thead><tr><th scope=col>Key</th><th scope=col>Value</th></tr></thead>
-<tbody>
-$settings
-</tbody></table>
-</details>
-</main>
-<script>
-$script</script>
-</body>
-</html>
-""")

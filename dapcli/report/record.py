@@ -49,7 +49,7 @@ def build_record(
     ``written`` is the output as its file holds it, scaled by ``gain``; metrics compare it with ``reference`` at its
     original level, for which all are read whole, and are null without a reference.
     """
-    notes: dict[str, str] = {f"restore_{index}": note for index, note in enumerate(result.notes, 1)}
+    notes = notes_of(result)
     if repair:
         notes.update({f"damage_{index}": note for index, note in enumerate(repair.notes, 1)})
     gaps = repair.damage.gaps if repair and isinstance(repair.damage, MissingSamples) else None
@@ -71,6 +71,24 @@ def build_record(
                 inside[key], reasons = score_gaps(clean, samples / scale, noisy.rate, gaps)
                 notes.update({f"{key}.{name}": reason for name, reason in reasons.items()})
 
+    return {
+        **describe_run(task, result, written, input_path=input_path, output_path=output_path, gain=gain),
+        "noise": {
+            "std": result.noise_std,
+            "input_snr_db_estimated": result.input_snr_db,
+            "white": all(fit.white_noise for fit in result.segments) if result.segments and not repair else None,
+        },
+        **(_repair(repair, result, written, gain, noisy) if repair else {}),
+        **metrics,
+        **inside,
+        "notes": notes,
+    }
+
+
+def describe_run(
+    task: str, result: Result, written: Recording, *, input_path: Path, output_path: Path, gain: float
+) -> Record:
+    """What the records of all tasks have in common; ``written`` has the format of what was written."""
     return {
         "task": task,
         "input": str(input_path),
@@ -97,16 +115,8 @@ def build_record(
         "settings": asdict(result.settings),
         "fit": _fit(result),
         "parallel": result.parallel,
-        "noise": {
-            "std": result.noise_std,
-            "input_snr_db_estimated": result.input_snr_db,
-            "white": all(fit.white_noise for fit in result.segments) if result.segments and not repair else None,
-        },
-        **(_repair(repair, result, written, gain, noisy) if repair else {}),
         "post_filter": result.settings.post_filter,
         "gain": gain,
-        **metrics,
-        **inside,
         "seconds": result.seconds,
         "versions": {
             "dapcli": dapcli.__version__,
@@ -114,8 +124,12 @@ def build_record(
             "torchaudio": version("torchaudio"),
             "python": platform.python_version(),
         },
-        "notes": notes,
     }
+
+
+def notes_of(result: Result) -> dict[str, str]:
+    """What a result notes about its run, by the keys of a record."""
+    return {f"restore_{index}": note for index, note in enumerate(result.notes, 1)}
 
 
 def _gap_key(key: str) -> str:
