@@ -38,3 +38,9 @@ class DeviceError(DapError, RuntimeError):
     """A device that is not there, or ran out of memory."""
 
     exit_code = 4
+
+
+class PartialError(DapError):
+    """A part of what was to be done failed; the rest is done."""
+
+    exit_code = 5

@@ -91,12 +91,19 @@ def separate_kinds(samples: Samples, rate: int, kinds: Sequence[str], seed: int)
 def _lasting_part(samples: Samples, rate: int, kind: Kind, width: float) -> Samples:
     """What goes on, of samples ``[C, N]``, for as long as this kind does, and is not smooth over ``width`` Hz."""
     stft = STFT.for_rate(rate, kind.window, kind.window / _OVERLAP)
-    spectrogram = stft.forward(torch.from_numpy(samples))
-    magnitudes = spectrogram.square().sum(dim=1).sqrt().numpy()
+    # With silence beyond the ends a drum that begins with the recording would lose half of its level to tones.
+    mirrored = _OVERLAP // 2 * stft.hop
+    padded = np.pad(samples, ((0, 0), (mirrored, mirrored)), mode="symmetric")
+    spectrogram = stft.forward(torch.from_numpy(padded))
+    within = (slice(None), slice(None), slice(_OVERLAP // 2, spectrogram.shape[-1] - _OVERLAP // 2))
+    magnitudes = spectrogram.square().sum(dim=1).sqrt().numpy()[within]
     lasting = _lasting(magnitudes, round(kind.sustained * rate / stft.hop)) ** 2
     wide = median_filter(magnitudes, (1, 2 * round(width * stft.n_fft / rate / 2) + 1, 1)) ** 2
-    share = torch.from_numpy((lasting + _SILENCE / 2) / (lasting + wide + _SILENCE))
-    return stft.inverse(share[:, None] * spectrogram, samples.shape[1]).numpy()
+    share = np.pad(
+        (lasting + _SILENCE / 2) / (lasting + wide + _SILENCE), ((0, 0), (0, 0), (_OVERLAP // 2,) * 2), mode="edge"
+    )
+    part = stft.inverse(torch.from_numpy(share)[:, None] * spectrogram, padded.shape[1]).numpy()
+    return np.asarray(part[:, mirrored : mirrored + samples.shape[1]])
 
 
 def _lasting(magnitudes: Magnitudes, frames: int) -> Magnitudes:

@@ -141,7 +141,7 @@ SEPARATION_METHODS: dict[str, dict[str, Settings]] = {
         "quality": Settings(
             estimator="share",
             refinement=0,
-            iterations=16,
+            iterations=20,
             width=8,
             perturbation=0.1,
             averaging=0.8,
@@ -163,7 +163,7 @@ SEPARATION_METHODS: dict[str, dict[str, Settings]] = {
         "paper": replace(PRESETS["paper"], estimator="paper"),
     },
 }
-SEPARATION_METHODS["share"]["fast"] = replace(SEPARATION_METHODS["share"]["quality"], iterations=8, width=4)
+SEPARATION_METHODS["share"]["fast"] = replace(SEPARATION_METHODS["share"]["quality"], iterations=12, width=4)
 SEPARATION_METHODS["paper"]["fast"] = replace(SEPARATION_METHODS["paper"]["quality"], iterations=150, width=8)
 
 #: Of separations where no method is named: `quality` and `fast` of dap's own method, `paper` of the paper's.

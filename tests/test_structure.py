@@ -41,6 +41,7 @@ ROOMS = [
     "separation",
     "baselines",
     "speed",
+    "evaluation",
     "report",
     "cli",
 ]
@@ -141,7 +142,9 @@ def test_the_lowest_rooms_import_nothing_heavy(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["denoise", "--help"], ["inpaint", "--help"], ["--version"]], ids=" ".join
+    "arguments",
+    [["--help"], ["denoise", "--help"], ["inpaint", "--help"], ["evaluate", "--help"], ["--version"]],
+    ids=" ".join,
 )
 def test_help_does_not_wait_for_torch(arguments: list[str]) -> None:
     out = run(f"""

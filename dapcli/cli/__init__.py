@@ -13,6 +13,7 @@ from dapcli.cli.declip import declip
 from dapcli.cli.denoise import denoise
 from dapcli.cli.dequantize import dequantize
 from dapcli.cli.doctor import doctor
+from dapcli.cli.evaluate import evaluate
 from dapcli.cli.inpaint import inpaint
 from dapcli.cli.priors import priors
 from dapcli.cli.score import score
@@ -34,6 +35,7 @@ app.command()(denoise)
 app.command()(inpaint)
 app.command()(declip)
 app.command()(dequantize)
+app.command()(evaluate)
 app.command()(score)
 app.command()(priors)
 app.command()(doctor)

@@ -109,6 +109,22 @@ def make_settings(preset: str, presets: Mapping[str, Settings] = PRESETS, **give
     return replace(presets[preset], **{name: value for name, value in given.items() if value is not None})
 
 
+def parse_range(text: str | None, option: str) -> tuple[float, float] | None:
+    """Both ends of ``LOW:HIGH``, or one number as both, None of None.
+
+    Raises:
+        SettingsError: The text is not of this form.
+    """
+    if text is None:
+        return None
+    try:
+        low, *high = (float(part) for part in text.split(":"))
+        (most,) = high or (low,)
+    except ValueError:
+        raise SettingsError(f"{option} {text}: give LOW:HIGH or one number") from None
+    return low, most
+
+
 def parse_stretch(text: str | None, option: str) -> tuple[float, float] | None:
     """Start and end of ``START:END`` in seconds, None of None.
 

@@ -19,6 +19,8 @@ _FEATURE_SCALE = 0.25
 _SILENCE = 1e-12
 # Keeps the logarithm of a share finite.
 _LEAST_SHARE = 1e-3
+# What is withheld from the network to test it on: a part of the mixture, in patches of so many bins and frames.
+_WITHHELD_PART, _PATCH = 0.05, (16, 4)
 
 
 class SharedObservation:
@@ -29,6 +31,9 @@ class SharedObservation:
     classical separation have less structure than what is right about it, and a network learns them later: after few
     iterations it knows better. The estimate is the geometric mean of both shares, applied to the mixture, so that the
     sources always sum to it. The channels are separated one by one, by the same network.
+
+    Patches of the mixture are withheld from it. A network that does not know them better than the mean shares of their
+    frequencies has found no structure, and the classical separation is the better one: see :meth:`has_learned`.
 
     ``samples`` is ``[C, N]``, with sources of these ``kinds``, see :mod:`dapcli.kinds`; ``perturbation`` is the
     standard deviation of the noise that is added to the network's input in every iteration.
@@ -63,8 +68,14 @@ class SharedObservation:
         powers = powers.to(generator.device) + _SILENCE
         self._shares = powers / powers.sum(dim=1, keepdim=True)
         certainty = (len(kinds) * self._shares.square().sum(dim=1, keepdim=True) - 1) / (len(kinds) - 1)
-        trust = certainty * power.sqrt()
-        self._trust = trust / trust.mean().clamp(min=_SILENCE)
+        trust = certainty.square() * power.sqrt()
+        trust = trust / trust.mean().clamp(min=_SILENCE)
+        withheld = _draw_patches(trust.shape, generator)
+        self._trust, self._test = trust.masked_fill(withheld, 0.0), trust.masked_fill(~withheld, 0.0)
+        total = (self._trust * self._shares).sum(dim=-1, keepdim=True)
+        guess = (total + _SILENCE) / (total + _SILENCE).sum(dim=1, keepdim=True)
+        self._guessed = self._surprise(guess.log(), self._test)
+        self._tested = self._guessed
         self._start = self._shares.clamp(min=_LEAST_SHARE).log()
         self._perturbation = perturbation
         self.spectrogram = self._share_out(self._shares)
@@ -74,10 +85,28 @@ class SharedObservation:
         noise = torch.randn(self._features.shape, generator=generator, device=generator.device)
         inputs = self._features + self._perturbation * noise
         output = torch.cat([network(channel) for channel in torch.split(inputs, 1)])
-        surprise = -(self._shares * output.log_softmax(dim=1)).sum(dim=1, keepdim=True)
+        predicted = output.log_softmax(dim=1)
+        self._tested = self._surprise(predicted.detach(), self._test)
         estimate = self._share_out((0.5 * (output.detach() + self._start)).softmax(dim=1))
-        return (self._trust * surprise).mean(), estimate
+        return self._surprise(predicted, self._trust), estimate
+
+    def has_learned(self) -> bool:
+        """Whether, in the last forward pass, the network knew what was withheld from it better than a guess does."""
+        return bool(self._tested < self._guessed)
+
+    def _surprise(self, predicted: Tensor, trust: Tensor) -> Tensor:
+        """Cross-entropy of logarithms of shares ``[C, K, F, T or 1]``, by how much each bin is trusted."""
+        return -(trust * (self._shares * predicted).sum(dim=1, keepdim=True)).mean()
 
     def _share_out(self, shares: Tensor) -> Tensor:
         """Sources ``[K * C, 2, F, T]`` by their shares ``[C, K, F, T]``."""
         return (shares.transpose(0, 1)[:, :, None] * self._mixture).flatten(0, 1)
+
+
+def _draw_patches(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Flags ``[C, 1, F, T]``, the same for all channels."""
+    *_, bins, frames = shape
+    height, width = _PATCH
+    grid = (-(-bins // height), -(-frames // width))
+    drawn = torch.rand(grid, generator=generator, device=generator.device) < _WITHHELD_PART
+    return drawn.repeat_interleave(height, 0).repeat_interleave(width, 1)[:bins, :frames].expand(shape)

@@ -28,6 +28,9 @@ METRIC_TITLES = {
     "csig": "CSIG",
     "cbak": "CBAK",
     "covl": "COVL",
+    "sdr_db": "SDR (dB)",
+    "sir_db": "SIR (dB)",
+    "sar_db": "SAR (dB)",
     "gaps_snr_db": "SNR in the gaps (dB)",
     "gaps_snr_db_mean": "SNR in the gaps, mean (dB)",
 }

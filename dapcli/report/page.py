@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from string import Template
@@ -19,6 +18,7 @@ from dapcli.report.console import (
     damage_in_words,
     notes_on_the_run,
 )
+from dapcli.report.html import ONE_PLAYER, STYLE, text
 from dapcli.report.plots import Spectrogram, draw_convergence, draw_spectrogram, shared_scale, spectrogram
 from dapcli.restore import Result
 
@@ -58,27 +58,23 @@ def render_page(
         for title, (recording, scaled, path) in recordings.items()
     ]
     return _PAGE.substitute(
-        title=f"dap {_text(record['task'])}: {_name(record['input'])}",
+        style=STYLE,
+        script=ONE_PLAYER,
+        title=f"dap {text(record['task'])}: {_name(record['input'])}",
         summary=_summary(record, result, noisy),
         cards="\n".join(cards),
         convergence=_convergence(result, noise="damage" not in record),
         metrics=_metrics(record),
         notes=_notes(record, noisy, gain),
         settings="\n".join(
-            f"<tr><th scope=row>{_text(key).replace('.', '.<wbr>')}</th><td>{_text(value)}</td></tr>"
+            f"<tr><th scope=row>{text(key).replace('.', '.<wbr>')}</th><td>{text(value)}</td></tr>"
             for key, value in _flat(record)
         ),
     )
 
 
-def _text(value: object) -> str:
-    """Any value as HTML text; bytes of a file name that are not UTF-8 become question marks."""
-    text = "none" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-    return html.escape(text.encode(errors="replace").decode())
-
-
 def _name(path: str) -> str:
-    return _text(PurePath(path).name)
+    return text(PurePath(path).name)
 
 
 def _summary(record: Mapping[str, Any], result: Result, noisy: Recording) -> str:
@@ -94,8 +90,8 @@ def _summary(record: Mapping[str, Any], result: Result, noisy: Recording) -> str
     parts = "" if len(result.segments) == 1 else f" in {len(result.segments)} segments"
     if "damage" in record:
         words = (
-            f"Damage: {_text(damage_in_words(record))}. The network was guided by {_text(record['guide'])}; "
-            f"{_text(consistency_in_words(record))}."
+            f"Damage: {text(damage_in_words(record))}. The network was guided by {text(record['guide'])}; "
+            f"{text(consistency_in_words(record))}."
         )
     else:
         kind = "white" if noise["white"] else "coloured"
@@ -104,10 +100,10 @@ def _summary(record: Mapping[str, Any], result: Result, noisy: Recording) -> str
             f"{noise['input_snr_db_estimated']:.1f} dB."
         )
     return (
-        f"<p>An untrained network ({_text(prior['name'])}, {prior['parameters']:,} parameters) was fitted to {source}"
+        f"<p>An untrained network ({text(prior['name'])}, {prior['parameters']:,} parameters) was fitted to {source}"
         f"{parts} and its estimate written to {output}: {fit['iterations']:,} iterations in {fit['seconds']:.1f} s on "
-        f"{_text(record['device'])}.</p>\n"
-        f"<p>Stopped by {_text(fit['stopped_by'])} ({_text(fit['rule_reason'])}). {words}</p>"
+        f"{text(record['device'])}.</p>\n"
+        f"<p>Stopped by {text(fit['stopped_by'])} ({text(fit['rule_reason'])}). {words}</p>"
     )
 
 
@@ -183,9 +179,9 @@ def _metrics(record: Mapping[str, Any]) -> str:
         old, new = before[name], after[name]
         cells = ["-" if value is None else f"{value:.3f}" for value in (old, new)]
         cells.append("-" if old is None or new is None else f"{new - old:+.3f}")
-        heading = _text(METRIC_TITLES.get(name, name))
+        heading = text(METRIC_TITLES.get(name, name))
         rows.append(f"<tr><th scope=row>{heading}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
-    head = "".join(f"<th scope=col>{text}</th>" for text in ("Metric", "Before", "After", "Change"))
+    head = "".join(f"<th scope=col>{title}</th>" for title in ("Metric", "Before", "After", "Change"))
     return (
         "<section>\n<h2>Metrics</h2>\n<table class=numbers>\n<caption>Against the reference. Higher is better, except "
         f"for the envelope distance.</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>\n"
@@ -214,7 +210,7 @@ def _notes(record: Mapping[str, Any], noisy: Recording, gain: float) -> str:
         lines.append("The players hold the mean of the channels.")
     if gain < 1:
         lines.append(f"The players are {-20 * np.log10(gain):.2f} dB lower, all alike, to stay within full scale.")
-    items = "\n".join(f"<li>{_text(line)}</li>" for line in dict.fromkeys(lines))  # input and output may share some
+    items = "\n".join(f"<li>{text(line)}</li>" for line in dict.fromkeys(lines))  # input and output may share some
     return f"<section>\n<h2>Notes</h2>\n<ul>\n{items}\n</ul>\n</section>"
 
 
@@ -238,33 +234,7 @@ _PAGE = Template("""<!DOCTYPE html>
  content="default-src 'none'; media-src data:; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>$title</title>
 <style>
-:root { color-scheme: light dark; --ground: #fff; --card: #f4f5f7; --ink: #1b1d21; --soft: #565b64; --line: #d5d8dd; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #14161a; --card: #1d2025; --ink: #e7e9ec; --soft: #a3a9b3; --line: #383d45; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 76rem; background: var(--ground); color: var(--ink);
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { margin: 0 0 .75rem; font-size: 1.5rem; line-height: 1.25; }
-h2 { margin: 0 0 .5rem; font-size: 1.15rem; }
-p { margin: 0 0 .6rem; max-width: 48rem; }
-.grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1rem;
-  align-items: start; margin: 1rem 0; }
-figure, section, details { margin: 0; padding: 1rem; background: var(--card); border-radius: .6rem; }
-section figure { padding: 0; }
-figcaption, caption { color: var(--soft); font-size: .9rem; text-align: left; }
-figcaption b { margin-right: .4rem; color: var(--ink); font-size: 1.15rem; }
-audio { display: block; width: 100%; margin: .5rem 0; }
-svg { display: block; width: 100%; height: auto; max-width: 40rem; }
-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { padding-bottom: .5rem; }
-th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left; font-weight: normal; }
-thead th { font-weight: 600; }
-td { overflow-wrap: anywhere; }
-.numbers :is(td, th + th) { text-align: right; white-space: nowrap; }
-ul { margin: 0; padding-left: 1.2rem; }
-summary { cursor: pointer; font-weight: 600; }
-</style>
+$style</style>
 </head>
 <body>
 <main>
@@ -285,17 +255,7 @@ $settings
 </details>
 </main>
 <script>
-// One player at a time; switching while one plays goes on where that one was, to compare the same moment.
-const players = document.querySelectorAll("audio");
-for (const player of players)
-  player.addEventListener("play", () => {
-    for (const other of players)
-      if (other !== player && !other.paused) {
-        player.currentTime = other.currentTime;
-        other.pause();
-      }
-  });
-</script>
+$script</script>
 </body>
 </html>
 """)

@@ -1,10 +1,8 @@
-"""Pictures for the report page: inline SVG that takes the colour of its text from the page, in light and dark mode."""
+"""Pictures of a restoration for its report page."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,17 +17,12 @@ from numpy.typing import NDArray
 from dapcli.audio import Recording, Samples
 from dapcli.engine import SegmentFit
 from dapcli.fitting import Step
+from dapcli.report.svg import COLOURS, INK, WIDTH_IN, ink, to_svg
 
 Levels = NDArray[np.float64]
 
-# As wide as a phone, so that labels can be read there; wider screens enlarge it.
-_WIDTH_IN = 4.0
-# Stands for the page's text colour until the SVG is done; a colour that nothing else has.
-_INK = "#010203"
-# Distinct for the colour-blind, and with a contrast of 3:1 on white and on black.
-_COLOURS = ("#1f86d0", "#d55e00", "#009e73", "#b5588e")
 _STYLES = ("-", "--")
-_MAX_CURVES = len(_COLOURS) * len(_STYLES)
+_MAX_CURVES = len(COLOURS) * len(_STYLES)
 _MAX_POINTS = 400
 
 _WINDOW_S = 0.048
@@ -105,11 +98,11 @@ def draw_spectrogram(
     name: str,
     label: str,
 ) -> str:
-    """SVG of a spectrogram of ``seconds`` at ``rate`` Hz over a colour scale in dB; see :func:`_to_svg`.
+    """SVG of a spectrogram of ``seconds`` at ``rate`` Hz over a colour scale in dB; see :func:`to_svg`.
 
     A line above it marks every stretch of ``marks``, in s.
     """
-    figure = Figure(figsize=(_WIDTH_IN, 2.2))
+    figure = Figure(figsize=(WIDTH_IN, 2.2))
     axes = figure.add_subplot()
     figure.subplots_adjust(left=0.12, right=0.98, bottom=0.19, top=0.96)  # a layout engine would take as long again
     rows, columns = picture.levels.shape
@@ -129,11 +122,11 @@ def draw_spectrogram(
     if marks:
         widest = seconds / _MAX_COLUMNS  # so that the shortest can be seen
         spans = [(start, max(stop - start, widest)) for start, stop in _thinned(marks, widest)]
-        axes.broken_barh(spans, (1.01, 0.03), transform=axes.get_xaxis_transform(), clip_on=False, color=_INK, lw=0)
+        axes.broken_barh(spans, (1.01, 0.03), transform=axes.get_xaxis_transform(), clip_on=False, color=INK, lw=0)
     bar = figure.colorbar(image, label="level (dB)", pad=0.02, fraction=0.17, aspect=30)
     for each in (axes, bar.ax):
-        _ink(each)
-    return _to_svg(figure, name, label)
+        ink(each)
+    return to_svg(figure, name, label)
 
 
 def _thinned(spans: Sequence[tuple[float, float]], least: float) -> list[tuple[float, float]]:
@@ -155,7 +148,7 @@ def draw_convergence(
     The steps of ``learning``, which came before all fits, are dashed in the colour of text.
 
     Residuals are in units of full scale, by the spectrogram's mean square ``white_gain`` for white noise of level 1;
-    ``rate`` is that of the recording in Hz. See :func:`_to_svg`.
+    ``rate`` is that of the recording in Hz. See :func:`to_svg`.
     """
     shown = [fits[index] for index in np.unique(np.linspace(0, len(fits) - 1, _MAX_CURVES).round().astype(int))]
     panels = ["loss", "residual", "criterion"]
@@ -163,16 +156,16 @@ def draw_convergence(
         panels.pop()  # it only counts
     if all(fit.noise_std is None for fit in shown):
         panels.remove("residual")  # a repair is not meant to leave over anything in particular
-    figure = Figure(figsize=(_WIDTH_IN, 1.3 * len(panels) + 0.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 1.3 * len(panels) + 0.5), layout="constrained")
     rows: list[Axes] = list(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0])
     lines: dict[str, Artist] = {}
     if learning:
         for axes, quantity in zip(rows[:2], panels, strict=False):
             factor = white_gain**-0.5 if quantity == "residual" else 1.0
             values = [factor * getattr(step, quantity) for step in learning]
-            (lines["learning"],) = axes.plot([step.iteration for step in learning], values, "--", color=_INK, alpha=0.6)
+            (lines["learning"],) = axes.plot([step.iteration for step in learning], values, "--", color=INK, alpha=0.6)
     for number, fit in enumerate(shown):
-        colour, style = _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS)]
+        colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS)]
         steps = fit.steps[:: math.ceil(len(fit.steps) / _MAX_POINTS)]
         best = fit.steps[fit.best_iteration - 1]
         for axes, quantity in zip(rows, panels, strict=True):
@@ -186,7 +179,7 @@ def draw_convergence(
         learned = {"learning": lines["learning"]} if learning else {}
         lines = {**learned, "fit": line, "kept iteration": dot}
         if shown[0].noise_std is not None:
-            lines["estimated noise"] = rows[1].axhline(shown[0].noise_std, color=_INK, linestyle=":")
+            lines["estimated noise"] = rows[1].axhline(shown[0].noise_std, color=INK, linestyle=":")
     figure.legend(
         lines.values(),
         lines.keys(),
@@ -196,43 +189,13 @@ def draw_convergence(
         handlelength=1.6,
         columnspacing=1.2,
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
     )
     for axes, quantity in zip(rows, panels, strict=True):
         axes.set_ylabel(quantity)
-        axes.grid(color=_INK, alpha=0.15)
-        _ink(axes)
+        axes.grid(color=INK, alpha=0.15)
+        ink(axes)
     rows[-1].set_xlabel("iteration")
     rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels(rows)
-    return _to_svg(figure, name, label), len(shown)
-
-
-def _ink(axes: Axes) -> None:
-    """Draw frame, ticks and labels in the page's text colour."""
-    axes.set_facecolor("none")
-    axes.tick_params(colors=_INK, labelsize=8)
-    for text in (axes.xaxis.label, axes.yaxis.label, axes.xaxis.get_offset_text(), axes.yaxis.get_offset_text()):
-        text.set(color=_INK, fontsize=9)
-    for spine in axes.spines.values():
-        spine.set(edgecolor=_INK, alpha=0.4)
-
-
-def _to_svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an ``<svg>`` element that fits its container.
-
-    ``label``, escaped by the caller, is read out in place of it. Identifiers in it begin with ``name``, so that two
-    pictures on one page do not refer to each other's parts, and are the same from run to run.
-    """
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True)
-    svg = buffer.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    names: dict[str, int] = {}
-    svg = re.sub(
-        r'( id="|href="#|url\(#)([^")]+)',
-        lambda found: f"{found[1]}{name}{names.setdefault(found[2], len(names))}",
-        svg,
-    )
-    svg = svg.replace("image-rendering:crisp-edges;image-rendering:pixelated", "")  # smooth is easier to read
-    return svg.replace(_INK, "currentColor").replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return to_svg(figure, name, label), len(shown)

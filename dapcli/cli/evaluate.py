@@ -1,0 +1,139 @@
+"""``dap evaluate``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dapcli.cli import options
+from dapcli.errors import InterruptedRunError, PartialError, SettingsError
+from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
+
+_PROTOCOL = "Protocol (defaults are the papers')"
+
+
+def _value(flag: str, text: str, metavar: str | None = None) -> Any:
+    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=_PROTOCOL, show_default=False)
+
+
+def evaluate(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="denoise, inpaint, separate, declip or dequantize.")],
+    clean: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CLEAN...", help="Clean files, folders, or CSVs with a path per line; to separate, one per source."
+        ),
+    ],
+    output_dir: Annotated[Path, typer.Option("--output-dir", metavar="DIR", help="Folder for all results.")],
+    prior: Annotated[
+        list[str] | None, typer.Option("--prior", help="Network to evaluate, or all; give it several times.")
+    ] = None,
+    baseline: Annotated[
+        list[str] | None, typer.Option("--baseline", help="Other method to evaluate, or all; give it several times.")
+    ] = None,
+    oracle: Annotated[
+        bool,
+        typer.Option(help="Also fit with the stop that knows the reference, as the papers do; doubles the time."),
+    ] = True,
+    duration: Annotated[float, typer.Option("--duration", help="Length of the clips, s; the papers have 1, 2, 3.")] = 1,
+    clips: Annotated[
+        int | None, typer.Option("--clips", min=1, help="Draw so many clips; all of them without it.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")] = 0,
+    preset: options.Preset = "quality",
+    iterations: options.Iterations = None,
+    device: options.Device = "auto",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Methods to run at the same time; memory grows.")] = 1,
+    protocol: Annotated[
+        str | None, _value("--protocol", "gaussian or environmental; other tasks have one each.")
+    ] = None,
+    noise_std: Annotated[float | None, _value("--noise-std", "gaussian: standard deviation, 0.1.")] = None,
+    noise: Annotated[Path | None, _value("--noise", "environmental: folder of noise recordings.")] = None,
+    snr: Annotated[str | None, _value("--snr", "environmental: range of the SNR in dB, 5:9.", "LOW:HIGH")] = None,
+    gap: Annotated[
+        str | None, _value("--gap", "inpaint: range of the gap's length in s, 0.1:0.25.", "LOW:HIGH")
+    ] = None,
+    rms: Annotated[float | None, _value("--rms", "separate: level of each source, 0.1.")] = None,
+    kinds: Annotated[
+        str | None, _value("--kinds", "separate: what dap knows of the sources; harmonic,percussive.", "KIND,...")
+    ] = None,
+    clip_snr: Annotated[float | None, _value("--clip-snr", "declip: SNR that clipping leaves, 7 dB.")] = None,
+    levels: Annotated[int | None, _value("--levels", "dequantize: levels from -1 to 1, 16.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew in a folder that has results.")] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Damage clean clips, restore them with several methods, and compare: the papers' tables.
+
+    Writes to DIR results.md, .csv and .json, a page with players and pictures (index.html), and every recording. An
+    interrupted run goes on where it was when the command is repeated; more priors, baselines and clips can be added.
+    """
+    del debug  # read by the entry point
+    if not 0.1 < duration < math.inf:
+        raise SettingsError("--duration must be finite and above 0.1 s")
+    values: dict[str, Any] = {
+        "noise_std": noise_std,
+        "noise": noise,
+        "snr": options.parse_range(snr, "--snr"),
+        "gap": options.parse_range(gap, "--gap"),
+        "rms": rms,
+        "kinds": None if kinds is None else tuple(kinds.split(",")),
+        "clip_snr": clip_snr,
+        "levels": levels,
+    }
+    presets = {"denoise": PRESETS, "separate": SEPARATION_PRESETS}.get(task, REPAIR_PRESETS)
+    settings = options.make_settings(preset, presets, iterations=iterations, seed=seed)
+    given = {name: value for name, value in values.items() if value is not None}
+
+    from rich.markup import escape
+
+    from dapcli.evaluation.clips import collect, draw_clips
+    from dapcli.evaluation.folder import Folder
+    from dapcli.evaluation.methods import make_methods
+    from dapcli.evaluation.protocols import make_protocol
+    from dapcli.evaluation.run import run
+    from dapcli.evaluation.unit import Evaluation
+    from dapcli.report.console import make_console
+    from dapcli.report.evaluation.comparison import make_comparison
+    from dapcli.report.evaluation.console import evaluation_progress, print_comparison
+    from dapcli.report.evaluation.files import to_object, write_comparison
+
+    if noise is not None:
+        given["noise"] = tuple(collect([noise], outside=output_dir))
+    chosen = make_protocol(task, protocol, given)
+    chosen.check(duration)
+    priors, baselines = prior or [], baseline or []
+    if not priors and not baselines:
+        priors, baselines = [Settings().prior], ["all"]
+    methods = make_methods(task, priors, baselines, settings, device, oracle=oracle)
+    if task == "separate" and not 2 <= len(clean) <= 4:
+        raise SettingsError("separate mixes a clip of each CLEAN; name two to four")
+    sources = [[path] for path in clean] if task == "separate" else [clean]
+    groups = [collect(paths, outside=output_dir) for paths in sources]
+    drawn = draw_clips(groups, duration, clips, seed)
+    evaluation = Evaluation(chosen, settings, device, duration, drawn.clips, methods)
+    configuration = evaluation.configuration()
+
+    folder = Folder(output_dir)
+    folder.open(configuration, overwrite=overwrite)
+    console = make_console()
+    try:
+        with evaluation_progress(console, quiet=quiet) as on_unit:
+            outcome = run(evaluation, folder, jobs=jobs, on_unit=on_unit)
+        comparison = make_comparison(configuration, outcome, drawn)
+        write_comparison(folder, comparison)
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"interrupted; what is finished is kept in {output_dir}; repeat the command to go on"
+        ) from None
+    if as_json:
+        typer.echo(to_object(comparison), nl=False)
+    if not quiet:
+        print_comparison(console, comparison)
+        console.print(f"results: {escape(str(output_dir / 'index.html'))}, results.md, .csv, .json", soft_wrap=True)
+    if outcome.failures or drawn.unreadable:
+        raise PartialError(f"{comparison.failed}; results.md in {output_dir} says why; all others are done")

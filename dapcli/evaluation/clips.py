@@ -1,0 +1,161 @@
+"""Clean clips: which files there are, which of them are drawn, and which stretch of each."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dapcli.audio import Audio, open_audio, read_audio
+from dapcli.errors import InputError
+from dapcli.files import digest
+
+# What is looked for in folders; a file that is named is read whatever its extension.
+_EXTENSIONS = {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"}
+# The least power of a drawn stretch relative to its file's: stretches of silence say nothing about a method.
+_LEAST_POWER = 0.1
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A stretch of one clean file, or of one for every source of a mixture, by the SHA-256 of each.
+
+    ``name`` is fit for a folder and another one for every content.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    digests: tuple[str, ...]
+
+    def generator(self, seed: int) -> np.random.Generator:
+        """Random numbers that depend on nothing but the seed and what the files hold."""
+        return np.random.default_rng([seed, *(int(each, 16) for each in self.digests)])
+
+    def read(self, seconds: float, rng: np.random.Generator) -> list[Audio]:
+        """The stretch of every file, ``[C, N]``, of so many seconds, drawn where there is sound.
+
+        Raises:
+            InputError: A file cannot be read, or is too short by now.
+        """
+        return [_stretch(read_audio(path), seconds, rng) for path in self.paths]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Clips that were drawn, how many files were too short, and why others cannot be read, by path."""
+
+    clips: tuple[Clip, ...]
+    skipped: int
+    unreadable: dict[str, str]
+
+
+def collect(paths: Sequence[Path], *, outside: Path) -> list[Path]:
+    """The files that files, folders and manifests stand for, each once.
+
+    A folder stands for all audio below it, but for what is in ``outside``: where results go is no place to find clips.
+    A manifest is a CSV whose first column holds paths, relative to its own
+    folder; a first line ``path`` is a header.
+
+    Raises:
+        InputError: One does not exist or holds no audio.
+    """
+    results = outside.resolve()
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if results in (path.resolve(), *path.resolve().parents):
+            raise InputError(f"{path}: is where results go; name another --output-dir")
+        files = {real: file for file in _files_of(path) if results not in (real := file.resolve()).parents}
+        if not files:
+            raise InputError(f"{path}: no audio files in it; name files, folders or a CSV with a path per line")
+        found |= files
+    return list(found.values())
+
+
+def draw_clips(groups: Sequence[Sequence[Path]], seconds: float, count: int | None, seed: int) -> Drawn:
+    """Clips of so many seconds, ``count`` of them at the most: of one group, or mixtures with a source of each.
+
+    Every file has its own place in the draw, by its name: more clips are the same ones and others.
+
+    Raises:
+        InputError: None is long enough.
+    """
+    skipped = 0
+    unreadable: dict[str, str] = {}
+    drawn: list[list[Path]] = []
+    for group in groups:
+        chosen: list[Path] = []
+        for path in sorted(group, key=lambda path: (_place(seed, path), path)):
+            if len(chosen) == count:
+                break
+            try:
+                with open_audio(path) as file:
+                    long_enough = file.length >= round(seconds * file.rate)
+            except InputError as error:
+                unreadable[str(path)] = str(error)
+                continue
+            if long_enough:
+                chosen.append(path)
+            else:
+                skipped += 1
+        drawn.append(chosen)
+    clips = {clip.name: clip for clip in map(_clip, zip(*drawn, strict=False))}
+    if not clips:
+        reason = next(iter(unreadable.values()), f"no clip is {seconds:g} s long; choose a shorter --duration")
+        raise InputError(reason)
+    return Drawn(tuple(sorted(clips.values(), key=lambda clip: clip.name)), skipped, unreadable)
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.suffix.lower() in _EXTENSIONS and not file.name.startswith(".") and file.is_file():
+                yield file
+    elif not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    elif path.suffix.lower() == ".csv":
+        yield from _listed(path)
+    else:
+        yield path
+
+
+def _listed(manifest: Path) -> Iterator[Path]:
+    try:
+        with manifest.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.reader(lines))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{manifest}: cannot be read as CSV ({error})") from error
+    for number, row in enumerate(rows, 1):
+        if not row or (number == 1 and row[0] == "path"):
+            continue
+        file = manifest.parent / row[0]
+        if not file.is_file():
+            raise InputError(f"{manifest}: line {number}: no such file {file}")
+        yield file
+
+
+def _place(seed: int, path: Path) -> bytes:
+    return hashlib.sha256(f"{seed} {path.name}".encode(errors="surrogateescape")).digest()
+
+
+def _clip(paths: tuple[Path, ...]) -> Clip:
+    digests = tuple(digest(path) for path in paths)
+    # The beginning of a digest tells files of one name apart.
+    names = (f"{re.sub('[^A-Za-z0-9_-]+', '_', path.stem)[:24]}-{each[:8]}" for path, each in zip(paths, digests))  # noqa: B905
+    return Clip("+".join(names), paths, digests)
+
+
+def _stretch(audio: Audio, seconds: float, rng: np.random.Generator) -> Audio:
+    size = round(seconds * audio.rate)
+    if audio.length < size:
+        raise InputError(f"the clip is shorter than {seconds:g} s by now; start again with --overwrite")
+    energy = np.concatenate([[0.0], np.cumsum(np.mean(audio.samples**2, axis=0))])
+    powers = (energy[size:] - energy[:-size]) / size
+    # The loudest stretch has half the file's power at the least, so that there always is one.
+    starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / audio.length)
+    start = int(rng.choice(starts))
+    return audio.with_samples(audio.samples[:, start : start + size])

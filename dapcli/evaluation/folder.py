@@ -1,0 +1,149 @@
+"""The folder that an evaluation writes: what is finished of it, and whose it is.
+
+``configuration.json`` holds what decides all results. A method's result for a clip is in ``units/CLIP/METHOD.json``,
+and what that was measured on in ``audio/CLIP``; the former appears last, and whole or not at all. So a run that was
+killed goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dapcli.audio import Audio, Samples, encode
+from dapcli.errors import OutputError, SettingsError
+from dapcli.evaluation.clips import Clip
+from dapcli.evaluation.methods import Method, key
+from dapcli.files import write_files
+
+#: A finished unit, as JSON holds it.
+Record = dict[str, Any]
+
+#: What recordings are called that no method made.
+REFERENCE, INPUT = "reference", "input"
+CONFIGURATION = "configuration.json"
+# What evaluations write, and all that --overwrite removes.
+_OURS = ("units/*/*.json", "audio/*/*.wav", "spectrograms/*/*.png", "results.*", "*.svg", "index.html")
+
+
+class Folder:
+    """A folder of results, which ``open`` makes one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, configuration: Mapping[str, Any], *, overwrite: bool) -> None:
+        """Make the folder, or take up the one of an earlier run with the same configuration.
+
+        Raises:
+            OutputError: It cannot be made, or holds other files.
+            SettingsError: It belongs to a run with another configuration.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path}: is a file; name a folder")
+        if not self.path.absolute().parent.is_dir():
+            raise OutputError(f"{self.path.parent}: no such folder; create it first")
+        found = self._read(self.path / CONFIGURATION)
+        if found is None and self.path.is_dir() and any(self.path.iterdir()):
+            raise OutputError(f"{self.path}: is not empty, and not of an evaluation; name another folder")
+        wanted = json.loads(json.dumps(configuration))
+        if found is not None and overwrite:
+            self._clear()
+        elif found is not None and (differences := _differences(found, wanted)):
+            raise SettingsError(
+                f"{self.path}: belongs to an evaluation with {'; '.join(differences)}; repeat that one, "
+                "name another folder, or start anew with --overwrite"
+            )
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be made ({error.strerror}); choose another folder") from error
+        for part in self.path.rglob(".dap-*.part"):  # of a run that was killed while it wrote
+            part.unlink(missing_ok=True)
+        self.write({CONFIGURATION: json.dumps(wanted, indent=2, allow_nan=False) + "\n"})
+
+    def load(self, clip: Clip, method: Method) -> Record | None:
+        """What a method made of a clip; None where that is not finished."""
+        return self._read(self._unit(clip, method))
+
+    def save(self, clip: Clip, method: Method, samples: Samples, rate: int, record: Mapping[str, Any]) -> None:
+        """Keep an estimate ``[K, C, N]`` with its record, which makes the unit finished."""
+        contents = {
+            path: encode(Audio(source, rate))
+            for path, source in self._audio(clip, key(method.name, method.told), samples)
+        }
+        unit = self._unit(clip, method)
+        text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+        self._place({**contents, unit: text.encode()})  # the record last
+
+    def save_case(self, clip: Clip, references: Samples, damaged: Samples, rate: int) -> None:
+        """Keep the references ``[K, C, N]`` of a clip and its damaged recording ``[C, N]``, unless they are there."""
+        if not self.audio(clip.name, REFERENCE):
+            sources = [*self._audio(clip, INPUT, damaged[None]), *self._audio(clip, REFERENCE, references)]
+            self._place({path: encode(Audio(samples, rate)) for path, samples in sources})
+
+    def audio(self, clip: str, name: str) -> list[Path]:
+        """The recordings of a method, or of ``REFERENCE`` or ``INPUT``, by source."""
+        single = self.path / "audio" / clip / f"{name}.wav"
+        return [single] if single.exists() else sorted(single.parent.glob(f"{name}_[0-9]*.wav"))
+
+    @staticmethod
+    def spectrogram(audio: Path) -> Path:
+        """Where the picture of a recording is."""
+        return audio.parents[2] / "spectrograms" / audio.parent.name / f"{audio.stem}.png"
+
+    def write(self, texts: Mapping[str, str]) -> None:
+        """Write files of text, all or none of them."""
+        write_files({self.path / name: text.encode() for name, text in texts.items()})
+
+    def _unit(self, clip: Clip, method: Method) -> Path:
+        return self.path / "units" / clip.name / f"{key(method.name, method.told)}.json"
+
+    def _audio(self, clip: Clip, name: str, samples: Samples) -> list[tuple[Path, Samples]]:
+        folder = self.path / "audio" / clip.name
+        names = [name] if len(samples) == 1 else [f"{name}_{number}" for number in range(1, len(samples) + 1)]
+        return [(folder / f"{each}.wav", source) for each, source in zip(names, samples, strict=True)]
+
+    def _place(self, contents: dict[Path, bytes]) -> None:
+        try:
+            for path in contents:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from error
+        write_files(contents)
+
+    def _clear(self) -> None:
+        for pattern in _OURS:
+            for path in self.path.glob(pattern):
+                path.unlink()
+        for folder in (*self.path.glob("*/*"), *self.path.glob("*")):
+            with contextlib.suppress(OSError):  # what others have put there stays
+                folder.rmdir()
+
+    @staticmethod
+    def _read(path: Path) -> Record | None:
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) else None
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What another configuration has, such as ``seed 1 in place of 0``."""
+    lines: list[str] = []
+    for name in sorted({*found, *wanted}):
+        there, here = found.get(name), wanted.get(name)
+        if isinstance(there, dict) and isinstance(here, dict):
+            lines += _differences(there, here, f"{prefix}{name}.")
+        elif there != here:
+            lines.append(f"{prefix}{name} {_in_words(there)} in place of {_in_words(here)}")
+    return lines
+
+
+def _in_words(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else "other than this"

@@ -1,0 +1,274 @@
+"""Protocols: how a clean clip is damaged, with the values of the papers.
+
+A protocol's fields are its values, and can be set on the command line. To add one, write a class with the members of
+:class:`Protocol` and a line in ``PROTOCOLS``. The Design paper is Narayanaswamy, Thiagarajan and Spanias, "On the
+Design of Deep Priors for Unsupervised Audio Restoration" (2021), the Harmonic paper Zhang et al., "Deep Audio Priors
+Emerge from Harmonic Convolutional Networks" (2020).
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from dapcli.audio import Audio, read_audio, resample
+from dapcli.damage.clipping import Clipping
+from dapcli.damage.missing import MissingSamples
+from dapcli.damage.quantization import MOST_LEVELS, Quantization
+from dapcli.errors import InputError, SettingsError
+from dapcli.evaluation.cases import Case, make_case, noisy_case, single
+from dapcli.files import digest
+from dapcli.gaps import Gaps
+from dapcli.kinds import DEFAULT_KINDS, check_kinds
+
+# What is known on both sides of a gap, s.
+_MARGIN_S = 0.15
+# The least power of what a gap takes away, relative to the clip's.
+_LEAST_POWER = 0.1
+# Quantizers clip; so the papers' recordings do not.
+_PEAK = 0.9
+
+
+class Protocol(typing.Protocol):
+    """How clips are damaged, and for which task."""
+
+    name: ClassVar[str]
+    task: ClassVar[str]
+
+    def check(self, seconds: float) -> None:
+        """Raise ``SettingsError`` where a value makes no sense for clips of so many seconds."""
+        ...
+
+    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+        """The case that clean clips ``[C, N]`` make: one, or one for every source."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """White noise: the Design paper's, and the Harmonic paper's."""
+
+    name: ClassVar[str] = "gaussian"
+    task: ClassVar[str] = "denoise"
+
+    noise_std: float = 0.1
+
+    def check(self, seconds: float) -> None:  # noqa: ARG002
+        """Raise ``SettingsError`` unless the standard deviation is positive."""
+        if not 0 < self.noise_std < np.inf:
+            raise SettingsError("--noise-std must be above 0")
+
+    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+        """The clip with noise added."""
+        (clean,) = clips
+        return noisy_case(clean, self.noise_std * rng.standard_normal(clean.samples.shape))
+
+
+@dataclass(frozen=True)
+class Environmental:
+    """A stretch of a recorded noise at an SNR drawn from a range in dB: the Design paper's."""
+
+    name: ClassVar[str] = "environmental"
+    task: ClassVar[str] = "denoise"
+
+    noise: tuple[Path, ...] = ()
+    snr: tuple[float, float] = (5.0, 9.0)
+
+    def check(self, seconds: float) -> None:  # noqa: ARG002
+        """Raise ``SettingsError`` where there are no noise files, or no range of SNRs."""
+        if not self.noise:
+            raise SettingsError("--protocol environmental needs noise; name a folder of it with --noise")
+        _check_range("--snr", self.snr, -100, 100)
+
+    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+        """The clip with a stretch of a drawn noise file, which is looped where it is too short."""
+        (clean,) = clips
+        path = self.noise[rng.integers(len(self.noise))]
+        noise = read_audio(path)
+        # Noise needs no more channels than one to be heard, and mixing down keeps every kind of file usable.
+        samples = resample(noise.samples.mean(axis=0, keepdims=True), noise.rate, clean.rate)
+        notes = [f"noise: {path.name}"]
+        if samples.shape[1] < clean.length:
+            notes.append(f"noise looped: {path.name} is {samples.shape[1] / clean.rate:.2f} s long")
+        start = int(rng.integers(max(1, samples.shape[1] - clean.length + 1)))
+        stretch = np.resize(samples[0, start:], clean.length)
+        power = np.mean(stretch**2)
+        if not power:
+            raise InputError(f"{path}: silent where it was to be added; remove it")
+        gain = np.sqrt(np.mean(clean.samples**2) / power) * 10 ** (-rng.uniform(*self.snr) / 20)
+        return noisy_case(clean, np.broadcast_to(gain * stretch, clean.samples.shape), *notes)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """A gap of zeros whose length is drawn from a range in s, where there is sound: the Design paper's lengths.
+
+    The paper zeroes frames of the STFT, whose neighbours still see into the gap; here the samples are gone.
+    """
+
+    name: ClassVar[str] = "dropout"
+    task: ClassVar[str] = "inpaint"
+
+    gap: tuple[float, float] = (0.1, 0.25)
+
+    def check(self, seconds: float) -> None:
+        """Raise ``SettingsError`` where the longest gap does not fit in."""
+        _check_range("--gap", self.gap, 0.001, np.inf)
+        if self.gap[1] + 2 * _MARGIN_S > seconds:
+            raise SettingsError(
+                f"--gap {self.gap[1]:g} and {_MARGIN_S:g} s on both sides of it need a --duration of at least "
+                f"{self.gap[1] + 2 * _MARGIN_S:g} s"
+            )
+
+    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+        """The clip with a gap in all channels."""
+        (clean,) = clips
+        margin = round(_MARGIN_S * clean.rate)
+        length = round(rng.uniform(*self.gap) * clean.rate)
+        energy = np.concatenate([[0.0], np.cumsum(np.mean(clean.samples**2, axis=0))])
+        powers = (energy[length:] - energy[:-length])[margin : clean.length - length - margin + 1] / length
+        starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / clean.length)
+        # A clip whose sound is at its ends alone has to do with a quiet stretch.
+        start = margin + int(rng.choice(starts) if starts.size else powers.argmax())
+        damage = MissingSamples(Gaps((((start, start + length),),) * clean.channels))
+        missing = damage.gaps.mask(0, clean.length)
+        return make_case(clean.samples[None], np.where(missing, 0.0, clean.samples), clean.rate, damage=damage)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The sum of clips, each at the same level: the Design paper's piano and drums."""
+
+    name: ClassVar[str] = "mixture"
+    task: ClassVar[str] = "separate"
+
+    rms: float = 0.1
+    kinds: tuple[str, ...] = ()
+    """What dap is told of the sources; what their number stands for, without any."""
+
+    def check(self, seconds: float) -> None:  # noqa: ARG002
+        """Raise ``SettingsError`` unless the level is positive and the kinds are known."""
+        if not 0 < self.rms < np.inf:
+            raise SettingsError("--rms must be above 0")
+        if self.kinds:
+            check_kinds(self.kinds)
+
+    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+        """The mixture of one clip per source."""
+        kinds = self.kinds or DEFAULT_KINDS[len(clips)]
+        if len(kinds) != len(clips):
+            raise SettingsError(f"--kinds names {len(kinds)} sources, and {len(clips)} were given")
+        first = clips[0]
+        for other in clips:
+            if (other.rate, other.samples.shape) != (first.rate, first.samples.shape):
+                raise InputError(
+                    f"sources of {first.rate} Hz, {first.channels} channels and {other.rate} Hz, "
+                    f"{other.channels} channels cannot be mixed; convert one of them"
+                )
+            if not other.samples.any():
+                raise InputError("a source is silent; remove it")
+        sources = single(np.stack([self.rms / np.sqrt(np.mean(each.samples**2)) * each.samples for each in clips]))
+        return make_case(sources, sources.sum(axis=0), first.rate, kinds=kinds)
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """Clipping at the level that leaves an SNR in dB. Neither paper has it."""
+
+    name: ClassVar[str] = "clipped"
+    task: ClassVar[str] = "declip"
+
+    clip_snr: float = 7.0
+
+    def check(self, seconds: float) -> None:  # noqa: ARG002
+        """Raise ``SettingsError`` where no level leaves such an SNR."""
+        if not 0 < self.clip_snr < 100:
+            raise SettingsError("--clip-snr must be between 0 and 100 dB")
+
+    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+        """The clip, clipped on both sides."""
+        (clean,) = clips
+        low, high = 0.0, float(np.abs(clean.samples).max())
+        most = np.mean(clean.samples**2) * 10 ** (-self.clip_snr / 10)
+        for _ in range(40):
+            level = (low + high) / 2
+            error = np.mean((clean.samples - np.clip(clean.samples, -level, level)) ** 2)
+            low, high = (low, level) if error < most else (level, high)
+        if not high:
+            raise InputError("the clip is silent, and cannot be clipped; remove it")
+        level = float(np.float32(high))  # as the samples at it are written
+        damage = Clipping((-level,) * clean.channels, (level,) * clean.channels)
+        return make_case(clean.samples[None], damage.clip(clean.samples), clean.rate, damage=damage)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Quantization to a number of levels from -1 to 1, of the clip at a peak of 0.9: the Harmonic paper's 16."""
+
+    name: ClassVar[str] = "quantized"
+    task: ClassVar[str] = "dequantize"
+
+    levels: int = 16
+
+    def check(self, seconds: float) -> None:  # noqa: ARG002
+        """Raise ``SettingsError`` for too few or too many levels."""
+        if not 2 <= self.levels <= MOST_LEVELS:
+            raise SettingsError(f"--levels must be between 2 and {MOST_LEVELS}")
+
+    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+        """The clip, quantized."""
+        (clean,) = clips
+        peak = np.abs(clean.samples).max()
+        if not peak:
+            raise InputError("the clip is silent, and has no levels; remove it")
+        step = 2 / self.levels
+        damage = Quantization(step, 0.0 if self.levels % 2 else step / 2)
+        reference = _PEAK / peak * clean.samples
+        return make_case(reference[None], damage.quantize(reference), clean.rate, damage=damage)
+
+
+#: By name; the first of a task is its default.
+PROTOCOLS: dict[str, type[Protocol]] = {
+    protocol.name: protocol for protocol in (Gaussian, Environmental, Dropout, Mixture, Clipped, Quantized)
+}
+
+
+def make_protocol(task: str, name: str | None, values: dict[str, Any]) -> Protocol:
+    """The protocol of this name for a task, or without a name the first that has all of these values.
+
+    Raises:
+        SettingsError: There is no such task or protocol, or none that has these values.
+    """
+    tasks = {protocol.task: None for protocol in PROTOCOLS.values()}
+    if task not in tasks:
+        raise SettingsError(f"unknown task {task!r}; choose one of {', '.join(tasks)}")
+    names = [each for each, protocol in PROTOCOLS.items() if protocol.task == task]
+    if name is not None and name not in names:
+        raise SettingsError(f"unknown protocol {name!r} of {task}; choose one of {', '.join(names)}")
+    for each in names if name is None else [name]:
+        if values.keys() <= PROTOCOLS[each].__dataclass_fields__.keys():  # type: ignore[attr-defined]
+            return PROTOCOLS[each](**values)
+    options = ", ".join(f"--{value.replace('_', '-')}" for value in values)
+    raise SettingsError(
+        f"{options}: no protocol of {task} has that; leave it out"
+        if name is None
+        else f"{options}: --protocol {name} has no use for it; leave it out"
+    )
+
+
+def describe(protocol: Protocol) -> dict[str, Any]:
+    """A protocol's name and values as JSON can hold them; files by their digests."""
+    values = asdict(protocol)  # type: ignore[call-overload]
+    if "noise" in values:
+        values["noise"] = [digest(path) for path in values["noise"]]
+    return {"name": protocol.name, **values}
+
+
+def _check_range(option: str, bounds: tuple[float, float], least: float, most: float) -> None:
+    if not least <= bounds[0] <= bounds[1] <= most:
+        raise SettingsError(f"{option} {bounds[0]:g}:{bounds[1]:g} is not a range; give LOW:HIGH")

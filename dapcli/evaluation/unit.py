@@ -1,0 +1,125 @@
+"""What is evaluated, and a unit of it: one clip damaged, restored by one method, and measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+import dapcli
+from dapcli.audio import Samples
+from dapcli.damage.missing import MissingSamples
+from dapcli.errors import DapError, OutputError
+from dapcli.evaluation.cases import Case
+from dapcli.evaluation.clips import Clip
+from dapcli.evaluation.folder import Folder
+from dapcli.evaluation.methods import Method
+from dapcli.evaluation.protocols import Protocol, describe
+from dapcli.metrics import score, score_gaps, score_sources
+from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS
+from dapcli.restore import check_settings
+from dapcli.settings import Settings
+
+Unit = tuple[Clip, Method]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated: clips of so many seconds, damaged by a protocol, and the methods.
+
+    ``settings`` are those of all priors; their seed is that of the damage, too.
+    """
+
+    protocol: Protocol
+    settings: Settings
+    device: str
+    seconds: float
+    clips: tuple[Clip, ...]
+    methods: tuple[Method, ...]
+
+    def case(self, clip: Clip) -> Case:
+        """The damaged clip, a function of the seed and the clip's files alone; the same for every method."""
+        rng = clip.generator(self.settings.seed)
+        return self.protocol.damage(clip.read(self.seconds, rng), rng)
+
+    def configuration(self) -> dict[str, Any]:
+        """All that decides a result besides its clip and its method, as JSON can hold it.
+
+        Raises:
+            SettingsError: A setting does not go with the others.
+            DeviceError: The device is not there.
+        """
+        task = self.protocol.task
+        estimators: Collection[str] = REPAIR_ESTIMATORS
+        if task in ("denoise", "separate"):
+            estimators = ESTIMATORS if task == "denoise" else SEPARATION_ESTIMATORS
+        device, dtype = check_settings(self.settings, self.device, estimators=estimators)
+        settings = asdict(self.settings)
+        del settings["prior"]
+        return {
+            "dapcli": dapcli.__version__,
+            "task": task,
+            "protocol": describe(self.protocol),
+            "seed": settings.pop("seed"),
+            "duration_s": self.seconds,
+            "settings": settings,
+            "device": device.type,
+            "dtype": str(dtype).removeprefix("torch."),
+        }
+
+
+def restore_unit(evaluation: Evaluation, folder: Folder, unit: Unit) -> str | None:
+    """Damage a clip, restore it, measure what is written of it; returns why that failed."""
+    clip, method = unit
+    try:
+        case = evaluation.case(clip)
+        rate = case.known.recording.rate
+        folder.save_case(clip, case.truth.references, case.known.recording.samples, rate)
+        started = time.perf_counter()
+        # The blind are not even handed what they must not know.
+        estimate = method.restore(case.known, None if method.told == "nothing" else case.truth)
+        seconds = time.perf_counter() - started
+        samples = estimate.samples.astype(np.float32).astype(np.float64)  # as the file holds them
+        samples, metrics, notes = measure(case, samples)
+        record = {
+            "clip": clip.name,
+            "files": [str(path) for path in clip.paths],
+            "method": method.name,
+            "told": method.told,
+            "seconds": seconds,
+            "metrics": metrics,
+            "notes": {**{f"clip_{number}": note for number, note in enumerate(case.notes, 1)}, **notes},
+            "fit": estimate.fit,
+        }
+        folder.save(clip, method, samples, rate, record)
+    except (OutputError, MemoryError):
+        raise  # a full disk fails all others too
+    except DapError as error:
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def measure(case: Case, estimate: Samples) -> tuple[Samples, dict[str, float | None], dict[str, str]]:
+    """An estimate ``[K, C, N]`` in the order of the references, all its metrics by name, and why others are None.
+
+    Those inside of gaps begin with ``gaps_``; those of several sources end with ``_1`` and so on.
+    """
+    references, rate, damage = case.truth.references, case.known.recording.rate, case.known.damage
+    if len(references) > 1:
+        scores = score_sources(references, estimate, rate)
+        values, notes = (
+            {f"{name}_{number}": value for number, each in enumerate(kind, 1) for name, value in each.items()}
+            for kind in zip(*scores.sources, strict=True)
+        )
+        return estimate[list(scores.permutation)], values, notes
+    values, notes = score(references[0], estimate[0], rate)
+    if isinstance(damage, MissingSamples):
+        inside, reasons = score_gaps(references[0], estimate[0], rate, damage.gaps)
+        values |= {f"gaps_{name}": value for name, value in inside.items()}
+        notes |= {f"gaps_{name}": reason for name, reason in reasons.items()}
+    return estimate, values, notes

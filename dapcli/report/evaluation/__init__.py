@@ -1,0 +1,1 @@
+"""What people and programs are told of an evaluation: tables, files, figures and a page."""
