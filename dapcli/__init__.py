@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dapcli.metrics import score
     from dapcli.restore import Result, denoise, repair
     from dapcli.separation import Separation, separate
-    from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
+    from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_METHODS, SEPARATION_PRESETS, Settings
     from dapcli.task import Progress
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "PRESETS",
     "REPAIR_PRESETS",
+    "SEPARATION_METHODS",
     "SEPARATION_PRESETS",
     "Audio",
     "Progress",
@@ -43,6 +44,7 @@ _HOMES = {
     "Progress": "task",
     "REPAIR_PRESETS": "settings",
     "Result": "restore",
+    "SEPARATION_METHODS": "settings",
     "SEPARATION_PRESETS": "settings",
     "Separation": "separation",
     "Settings": "settings",

@@ -133,8 +133,9 @@ REPAIR_PRESETS: dict[str, Settings] = {
     "paper": replace(PRESETS["paper"], rate=None),
 }
 
-# Of separations, by method: `--method` names the estimator, and `--preset` one of that method's presets. There is no
-# merging: the paper's settings would be of no use to dap's own method, nor the other way round.
+# Of separations, by method. `--method` names the estimator, and `--preset` one of that method's presets; nothing is
+# merged, since neither method can do with the other's settings. So `quality` of the method `paper` is that method at a
+# bearable cost, and `share` has no preset `paper`.
 SEPARATION_METHODS: dict[str, dict[str, Settings]] = {
     "share": {
         # The window has to resolve tones.
@@ -166,5 +167,5 @@ SEPARATION_METHODS: dict[str, dict[str, Settings]] = {
 SEPARATION_METHODS["share"]["fast"] = replace(SEPARATION_METHODS["share"]["quality"], iterations=12, width=4)
 SEPARATION_METHODS["paper"]["fast"] = replace(SEPARATION_METHODS["paper"]["quality"], iterations=150, width=8)
 
-#: Of separations where no method is named: `quality` and `fast` of dap's own method, `paper` of the paper's.
+#: Of separations where no method is named: `quality` and `fast` are of dap's own method, `paper` is of the paper's.
 SEPARATION_PRESETS: dict[str, Settings] = {**SEPARATION_METHODS["paper"], **SEPARATION_METHODS["share"]}
