@@ -14,20 +14,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli import Audio, separate
-from dapcli.priors import several
 from dapcli.settings import PAPER_RATE, SEPARATION_METHODS
 
 
 def fit(arguments: argparse.Namespace, sources: int) -> None:
     """A fit of two iterations."""
     if arguments.keep:
-        several.checkpoint = lambda network, part, **_: network(part)  # type: ignore[assignment]
+        patch("dapcli.priors.several.checkpoint", lambda network, part, **_: network(part)).start()
     settings = replace(SEPARATION_METHODS["paper"]["quality"], width=arguments.width, iterations=2)
     samples = np.random.default_rng(0).standard_normal((1, round(arguments.seconds * PAPER_RATE)))
     separate(Audio(0.1 * samples, PAPER_RATE), ("voice",) * sources, settings, device="cpu")
