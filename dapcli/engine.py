@@ -36,8 +36,8 @@ COARSENESS = 2
 _REFINING_RATE = 0.5
 # torch draws a network's first weights from a generator that all threads share.
 _DRAWING = threading.Lock()
-# Sources that are painted out of noise are fitted with so many seeds, at the most, until none is silent: so far below
-# the mixture, in energy.
+# Sources that are painted out of noise are fitted with so many seeds, at the most, until none is silent: has less than
+# this share of the energy of all. Of all sources and not of the mixture, for a fit that has only begun is no collapse.
 _SEEDS = 4
 _SILENT = 0.01
 
@@ -151,18 +151,15 @@ class Engine:
         return torch.from_numpy(restored), replace(record, outside=float(outside.mean()))
 
     def _separate(self, samples: Tensor, clean: Tensor | None, report: Report) -> tuple[Tensor, SegmentFit]:
-        mixture = self.stft.forward(samples.float().to(self.device))
-        if not SEPARATION_ESTIMATORS[self.settings.estimator].generates:
+        if SEPARATION_ESTIMATORS[self.settings.estimator].generates:
+            sources, fit = self._fit_audible_sources(samples, clean, report)
+            if self.consistent:
+                sources = share_out(self.stft.forward(samples.float().to(self.device)), sources)
+        else:
             sources, fit = self._fit_sources(samples, clean, report)
-            return self.stft.inverse(sources, samples.shape[1]), fit
-        sources, fit = self._fit_audible_sources(samples, mixture, clean, report)
-        if self.consistent:
-            sources = share_out(mixture, sources)
         return self.stft.inverse(sources, samples.shape[1]), fit
 
-    def _fit_audible_sources(
-        self, samples: Tensor, mixture: Tensor, clean: Tensor | None, report: Report
-    ) -> tuple[Tensor, SegmentFit]:
+    def _fit_audible_sources(self, samples: Tensor, clean: Tensor | None, report: Report) -> tuple[Tensor, SegmentFit]:
         """Sources ``[K * C, 2, F, T]``, fitted with further seeds as long as one is silent."""
         seeds = [(self.settings.seed + index) % 2**63 for index in range(_SEEDS)]
         fits: list[tuple[float, Tensor, SegmentFit]] = []
@@ -172,7 +169,7 @@ class Engine:
             if fits:
                 notes[-1] += f"; fitted again with seed {seed}"
             sources, fit = engine._fit_sources(samples, clean, report)
-            heard = levels(mixture, sources)
+            heard = levels(sources, self.sources)
             fits.append((float(heard.min()), sources, fit))
             if heard.min() >= _SILENT:
                 break

@@ -129,7 +129,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Separation:
-    """The sources of a mixture, of these ``kinds``, and how the fits went; ``result.restored`` has them as fitted."""
+    """The sources of a mixture, of these ``kinds``, and how the fits went.
+
+    ``result.restored`` has the sources before they are made to sum to the mixture to the last bit.
+    """
 
     sources: Sources
     kinds: tuple[str, ...]

@@ -31,6 +31,7 @@ def share_out(mixture: Tensor, sources: Tensor) -> Tensor:
     return (powers / powers.sum(dim=0) * mixture).flatten(0, 1)
 
 
-def levels(mixture: Tensor, sources: Tensor) -> Tensor:
-    """Energy ``[K]`` of sources ``[K * C, 2, F, T]`` relative to that of their mixture ``[C, 2, F, T]``."""
-    return sources.reshape(-1, *mixture.shape).square().sum(dim=(1, 2, 3, 4)) / mixture.square().sum()
+def levels(sources: Tensor, count: int) -> Tensor:
+    """Energy ``[K]`` of ``count`` sources ``[K * C, ...]`` relative to that of all together."""
+    energies = sources.reshape(count, -1).square().sum(dim=1)
+    return energies / (energies.sum() + _SILENCE)

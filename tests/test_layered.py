@@ -185,6 +185,20 @@ def test_shares_cannot_but_sum_to_the_mixture() -> None:
         separate(Audio(noise(1, 2_000), RATE), consistent=False)
 
 
+def test_the_oracle_takes_references_in_any_order() -> None:
+    sources = [Audio(noise(1, 2_000, seed=seed), RATE) for seed in (0, 1)]
+    mixture = Audio(sources[0].samples + sources[1].samples, RATE)
+    settings = replace(TINY, stop="oracle", iterations=6)
+    results = [
+        separate(mixture, KINDS, settings, references=references, device="cpu").result
+        for references in (sources, sources[::-1])
+    ]
+    assert results[0].segments[0].rule == "oracle"
+    np.testing.assert_array_equal(results[0].audio.samples, results[1].audio.samples)
+    criteria = [[step.criterion for step in result.segments[0].steps] for result in results]
+    assert criteria[0] == pytest.approx(criteria[1])
+
+
 # Presets
 
 

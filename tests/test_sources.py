@@ -41,6 +41,7 @@ def test_silent_sources_have_equal_shares() -> None:
     torch.testing.assert_close(share_out(mixture, torch.zeros(2, 2, 8, 5)), (mixture / 2).repeat(2, 1, 1, 1))
 
 
-def test_levels_are_energies_relative_to_the_mixture() -> None:
-    mixture = noise(2, 2, 8, 5)
-    torch.testing.assert_close(levels(mixture, torch.cat([mixture, 0.1 * mixture])), torch.tensor([1.0, 0.01]))
+def test_levels_are_energies_relative_to_that_of_all_sources() -> None:
+    source = noise(2, 2, 8, 5)
+    torch.testing.assert_close(levels(torch.cat([3 * source, source]), 2), torch.tensor([0.9, 0.1]))
+    assert not levels(torch.zeros(4, 2, 8, 5), 2).any()
