@@ -262,6 +262,8 @@ def test_ctrl_c_keeps_what_is_finished(folder: Path, dap: Dap, monkeypatch: pyte
         (("inpaint", "clean", "--duration", "0.5"), 2, "--gap"),
         (("separate", "clean"), 2, "two"),
         (("separate", "clean", "other", "--kinds", "harmonic,drums"), 2, "unknown kind"),
+        (("separate", "clean", "other", "--kinds", "harmonic"), 2, "name the kind of each"),
+        (("denoise", "clean", "--kinds", "harmonic,voice"), 2, "--kinds"),
         (("repair", "clean"), 2, "unknown task"),
     ],
 )

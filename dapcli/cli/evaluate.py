@@ -11,6 +11,7 @@ import typer
 from dapcli.cli import options
 from dapcli.errors import InterruptedRunError, PartialError, SettingsError
 from dapcli.settings import PRESETS, REPAIR_PRESETS, Settings
+from dapcli.source_kinds import DEFAULT_KINDS
 
 _PROTOCOL = "Protocol (defaults are the papers')"
 
@@ -76,13 +77,22 @@ def evaluate(
     del debug  # read by the entry point
     if not 0.1 < duration < math.inf:
         raise SettingsError("--duration must be finite and above 0.1 s")
+    if task == "separate" and len(clean) not in DEFAULT_KINDS:
+        raise SettingsError("separate mixes a clip of each CLEAN; name two to four")
+    told = None
+    if task == "separate" or kinds:
+        told = tuple(kinds.split(",")) if kinds else DEFAULT_KINDS[len(clean)]
+        if task == "separate" and len(told) != len(clean):
+            raise SettingsError(
+                f"--kinds names {len(told)} sources, and {len(clean)} were given; name the kind of each"
+            )
     values: dict[str, Any] = {
         "noise_std": noise_std,
         "noise": noise,
         "snr": options.parse_range(snr, "--snr"),
         "gap": options.parse_range(gap, "--gap"),
         "rms": rms,
-        "kinds": None if kinds is None else tuple(kinds.split(",")),
+        "kinds": told,
         "clip_snr": clip_snr,
         "levels": levels,
     }
@@ -113,8 +123,6 @@ def evaluate(
     if not priors and not baselines:
         priors, baselines = [Settings().prior], ["all"]
     methods = make_methods(task, priors, baselines, settings, device, oracle=oracle)
-    if task == "separate" and not 2 <= len(clean) <= 4:
-        raise SettingsError("separate mixes a clip of each CLEAN; name two to four")
     sources = [[path] for path in clean] if task == "separate" else [clean]
     groups = [collect(paths, outside=output_dir) for paths in sources]
     drawn = draw_clips(groups, duration, clips, seed)

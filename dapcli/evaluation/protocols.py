@@ -148,21 +148,17 @@ class Mixture:
     task: ClassVar[str] = "separate"
 
     rms: float = 0.1
-    kinds: tuple[str, ...] = ()
-    """What dap is told of the sources; what their number stands for, without any."""
+    kinds: tuple[str, ...] = DEFAULT_KINDS[2]
+    """What dap is told of the sources, one kind for each."""
 
     def check(self, seconds: float) -> None:  # noqa: ARG002
         """Raise ``SettingsError`` unless the level is positive and the kinds are known."""
         if not 0 < self.rms < np.inf:
             raise SettingsError("--rms must be above 0")
-        if self.kinds:
-            check_kinds(self.kinds)
+        check_kinds(self.kinds)
 
     def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The mixture of one clip per source."""
-        kinds = self.kinds or DEFAULT_KINDS[len(clips)]
-        if len(kinds) != len(clips):
-            raise SettingsError(f"--kinds names {len(kinds)} sources, and {len(clips)} were given")
         first = clips[0]
         for other in clips:
             if (other.rate, other.samples.shape) != (first.rate, first.samples.shape):
@@ -173,7 +169,7 @@ class Mixture:
             if not other.samples.any():
                 raise InputError("a source is silent; remove it")
         sources = single(np.stack([self.rms / np.sqrt(np.mean(each.samples**2)) * each.samples for each in clips]))
-        return make_case(sources, sources.sum(axis=0), first.rate, kinds=kinds)
+        return make_case(sources, sources.sum(axis=0), first.rate, kinds=self.kinds)
 
 
 @dataclass(frozen=True)
