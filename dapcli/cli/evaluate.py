@@ -83,9 +83,7 @@ def evaluate(
     if task == "separate" or kinds:
         told = tuple(kinds.split(",")) if kinds else DEFAULT_KINDS[len(clean)]
         if task == "separate" and len(told) != len(clean):
-            raise SettingsError(
-                f"--kinds names {len(told)} sources, and {len(clean)} were given; name the kind of each"
-            )
+            raise SettingsError(f"--kinds names {len(told)} sources for {len(clean)} of CLEAN; name the kind of each")
     values: dict[str, Any] = {
         "noise_std": noise_std,
         "noise": noise,
