@@ -18,6 +18,8 @@ _SCALES = 3
 _EXCLUSION, _ROUGHNESS, _INDECISION = 1 / 9, 0.1, 0.01
 # Share of the iterations after which the masks are to become binary.
 _LATE = 0.9
+# Most bins are far below the mean: sources that begin near it are pushed down first, and one does not come back.
+_QUIET = -1.0
 # Below this there is no sound; keeps what is divided by above 0.
 _SILENCE = 1e-6
 # Keeps the slope of a root finite.
@@ -77,7 +79,7 @@ class LayeredObservation:
         outputs = network(z).reshape(len(self.networks), *self._magnitudes.shape)
         # A source that is 0 somewhere would get no gradient there with a ReLU, and those that are 0 everywhere do not
         # come back.
-        sources = F.softplus(outputs[: self._sources])
+        sources = F.softplus(outputs[: self._sources] + _QUIET)
         masks = F.pad(outputs[self._sources :], (0,) * 7 + (1,)).softmax(dim=0)
         masked = masks * sources
         misfit = (masked.sum(dim=0) - self._magnitudes).abs().mean()
