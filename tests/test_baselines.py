@@ -265,7 +265,7 @@ def test_quantized_tones_come_back_within_their_cells(name: str) -> None:
 
 # Separations
 
-SPLITS = ["hpss", "nmf"]
+SPLITS = ["hpss", "librosa-hpss", "nmf"]
 
 
 def clicks() -> Array:
