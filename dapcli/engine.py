@@ -124,7 +124,9 @@ class Engine:
         spectrum = self._noise_spectrum(samples)
         expected = self._expected_noise(spectrum)
         rule_class = STOPPING_RULES[choose_rule(settings)[0]]
-        hidden = _hidden_samples(samples.shape[1], settings.seed).to(self.device) if rule_class.hides_samples else None
+        hidden = (
+            _hidden_samples(samples.shape[1], settings.seed).to(self.device) if rule_class.needs == "hidden" else None
+        )
         rule = rule_class(StopContext(stft, samples, expected, hidden, clean))
         observation = self._observe(samples if hidden is None else _hide(samples, hidden), expected, generator)
         fit, record = self._fit(observation, rule, samples, weights, generator, report)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from dapcli.audio.recording import blocks
 from dapcli.damage import Damage
 from dapcli.engine import Engine, SegmentFit
 from dapcli.errors import InputError, SettingsError
-from dapcli.fitting import NEEDS_REFERENCE, STOPPING_RULES, Step, choose_dtype, find_device
+from dapcli.fitting import STOPPING_RULES, Need, Step, check_rule, choose_dtype, find_device
 from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import DEFAULT_DILATION, PRIORS, prior_layout
@@ -135,7 +135,8 @@ def denoise(
         DeviceError: The device is not there, or its memory does not suffice.
     """
     settings = settings or Settings()
-    where, dtype = check_settings(settings, device, parallel=parallel, graph=graph)
+    has_reference = reference is not None
+    where, dtype = check_denoising(settings, device, has_reference=has_reference, parallel=parallel, graph=graph)
     rate = settings.rate or recording.rate
     stft = STFT.for_rate(rate, settings.window, settings.hop)
     profile = _profile(stft, recording, rate, noise_profile)
@@ -176,9 +177,7 @@ def repair(
         DeviceError: The device is not there, or its memory does not suffice.
     """
     settings = settings or REPAIR_PRESETS["quality"]
-    where, dtype = check_settings(settings, device, parallel=parallel, estimators=REPAIR_ESTIMATORS)
-    if settings.post_filter != "none":
-        raise SettingsError("--post-filter removes noise, and a repair has none to remove; use none")
+    where, dtype = check_repair(settings, device, has_reference=reference is not None, parallel=parallel)
     if settings.rate not in (None, recording.rate):
         raise SettingsError("--rate has no use here: what is known of a recording is known at its own rate")
     stft = STFT.for_rate(recording.rate, settings.window, settings.hop)
@@ -205,8 +204,6 @@ def fit_recording(
     channels = engine.sources * recording.channels
     if recording.length < 2:
         raise InputError("the recording has one sample only; there is nothing to fit to")
-    if settings.stop == "oracle" and reference is None:
-        raise SettingsError(NEEDS_REFERENCE)  # before the network learns
     if reference is not None and (reference.channels, reference.length) != (channels, recording.length):
         raise InputError(
             f"the reference has shape {(reference.channels, reference.length)}, "
@@ -250,18 +247,46 @@ def fit_recording(
     )
 
 
+def check_denoising(
+    settings: Settings, device: str, *, has_reference: bool, parallel: int | None = None, graph: bool = False
+) -> tuple[torch.device, torch.dtype]:
+    """Check what :func:`denoise` would only find out on its way, and return the device and the type to compute in.
+
+    Raises:
+        SettingsError: A name is unknown, or a setting has no effect here.
+        DeviceError: The device is not there.
+    """
+    checked = check_settings(
+        settings, device, ESTIMATORS, {"hidden": True, "noise": True, "reference": has_reference}, parallel=parallel
+    )
+    if graph and checked[0].type != "cuda":
+        raise SettingsError(f"--cuda-graph needs a CUDA device, and {checked[0]} is none")
+    return checked
+
+
+def check_repair(
+    settings: Settings, device: str, *, has_reference: bool, parallel: int | None = None
+) -> tuple[torch.device, torch.dtype]:
+    """The same for :func:`repair`."""
+    given: dict[Need, bool] = {"exercises": settings.estimator == "mix", "reference": has_reference}
+    checked = check_settings(settings, device, REPAIR_ESTIMATORS, given, parallel=parallel)
+    if settings.post_filter != "none":
+        raise SettingsError("--post-filter removes noise, and a repair has none to remove; use none")
+    return checked
+
+
 def check_settings(
     settings: Settings,
     device: str,
+    estimators: Collection[str],
+    given: Mapping[Need, bool],
     *,
-    parallel: int | None = None,
-    graph: bool = False,
-    estimators: Collection[str] = ESTIMATORS,
+    parallel: int | None,
 ) -> tuple[torch.device, torch.dtype]:
-    """Check what a restoration would only find out on its way, and return the device and the type to compute in.
+    """Check what all tasks have in common; ``given`` is what a stopping rule can go by.
 
     Raises:
-        SettingsError: A name is unknown or an option has no effect here.
+        SettingsError: A name is unknown, or a setting has no effect here.
         DeviceError: The device is not there.
     """
     _look_up(PRIORS, settings.prior, "prior")
@@ -269,13 +294,12 @@ def check_settings(
     _look_up(POST_FILTERS, settings.post_filter, "post-filter")
     if settings.stop != "auto":
         _look_up(STOPPING_RULES, settings.stop, "stopping rule", "auto")
+        check_rule(settings.stop, given)
     if settings.prior != "dilated" and settings.dilation != DEFAULT_DILATION:
         raise SettingsError("--dilation belongs to --prior dilated; the other priors have their own")
     if parallel is not None and parallel < 1:
         raise SettingsError("--parallel must be at least 1")
     where = find_device(device)
-    if graph and where.type != "cuda":
-        raise SettingsError(f"--cuda-graph needs a CUDA device, and {where} is none")
     return where, choose_dtype(settings.precision, where)
 
 

@@ -198,7 +198,9 @@ def separate(
     """
     settings = settings or SEPARATION_PRESETS["share"]["quality"]
     check_kinds(kinds)
-    where, dtype = check_separation(settings, device, consistent=consistent, parallel=parallel)
+    where, dtype = check_separation(
+        settings, device, consistent=consistent, has_reference=references is not None, parallel=parallel
+    )
     if SEPARATION_ESTIMATORS[settings.estimator].generates:
         kinds = (ANY_KIND,) * len(kinds)
     if references is not None and len(references) != len(kinds):
@@ -217,15 +219,15 @@ def separate(
 
 
 def check_separation(
-    settings: Settings, device: str, *, consistent: bool, parallel: int | None = None
+    settings: Settings, device: str, *, consistent: bool, has_reference: bool, parallel: int | None = None
 ) -> tuple[torch.device, torch.dtype]:
-    """Check what a separation would only find out on its way, and return the device and the type to compute in.
+    """Check what :func:`separate` would only find out on its way, and return the device and the type to compute in.
 
     Raises:
         SettingsError: A name is unknown, or a setting has no effect here.
         DeviceError: The device is not there.
     """
-    checked = check_settings(settings, device, parallel=parallel, estimators=SEPARATION_ESTIMATORS)
+    checked = check_settings(settings, device, SEPARATION_ESTIMATORS, {"reference": has_reference}, parallel=parallel)
     if settings.post_filter != "none":
         raise SettingsError("--post-filter removes noise, and a separation keeps all that it is given; use none")
     if not (consistent or SEPARATION_ESTIMATORS[settings.estimator].generates):

@@ -220,6 +220,16 @@ def test_settings_out_of_range_are_refused(changes: dict[str, float]) -> None:
         replace(Settings(), **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("stop", "reason"), [("rehearsal", "exercises"), ("oracle", "--reference")])
+def test_a_rule_that_has_nothing_to_go_by_is_refused_before_the_fit(stop: str, reason: str) -> None:
+    def on_step(progress: Progress) -> None:
+        raise AssertionError("a fit has started")
+
+    _, noisy = noisy_melody(0.2)
+    with pytest.raises(SettingsError, match=f"--stop {stop}.*{reason}"):
+        denoise(noisy, replace(TINY, stop=stop), device="cpu", on_step=on_step)
+
+
 def test_a_dilation_that_would_have_no_effect_is_refused() -> None:
     _, noisy = noisy_melody(0.2)
     with pytest.raises(SettingsError, match="--dilation"):
