@@ -16,7 +16,7 @@ from dapcli import noise
 from dapcli.audio import Audio, Recording, Samples, full_scale_gain, resample
 from dapcli.audio.recording import blocks
 from dapcli.damage import Damage
-from dapcli.engine import Engine, SegmentFit
+from dapcli.engine import Denoiser, Engine, Repairer, SegmentFit
 from dapcli.errors import InputError, SettingsError
 from dapcli.fitting import STOPPING_RULES, Need, Step, check_rule, choose_dtype, find_device
 from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS
@@ -140,7 +140,7 @@ def denoise(
     rate = settings.rate or recording.rate
     stft = STFT.for_rate(rate, settings.window, settings.hop)
     profile = _profile(stft, recording, rate, noise_profile)
-    engine = Engine(settings, stft, rate, where, dtype, profile=profile, graph=graph)
+    engine = Denoiser(settings=settings, stft=stft, rate=rate, device=where, dtype=dtype, graph=graph, profile=profile)
     return fit_recording(recording, engine, parallel, reference, on_step, store)
 
 
@@ -181,8 +181,9 @@ def repair(
     if settings.rate not in (None, recording.rate):
         raise SettingsError("--rate has no use here: what is known of a recording is known at its own rate")
     stft = STFT.for_rate(recording.rate, settings.window, settings.hop)
-    engine = Engine(settings, stft, recording.rate, where, dtype, damage=damage)
-    return fit_recording(recording, engine, parallel, reference, on_step, store, consistent=consistent)
+    engine = Repairer(settings=settings, stft=stft, rate=recording.rate, device=where, dtype=dtype, damage=damage)
+    kept = damage if consistent else None
+    return fit_recording(recording, engine, parallel, reference, on_step, store, damage=kept)
 
 
 def fit_recording(
@@ -193,12 +194,18 @@ def fit_recording(
     on_step: Callable[[Progress], None] | None,
     store: Store | None,
     *,
-    consistent: bool = True,
+    damage: Damage | None = None,
+    kinds: Sequence[str] = (),
 ) -> Result:
-    """Fit networks to the segments of a recording and join them: what all tasks have in common.
+    """Fit networks to the segments of a recording, and join their estimates.
 
-    The result's ``restored`` has the sources of a mixture one after the other, as channels ``[K * C, N]``. Raises as
-    :func:`denoise`, whose arguments these are.
+    The result's ``restored`` is consistent with a ``damage``. It has the sources of a mixture one after the other, as
+    channels ``[K * C, N]``; those of one of their ``kinds`` are matched from segment to segment. The other arguments
+    are those of :func:`dapcli.denoise`, whose settings were checked.
+
+    Raises:
+        InputError: The recording is too short, or the reference has another shape.
+        DeviceError: The device's memory does not suffice.
     """
     settings = engine.settings
     channels = engine.sources * recording.channels
@@ -219,7 +226,7 @@ def fit_recording(
     layout = prior_layout(settings.prior, width=settings.width, dilation=settings.dilation)
     noise_std = _root_mean_square([fit.noise_std for fit in fits if fit.noise_std is not None])
     outside = [fit.outside for fit in fits if fit.outside is not None]
-    estimates = align(task.plan, engine.kinds, lambda index: task.load(index).estimate)
+    estimates = align(task.plan, kinds, lambda index: task.load(index).estimate)
     joined = Joined(task.plan, channels, estimates)
     return Result(
         restored=Restored(
@@ -227,7 +234,7 @@ def fit_recording(
             recording,
             subtype=recording.subtype,
             container=recording.format,
-            damage=engine.damage if consistent else None,
+            damage=damage,
         ),
         settings=settings,
         device=engine.device,

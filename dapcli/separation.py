@@ -11,7 +11,7 @@ import torch
 from dapcli.audio import Audio, Recording, Samples, full_scale_gain
 from dapcli.audio.recording import blocks
 from dapcli.audio.writing import step_of
-from dapcli.engine import Engine
+from dapcli.engine import Separator
 from dapcli.errors import InputError, SettingsError
 from dapcli.observations import SEPARATION_ESTIMATORS
 from dapcli.restore import Result, check_settings, fit_recording
@@ -209,13 +209,16 @@ def separate(
         raise InputError("the mixture is silent; there is nothing to separate")
     rate = settings.rate or recording.rate
     stft = STFT.for_rate(rate, settings.window, settings.hop)
-    engine = Engine(settings, stft, rate, where, dtype, kinds=tuple(kinds), consistent=consistent)
+    kinds = tuple(kinds)
+    engine = Separator(
+        settings=settings, stft=stft, rate=rate, device=where, dtype=dtype, kinds=kinds, consistent=consistent
+    )
     reference = None if references is None else Stacked(references)
-    result = fit_recording(recording, engine, parallel, reference, on_step, store)
+    result = fit_recording(recording, engine, parallel, reference, on_step, store, kinds=kinds)
     sources = Sources(
         result.restored, recording, consistent=consistent, subtype=recording.subtype, container=recording.format
     )
-    return Separation(sources, tuple(kinds), result)
+    return Separation(sources, kinds, result)
 
 
 def check_separation(

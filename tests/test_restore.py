@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from dapcli import Audio, Progress, Settings, denoise
-from dapcli.engine import choose_rule
+from dapcli.engine.rules import DENOISING, REPAIRING, SEPARATING, choose_rule
 from dapcli.errors import InputError, SettingsError
 from dapcli.metrics.waveform import snr_db
+from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS
 from dapcli.postfilter import POST_FILTERS
 from dapcli.settings import PRESETS
 
@@ -238,9 +239,15 @@ def test_a_dilation_that_would_have_no_effect_is_refused() -> None:
 
 
 def test_auto_chooses_by_estimator() -> None:
-    assert choose_rule(Settings())[0] == "fixed"
-    assert choose_rule(PRESETS["generate"])[0] == "held-out"
-    assert choose_rule(replace(PRESETS["generate"], stop="discrepancy")) == ("discrepancy", "asked for")
+    assert choose_rule(Settings(), DENOISING)[0] == "fixed"
+    assert choose_rule(PRESETS["generate"], DENOISING)[0] == "held-out"
+    assert choose_rule(replace(PRESETS["generate"], stop="discrepancy"), DENOISING) == ("discrepancy", "asked for")
+
+
+def test_auto_knows_every_estimator_of_every_task() -> None:
+    assert DENOISING.keys() == ESTIMATORS.keys()
+    assert REPAIRING.keys() == REPAIR_ESTIMATORS.keys()
+    assert SEPARATING.keys() == SEPARATION_ESTIMATORS.keys()
 
 
 def test_wiener_post_filter_keeps_strong_bins_and_removes_weak_ones() -> None:
