@@ -14,7 +14,8 @@ from dapcli.audio.writing import step_of
 from dapcli.engine import Separator
 from dapcli.errors import InputError, SettingsError
 from dapcli.observations import SEPARATION_ESTIMATORS
-from dapcli.restore import Result, check_settings, fit_recording
+from dapcli.restore import check_settings
+from dapcli.result import Result, fit_recording
 from dapcli.settings import SEPARATION_PRESETS, Settings
 from dapcli.source_kinds import ANY_KIND, DEFAULT_KINDS, check_kinds
 from dapcli.spectral import STFT

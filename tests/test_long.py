@@ -22,7 +22,7 @@ from dapcli.audio.recording import blocks as recording_blocks
 from dapcli.engine import Denoiser, Engine
 from dapcli.errors import DeviceError, SettingsError
 from dapcli.metrics.waveform import snr_db
-from dapcli.restore import Result
+from dapcli.result import Result
 from dapcli.settings import PRESETS
 from dapcli.store import FittedSegment, FolderStore, MemoryStore, Store
 from dapcli.task import plan, with_sound

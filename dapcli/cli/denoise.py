@@ -12,7 +12,7 @@ from dapcli.cli import options
 from dapcli.cli.run import restoration_files
 
 if TYPE_CHECKING:
-    from dapcli.restore import Result
+    from dapcli.result import Result
     from dapcli.store import Store
     from dapcli.task import Progress
 

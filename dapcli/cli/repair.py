@@ -17,7 +17,7 @@ from dapcli.settings import REPAIR_PRESETS, Settings
 
 if TYPE_CHECKING:
     from dapcli.damage import Damage
-    from dapcli.restore import Result
+    from dapcli.result import Result
     from dapcli.store import Store
     from dapcli.task import Progress
 
