@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dapcli.audio import Audio, read_audio
     from dapcli.metrics import score
-    from dapcli.restore import Result, denoise, repair
+    from dapcli.restore import denoise, repair
+    from dapcli.result import Result
     from dapcli.separation import Separation, separate
     from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
     from dapcli.task import Progress
@@ -42,7 +43,7 @@ _HOMES = {
     "PRESETS": "settings",
     "Progress": "task",
     "REPAIR_PRESETS": "settings",
-    "Result": "restore",
+    "Result": "result",
     "SEPARATION_PRESETS": "settings",
     "Separation": "separation",
     "Settings": "settings",

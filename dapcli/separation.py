@@ -11,10 +11,11 @@ import torch
 from dapcli.audio import Audio, Recording, Samples, full_scale_gain
 from dapcli.audio.recording import blocks
 from dapcli.audio.writing import step_of
-from dapcli.engine import Engine
+from dapcli.engine import Separator
 from dapcli.errors import InputError, SettingsError
 from dapcli.observations import SEPARATION_ESTIMATORS
-from dapcli.restore import Result, check_settings, fit_recording
+from dapcli.restore import check_settings
+from dapcli.result import Result, fit_recording
 from dapcli.settings import SEPARATION_PRESETS, Settings
 from dapcli.source_kinds import ANY_KIND, DEFAULT_KINDS, check_kinds
 from dapcli.spectral import STFT
@@ -198,7 +199,9 @@ def separate(
     """
     settings = settings or SEPARATION_PRESETS["share"]["quality"]
     check_kinds(kinds)
-    where, dtype = check_separation(settings, device, consistent=consistent, parallel=parallel)
+    where, dtype = check_separation(
+        settings, device, consistent=consistent, has_reference=references is not None, parallel=parallel
+    )
     if SEPARATION_ESTIMATORS[settings.estimator].generates:
         kinds = (ANY_KIND,) * len(kinds)
     if references is not None and len(references) != len(kinds):
@@ -207,25 +210,28 @@ def separate(
         raise InputError("the mixture is silent; there is nothing to separate")
     rate = settings.rate or recording.rate
     stft = STFT.for_rate(rate, settings.window, settings.hop)
-    engine = Engine(settings, stft, rate, where, dtype, kinds=tuple(kinds), consistent=consistent)
+    kinds = tuple(kinds)
+    engine = Separator(
+        settings=settings, stft=stft, rate=rate, device=where, dtype=dtype, kinds=kinds, consistent=consistent
+    )
     reference = None if references is None else Stacked(references)
-    result = fit_recording(recording, engine, parallel, reference, on_step, store)
+    result = fit_recording(recording, engine, parallel, reference, on_step, store, kinds=kinds)
     sources = Sources(
         result.restored, recording, consistent=consistent, subtype=recording.subtype, container=recording.format
     )
-    return Separation(sources, tuple(kinds), result)
+    return Separation(sources, kinds, result)
 
 
 def check_separation(
-    settings: Settings, device: str, *, consistent: bool, parallel: int | None = None
+    settings: Settings, device: str, *, consistent: bool, has_reference: bool, parallel: int | None = None
 ) -> tuple[torch.device, torch.dtype]:
-    """Check what a separation would only find out on its way, and return the device and the type to compute in.
+    """Check what :func:`separate` would only find out on its way, and return the device and the type to compute in.
 
     Raises:
         SettingsError: A name is unknown, or a setting has no effect here.
         DeviceError: The device is not there.
     """
-    checked = check_settings(settings, device, parallel=parallel, estimators=SEPARATION_ESTIMATORS)
+    checked = check_settings(settings, device, SEPARATION_ESTIMATORS, {"reference": has_reference}, parallel=parallel)
     if settings.post_filter != "none":
         raise SettingsError("--post-filter removes noise, and a separation keeps all that it is given; use none")
     if not (consistent or SEPARATION_ESTIMATORS[settings.estimator].generates):

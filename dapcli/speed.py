@@ -15,12 +15,12 @@ import torch
 
 import dapcli
 from dapcli.audio import Audio, Recording
-from dapcli.engine import COARSENESS
+from dapcli.engine import COARSENESS, count_iterations
 from dapcli.errors import DeviceError
 from dapcli.fitting import choose_dtype, find_device
 from dapcli.restore import denoise
 from dapcli.settings import PAPER_RATE, Settings
-from dapcli.task import Progress, count_iterations, plan
+from dapcli.task import Progress, plan
 
 #: What is measured where there is no recording: one second of mono at the papers' rate.
 USUAL_SHAPE = (1, PAPER_RATE, PAPER_RATE)

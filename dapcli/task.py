@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dapcli.audio import Recording, resample
-from dapcli.engine import Engine, Weights, choose_rule
+from dapcli.engine import Engine, Segment, Weights
 from dapcli.errors import DeviceError, OutputError
-from dapcli.fitting import STOPPING_RULES, Step
-from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS
+from dapcli.fitting import Step
 from dapcli.segments import plan_segments
 from dapcli.settings import SEGMENT_OVERLAP, Settings
 from dapcli.store import FittedSegment, Store
@@ -64,16 +64,6 @@ def plan(recording: Recording, settings: Settings) -> list[tuple[int, int]]:
     return plan_segments(recording.length, longest, min(overlap, longest // 3))  # at odd rates both are rounded
 
 
-def count_iterations(settings: Settings) -> tuple[int, int]:
-    """Iterations at the most for learning from a recording, and for each of its segments."""
-    rule, _ = choose_rule(settings)
-    # A rule that may end a fit early has to see all of it.
-    transfers = {**ESTIMATORS, **REPAIR_ESTIMATORS, **SEPARATION_ESTIMATORS}[settings.estimator].transfers
-    if not settings.refinement or not transfers or STOPPING_RULES[rule].patience:
-        return 0, settings.iterations
-    return settings.iterations, settings.refinement
-
-
 class Task:
     """The restoration of one recording: its segments, those that are done, and how many fits run at once."""
 
@@ -96,8 +86,14 @@ class Task:
         self._store = store
         self._on_step = on_step
         self._reading = threading.Lock()
-        self._learning, self._share = count_iterations(engine.settings)
-        self._powers = [float(np.mean(recording.read(start, stop) ** 2)) for start, stop in self.plan]
+        self._learning, self._share = engine.iterations
+        self._powers: list[float] = []
+        self._untouched: list[int] = []
+        for index, (start, stop) in enumerate(self.plan):
+            samples = recording.read(start, stop)
+            self._powers.append(float(np.mean(samples**2)))
+            if not engine.needs_fit(samples, start):
+                self._untouched.append(index)
         self._finished = {index for index in range(len(self.plan)) if store.load(index)}
         self._iterations: dict[int | None, int] = dict.fromkeys(self._finished, self._share)
 
@@ -116,7 +112,9 @@ class Task:
         if not any(self._powers):
             self.notes = ["the recording is silent; the output is the input"]
             return
-        self._keep_undamaged()
+        for index in self._untouched:
+            if index not in self._finished:
+                self._keep(index, self._recording.read(*self.plan[index]).astype(np.float32))
         pending = [index for index in range(len(self.plan)) if index not in self._finished]
         self.workers = min(workers, max(len(pending), 1))
         weights = self._learned() if self._learning and pending else None
@@ -138,21 +136,14 @@ class Task:
         start, stop = self.plan[index]
         rate = self._recording.rate
         self.notes.append(f"silence from {start / rate:.2f} to {stop / rate:.2f} s is left as it is")
-        silence = np.zeros((self._engine.sources * self._recording.channels, stop - start), dtype=np.float32)
-        self._store.save(index, FittedSegment(silence, None))
+        shape = self._engine.sources * self._recording.channels, stop - start
+        self._keep(index, np.zeros(shape, dtype=np.float32))
+
+    def _keep(self, index: int, estimate: NDArray[np.float32]) -> None:
+        """Take an estimate ``[K * C, n]`` for which nothing was fitted."""
+        self._store.save(index, FittedSegment(estimate, None))
         self._finished.add(index)
         self._iterations[index] = self._share
-
-    def _keep_undamaged(self) -> None:
-        """Copy the segments in which there is nothing to repair."""
-        if self._engine.damage is None:
-            return
-        for index, (start, stop) in enumerate(self.plan):
-            samples = self._recording.read(start, stop)
-            if index not in self._finished and not self._engine.damage.part(start, stop).touches(samples):
-                self._store.save(index, FittedSegment(samples.astype(np.float32), None))
-                self._finished.add(index)
-                self._iterations[index] = self._share
 
     def _learned(self) -> Weights:
         """What the network learns from the recording, unless an earlier run has left it."""
@@ -169,7 +160,7 @@ class Task:
                 raise
             self.learning_seconds = time.perf_counter() - started
             self._store.save_weights(weights)
-        self._iterations[None] = self._engine.settings.iterations
+        self._iterations[None] = self._learning
         return weights
 
     def _fit(self, indices: Iterable[int], weights: Weights | None) -> None:
@@ -184,14 +175,12 @@ class Task:
                     raise _StoppedError
                 events.put((index, step))
 
+            start, stop = self.plan[index]
             samples = self._read(self._recording, index)
             reference = None if self._reference is None else self._read(self._reference, index)
             with _own_stream(device):
-                estimate, record = self._engine.fit_segment(
-                    samples, self.plan[index], weights=weights, reference=reference, report=report
-                )
+                estimate, record = self._engine.fit_segment(Segment(samples, start, stop, weights, reference), report)
                 restored = resample(estimate.double().cpu().numpy(), self._engine.rate, self._recording.rate)
-            start, stop = self.plan[index]
             self._store.save(index, FittedSegment(restored[:, : stop - start].astype(np.float32), record))
             self._finished.add(index)
             return index

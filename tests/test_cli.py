@@ -682,6 +682,8 @@ def test_a_run_that_goes_on_can_be_interrupted_again(
         (("--resume", "--noise-profile", "0:0.19"), 2, "another noise_profile;"),
         (("--overwrite", "--prior", "nothing"), 2, "unknown prior"),
         (("--overwrite", "--cuda-graph"), 2, "--cuda-graph"),
+        (("--overwrite", "--stop", "rehearsal"), 2, "--stop rehearsal"),
+        (("--overwrite", "--stop", "oracle"), 2, "--reference"),
     ],
 )
 def test_what_an_interrupted_run_left_is_not_lost_to_a_command_that_does_not_fit(

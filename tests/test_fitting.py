@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dapcli.errors import DeviceError, SettingsError
-from dapcli.fitting import STOPPING_RULES, Fit, Step, StopContext, choose_dtype, find_device
+from dapcli.fitting import STOPPING_RULES, Fit, Need, Step, StopContext, choose_dtype, find_device
 from dapcli.fitting.graph import WARM_UP
 from dapcli.observations.masked import MaskedObservation
 from dapcli.priors import build_prior
@@ -50,7 +50,7 @@ class Target:
 class Script:
     """A rule that reads its criteria from a list."""
 
-    hides_samples = False
+    needs: Need | None = None
 
     def __init__(self, criteria: list[float], patience: int | None) -> None:
         self.criteria = iter(criteria)

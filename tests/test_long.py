@@ -19,10 +19,10 @@ import torch
 
 from dapcli import Audio, Progress, Settings, denoise, task
 from dapcli.audio.recording import blocks as recording_blocks
-from dapcli.engine import Engine
+from dapcli.engine import Denoiser, Engine
 from dapcli.errors import DeviceError, SettingsError
 from dapcli.metrics.waveform import snr_db
-from dapcli.restore import Result
+from dapcli.result import Result
 from dapcli.settings import PRESETS
 from dapcli.store import FittedSegment, FolderStore, MemoryStore, Store
 from dapcli.task import plan, with_sound
@@ -373,7 +373,7 @@ def test_one_segment_that_does_not_fit_names_the_options_that_help(
     def fail(*arguments: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Engine, method, fail)
+    monkeypatch.setattr(Denoiser, method, fail)
     with pytest.raises(DeviceError, match=r"--segment.*--width"):
         quick(parallel=4)
 

@@ -23,7 +23,7 @@ from dapcli.audio import Audio, full_scale_gain, open_audio, write_audio
 from dapcli.report import plots
 from dapcli.report.page import render_page
 from dapcli.report.record import build_record
-from dapcli.restore import Result
+from dapcli.result import Result
 from dapcli.settings import Settings
 
 Samples = NDArray[np.float64]

@@ -168,6 +168,7 @@ def test_what_has_no_use_for_repairs_is_refused() -> None:
         (replace(MIX, estimator="mask", perturbation=0.7), "unknown estimator 'mask'; choose one of mix, generate"),
         (replace(GENERATE, stop="rehearsal"), "--estimator mix"),
         (replace(MIX, stop="discrepancy"), "--stop discrepancy"),
+        (replace(MIX, stop="held-out"), "--stop held-out.*noise"),
         (replace(MIX, stop="oracle"), "--reference"),
     ):
         with pytest.raises(SettingsError, match=message):

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from dapcli import Audio, Progress, Settings, denoise
-from dapcli.engine import choose_rule
+from dapcli.engine.rules import DENOISING, REPAIRING, SEPARATING, choose_rule
 from dapcli.errors import InputError, SettingsError
 from dapcli.metrics.waveform import snr_db
+from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS
 from dapcli.postfilter import POST_FILTERS
 from dapcli.settings import PRESETS
 
@@ -220,6 +221,16 @@ def test_settings_out_of_range_are_refused(changes: dict[str, float]) -> None:
         replace(Settings(), **changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("stop", "reason"), [("rehearsal", "exercises"), ("oracle", "--reference")])
+def test_a_rule_that_has_nothing_to_go_by_is_refused_before_the_fit(stop: str, reason: str) -> None:
+    def on_step(progress: Progress) -> None:
+        raise AssertionError("a fit has started")
+
+    _, noisy = noisy_melody(0.2)
+    with pytest.raises(SettingsError, match=f"--stop {stop}.*{reason}"):
+        denoise(noisy, replace(TINY, stop=stop), device="cpu", on_step=on_step)
+
+
 def test_a_dilation_that_would_have_no_effect_is_refused() -> None:
     _, noisy = noisy_melody(0.2)
     with pytest.raises(SettingsError, match="--dilation"):
@@ -228,9 +239,15 @@ def test_a_dilation_that_would_have_no_effect_is_refused() -> None:
 
 
 def test_auto_chooses_by_estimator() -> None:
-    assert choose_rule(Settings())[0] == "fixed"
-    assert choose_rule(PRESETS["generate"])[0] == "held-out"
-    assert choose_rule(replace(PRESETS["generate"], stop="discrepancy")) == ("discrepancy", "asked for")
+    assert choose_rule(Settings(), DENOISING)[0] == "fixed"
+    assert choose_rule(PRESETS["generate"], DENOISING)[0] == "held-out"
+    assert choose_rule(replace(PRESETS["generate"], stop="discrepancy"), DENOISING) == ("discrepancy", "asked for")
+
+
+def test_auto_knows_every_estimator_of_every_task() -> None:
+    assert DENOISING.keys() == ESTIMATORS.keys()
+    assert REPAIRING.keys() == REPAIR_ESTIMATORS.keys()
+    assert SEPARATING.keys() == SEPARATION_ESTIMATORS.keys()
 
 
 def test_wiener_post_filter_keeps_strong_bins_and_removes_weak_ones() -> None:

@@ -276,6 +276,9 @@ def test_references_that_do_not_match_are_refused() -> None:
         ((), {"estimator": "mask"}, "unknown estimator 'mask'.*share"),
         ((), {"post_filter": "wiener"}, "--post-filter"),
         ((), {"prior": "nothing"}, "unknown prior"),
+        ((), {"stop": "held-out"}, "--stop held-out.*noise"),
+        ((), {"stop": "discrepancy"}, "--stop discrepancy.*noise"),
+        ((), {"stop": "rehearsal"}, "--stop rehearsal.*exercises"),
     ],
 )
 def test_settings_that_do_not_suit_are_refused(kinds: tuple[str, ...], changes: dict[str, str], reason: str) -> None:

@@ -38,6 +38,7 @@ ROOMS = [
     "engine",
     "store",
     "task",
+    "result",
     "restore",
     "separation",
     "baselines",

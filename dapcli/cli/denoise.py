@@ -12,7 +12,7 @@ from dapcli.cli import options
 from dapcli.cli.run import restoration_files
 
 if TYPE_CHECKING:
-    from dapcli.restore import Result
+    from dapcli.result import Result
     from dapcli.store import Store
     from dapcli.task import Progress
 
@@ -98,7 +98,10 @@ def denoise(
     with files.open() as job:
         from dapcli import restore
 
-        restore.check_settings(settings, device, graph=cuda_graph)  # before --overwrite removes finished segments
+        # Before --overwrite removes finished segments.
+        restore.check_denoising(
+            settings, device, has_reference=reference is not None, parallel=parallel, graph=cuda_graph
+        )
 
         def remove_noise(on_step: Callable[[Progress], None] | None, store: Store | None) -> Result:
             return restore.denoise(

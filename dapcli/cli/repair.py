@@ -17,7 +17,7 @@ from dapcli.settings import REPAIR_PRESETS, Settings
 
 if TYPE_CHECKING:
     from dapcli.damage import Damage
-    from dapcli.restore import Result
+    from dapcli.result import Result
     from dapcli.store import Store
     from dapcli.task import Progress
 
@@ -25,8 +25,6 @@ _SETTINGS = (
     *("prior", "seed", "estimator", "stop", "iterations", "learning_rate", "width", "dilation", "perturbation"),
     *("averaging", "window", "hop", "segment", "precision"),
 )
-# Rules that tell sound from noise.
-_NOISE_RULES = ("held-out", "discrepancy")
 
 
 @dataclass(frozen=True)
@@ -64,20 +62,11 @@ class Shared:
         """The settings that the options stand for.
 
         Raises:
-            SettingsError: One is unknown, out of range, or has nothing to work on in a repair.
+            SettingsError: One is unknown or out of range.
         """
-        if self.estimator == "mask":
+        if self.estimator == "mask":  # the presets' perturbation is out of its range, which would be said first
             raise SettingsError("--estimator mask removes noise; choose one of mix, generate")
-        settings = options.make_settings(
-            self.preset, REPAIR_PRESETS, **{name: getattr(self, name) for name in _SETTINGS}
-        )
-        if settings.stop in _NOISE_RULES:
-            raise SettingsError(f"--stop {settings.stop} needs noise; there is none to be removed here; leave it out")
-        if settings.stop == "rehearsal" and settings.estimator != "mix":
-            raise SettingsError("--stop rehearsal belongs to --estimator mix; this one has no exercises")
-        if settings.stop == "oracle" and self.reference is None:
-            raise SettingsError("--stop oracle compares with the clean recording; give it with --reference")
-        return settings
+        return options.make_settings(self.preset, REPAIR_PRESETS, **{name: getattr(self, name) for name in _SETTINGS})
 
     def files(self, *others: Path) -> Files:
         """The files that the options name, and others that are read."""
@@ -107,11 +96,11 @@ class Shared:
     ) -> None:
         """Restore the recording of a job, whose damage was found as ``source`` says; the rest as ``Job.restore``."""
         from dapcli import restore
-        from dapcli.observations import REPAIR_ESTIMATORS
         from dapcli.report.record import Repair
 
         # Before --overwrite removes finished segments.
-        restore.check_settings(settings, self.device, parallel=self.parallel, estimators=REPAIR_ESTIMATORS)
+        has_reference = self.reference is not None
+        restore.check_repair(settings, self.device, has_reference=has_reference, parallel=self.parallel)
 
         def fill(on_step: Callable[[Progress], None] | None, store: Store | None) -> Result:
             return restore.repair(

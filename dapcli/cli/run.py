@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dapcli.audio import Recording
     from dapcli.files import Content
     from dapcli.report.record import Record, Repair
-    from dapcli.restore import Result
+    from dapcli.result import Result
     from dapcli.settings import Settings
     from dapcli.store import Store
     from dapcli.task import Progress

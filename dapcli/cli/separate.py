@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 # What the record, and the folder of finished segments, are called.
 _RECORD = "separation"
-# Rules that tell sound from noise, or go by exercises.
-_USELESS_RULES = ("held-out", "discrepancy", "rehearsal")
 
 
 def separate(
@@ -106,10 +104,6 @@ def separate(
         raise SettingsError("--reference names one file twice; give each source its own")
     if fixed_order and not clean:
         raise SettingsError("--fixed-order says how references are compared; give them with --reference")
-    if settings.stop in _USELESS_RULES:
-        raise SettingsError(f"--stop {settings.stop} has nothing to go by in a separation; leave it out")
-    if settings.stop == "oracle" and not clean:
-        raise SettingsError("--stop oracle compares with the sources as they were; give each with --reference")
 
     suffix = input_path.suffix if extension is None else f".{extension.removeprefix('.')}"
     files = Files(
@@ -130,7 +124,9 @@ def separate(
         from dapcli.report.sources import build_separation_record
 
         # Before --overwrite removes finished segments.
-        separation.check_separation(settings, device, consistent=consistent, parallel=parallel)
+        separation.check_separation(
+            settings, device, consistent=consistent, has_reference=bool(clean), parallel=parallel
+        )
 
         def fit(on_step: OnStep | None, store: Store | None) -> Outcome:
             separated = separation.separate(

@@ -14,7 +14,8 @@ from dapcli.baselines import BASELINES, Baseline, Observed, noise_power
 from dapcli.errors import SettingsError
 from dapcli.evaluation.cases import Known, Truth
 from dapcli.priors import PRIORS
-from dapcli.restore import Result, denoise, repair
+from dapcli.restore import denoise, repair
+from dapcli.result import Result
 from dapcli.separation import separate
 from dapcli.settings import Settings
 

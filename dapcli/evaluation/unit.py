@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,8 +18,8 @@ from dapcli.evaluation.folder import Folder
 from dapcli.evaluation.methods import Method
 from dapcli.evaluation.protocols import Protocol, describe
 from dapcli.metrics import score, score_gaps, score_sources
-from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS
-from dapcli.restore import check_settings
+from dapcli.restore import check_denoising, check_repair
+from dapcli.separation import check_separation
 from dapcli.settings import Settings
 
 Unit = tuple[Clip, Method]
@@ -53,10 +52,11 @@ class Evaluation:
             DeviceError: The device is not there.
         """
         task = self.protocol.task
-        estimators: Collection[str] = REPAIR_ESTIMATORS
-        if task in ("denoise", "separate"):
-            estimators = ESTIMATORS if task == "denoise" else SEPARATION_ESTIMATORS
-        device, dtype = check_settings(self.settings, self.device, estimators=estimators)
+        if task == "separate":
+            device, dtype = check_separation(self.settings, self.device, consistent=True, has_reference=False)
+        else:
+            check = check_denoising if task == "denoise" else check_repair
+            device, dtype = check(self.settings, self.device, has_reference=False)
         settings = asdict(self.settings)
         del settings["prior"]
         return {

@@ -2,15 +2,16 @@
 
 from dapcli.fitting.device import choose_dtype, find_device
 from dapcli.fitting.loop import Fit, Step
-from dapcli.fitting.stopping import NEEDS_REFERENCE, STOPPING_RULES, StopContext, StoppingRule
+from dapcli.fitting.stopping import STOPPING_RULES, Need, StopContext, StoppingRule, check_rule
 
 __all__ = [
-    "NEEDS_REFERENCE",
     "STOPPING_RULES",
     "Fit",
+    "Need",
     "Step",
     "StopContext",
     "StoppingRule",
+    "check_rule",
     "choose_dtype",
     "find_device",
 ]

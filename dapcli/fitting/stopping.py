@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -20,7 +20,17 @@ from dapcli.errors import SettingsError
 from dapcli.sources import match
 from dapcli.spectral import STFT
 
-NEEDS_REFERENCE = "--stop oracle compares with the clean recording; give it with --reference"
+#: What a rule may go by besides the recording: samples that are hidden from the fit, its noise, exercises, the truth.
+Need = Literal["hidden", "noise", "exercises", "reference"]
+
+_LACKS_NOISE = "tells sound from noise, and there is none to be removed here; leave it out"
+# What people read where it is not there.
+_LACKING: dict[Need, str] = {
+    "hidden": _LACKS_NOISE,
+    "noise": _LACKS_NOISE,
+    "exercises": "goes by exercises, which only repairs with --estimator mix have; leave it out",
+    "reference": "compares with the truth; give it with --reference",
+}
 
 
 @dataclass(frozen=True)
@@ -45,11 +55,11 @@ class StopContext:
 class StoppingRule(Protocol):
     """A criterion of iterates, lower is better, and how long to wait for a lower one (None: to the end).
 
-    ``hides_samples`` says whether the rule judges by samples that must be kept from the fit.
+    ``needs`` is what it cannot do without, and raises ``SettingsError`` where a context lacks it.
     """
 
     patience: int | None
-    hides_samples: bool
+    needs: Need | None
 
     def __init__(self, context: StopContext) -> None: ...
 
@@ -62,7 +72,7 @@ class Fixed:
     """Run all iterations and take the last."""
 
     patience: int | None = None
-    hides_samples = False
+    needs: Need | None = None
 
     def __init__(self, context: StopContext) -> None:
         del context  # nothing about the recording matters
@@ -83,7 +93,7 @@ class HeldOut:
     """
 
     patience: int | None = 50
-    hides_samples = True
+    needs: Need | None = "hidden"
 
     def __init__(self, context: StopContext) -> None:
         if context.hidden is None or context.hidden.numel() == 0:
@@ -101,17 +111,14 @@ class HeldOut:
 
 
 class Rehearsal:
-    """Stop where an exercise that the network does not learn from is done best.
-
-    Raises ``SettingsError`` where there are no exercises.
-    """
+    """Stop where an exercise that the network does not learn from is done best."""
 
     patience: int | None = 10
-    hides_samples = False
+    needs: Need | None = "exercises"
 
     def __init__(self, context: StopContext) -> None:
         if context.rehearse is None:
-            raise SettingsError("--stop rehearsal belongs to --estimator mix; this one has no exercises")
+            raise SettingsError(f"--stop rehearsal {_LACKING['exercises']}")
         self._rehearse = context.rehearse
 
     def criterion(self, output: Tensor, average: Tensor) -> float:
@@ -124,11 +131,11 @@ class Discrepancy:
     """Stop where what is left over is as strong as the noise (Morozov's principle), relative to its spectrum."""
 
     patience: int | None = 30
-    hides_samples = False
+    needs: Need | None = "noise"
 
     def __init__(self, context: StopContext) -> None:
         if context.noise_spectrum is None:
-            raise SettingsError("--stop discrepancy needs noise; there is none to be removed here")
+            raise SettingsError(f"--stop discrepancy {_LACKING['noise']}")
         self._spectrogram = context.stft.forward(context.samples)
         self._noise = context.noise_spectrum
 
@@ -147,7 +154,7 @@ class WindowedVariance:
     """
 
     patience: int | None = 50
-    hides_samples = False
+    needs: Need | None = None
     window = 20
 
     def __init__(self, context: StopContext) -> None:
@@ -172,7 +179,7 @@ class ExponentialVariance:
     """
 
     patience: int | None = 50
-    hides_samples = False
+    needs: Need | None = None
     memory = 20
 
     def __init__(self, context: StopContext) -> None:
@@ -201,16 +208,14 @@ class Oracle:
     """Take the iterate with the best SNR against the clean reference: what the papers report, and no user has.
 
     Sources of one kind are compared with their references in the order that suits them best.
-
-    Raises ``SettingsError`` without a reference.
     """
 
     patience: int | None = None
-    hides_samples = False
+    needs: Need | None = "reference"
 
     def __init__(self, context: StopContext) -> None:
         if context.reference is None:
-            raise SettingsError(NEEDS_REFERENCE)
+            raise SettingsError(f"--stop oracle {_LACKING['reference']}")
         self._stft = context.stft
         self._reference = context.reference
         self._kinds = context.kinds
@@ -233,3 +238,14 @@ STOPPING_RULES: dict[str, type[StoppingRule]] = {
     "exponential-variance": ExponentialVariance,
     "oracle": Oracle,
 }
+
+
+def check_rule(name: str, given: Mapping[Need, bool]) -> None:
+    """Refuse a rule that would go by what is not ``given``.
+
+    Raises:
+        SettingsError: It would.
+    """
+    need = STOPPING_RULES[name].needs
+    if need is not None and not given.get(need, False):
+        raise SettingsError(f"--stop {name} {_LACKING[need]}")

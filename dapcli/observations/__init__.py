@@ -2,7 +2,7 @@
 
 An observation draws the network's input, turns its output into an estimate of the clean spectrogram, and holds the
 loss that ties the estimate to the recording. The fitting loop knows nothing else. To add one, write a class with the
-members of :class:`Observation` and give it a line in :data:`ESTIMATORS`.
+members of :class:`Observation`, and give it a line in the registry of its task below and in ``dapcli/engine/rules.py``.
 """
 
 from __future__ import annotations

@@ -39,8 +39,6 @@ class LayeredObservation:
     input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation ``perturbation``.
     """
 
-    #: Networks that generate one stretch of a recording have nothing to offer to another.
-    transfers = False
     starts_from_zero = False
     #: The sources come in any order, need not sum to the mixture, and may be silent.
     generates = True

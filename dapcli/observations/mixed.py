@@ -34,8 +34,6 @@ class MixedObservation:
     channels of a recording are mixed one by one, by the same network.
     """
 
-    #: What a network has learned of one stretch it would have to learn again for another.
-    transfers = False
     #: A network whose outputs are all zero changes nothing: the fit is to begin there.
     starts_from_zero = True
 

@@ -40,8 +40,6 @@ class SharedObservation:
     standard deviation of the noise that is added to the network's input in every iteration.
     """
 
-    #: What a network has learned of one stretch it would have to learn again for another.
-    transfers = False
     starts_from_zero = False
     #: The sources are of their kinds, and sum to the mixture.
     generates = False

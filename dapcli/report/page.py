@@ -22,7 +22,7 @@ from dapcli.report.console import (
 from dapcli.report.html import ONE_PLAYER, STYLE, text
 from dapcli.report.plots import Spectrogram, draw_convergence, draw_spectrogram, shared_scale, spectrogram
 from dapcli.report.template import PAGE
-from dapcli.restore import Result
+from dapcli.result import Result
 from dapcli.separation import Sources
 
 Metrics = Mapping[str, float | None]

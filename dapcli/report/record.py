@@ -17,7 +17,7 @@ from dapcli.audio.recording import BLOCK
 from dapcli.damage import TOLERANCE, Damage
 from dapcli.damage.missing import MissingSamples
 from dapcli.metrics import GAP_METRICS, METRICS, score, score_gaps
-from dapcli.restore import Result
+from dapcli.result import Result
 
 Record = dict[str, Any]
 
