@@ -166,7 +166,7 @@ def separate(
 
             return Outcome(list(written), record, page)
 
-        job.run(settings, {"task": "separate", "kinds": chosen}, fit, noise=False)
+        job.run(settings, {"task": "separate", "kinds": chosen, "consistent": consistent}, fit, noise=False)
 
 
 def _choose_kinds(text: str | None, count: int | None) -> tuple[str, ...]:
