@@ -18,6 +18,7 @@ from dapcli.damage.missing import MissingSamples
 from dapcli.damage.quantization import Quantization
 from dapcli.errors import SettingsError
 from dapcli.gaps import Gaps
+from dapcli.source_kinds import DEFAULT_KINDS
 
 Array = NDArray[np.float64]
 
@@ -265,7 +266,7 @@ def test_quantized_tones_come_back_within_their_cells(name: str) -> None:
 
 # Separations
 
-SPLITS = ["hpss", "librosa-hpss", "nmf"]
+SPLITS = ["kinds", "hpss", "librosa-hpss", "nmf"]
 
 
 def clicks() -> Array:
@@ -292,12 +293,12 @@ def test_sources_add_up_to_the_mixture(name: str) -> None:
 
 def test_the_mixture_stands_for_every_source() -> None:
     samples = white(2, 100)
-    estimates = BASELINES["separate"]["mixture"](Observed(samples, RATE, sources=3))
+    estimates = BASELINES["separate"]["mixture"](Observed(samples, RATE, kinds=DEFAULT_KINDS[3]))
     np.testing.assert_array_equal(estimates, [samples] * 3)
 
 
 def test_factorisation_separates_any_number_of_sources_and_others_say_what_they_cannot() -> None:
-    observed = Observed(harmonic_tone(0.5) + clicks()[:, : RATE // 2], RATE, sources=3)
+    observed = Observed(harmonic_tone(0.5) + clicks()[:, : RATE // 2], RATE, kinds=DEFAULT_KINDS[3])
     assert BASELINES["separate"]["nmf"](observed).shape == (3, 1, RATE // 2)
     with pytest.raises(SettingsError, match="2 sources, and not 3"):
         BASELINES["separate"]["hpss"](observed)

@@ -17,7 +17,7 @@ from dapcli.baselines.denoising import (
 )
 from dapcli.baselines.inpainting import janssen, silence
 from dapcli.baselines.restoration import a_spade, cubic_spline, dequantizing_wiener
-from dapcli.baselines.separation import hpss, librosa_hpss, mixture, nmf
+from dapcli.baselines.separation import by_kinds, hpss, librosa_hpss, mixture, nmf
 
 __all__ = ["BASELINES", "Baseline", "Observed", "noise_power"]
 
@@ -46,6 +46,7 @@ BASELINES: dict[str, dict[str, Baseline]] = {
     },
     "separate": {
         "mixture": Baseline(mixture),
+        "kinds": Baseline(by_kinds),
         "hpss": Baseline(hpss),
         "librosa-hpss": Baseline(librosa_hpss),
         "nmf": Baseline(nmf),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dapcli.damage import Damage
 from dapcli.errors import SettingsError
+from dapcli.source_kinds import DEFAULT_KINDS
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -21,15 +22,20 @@ class Observed:
     """What is known of a recording, ``samples`` ``[C, N]`` at ``rate`` Hz.
 
     ``damage`` is what happened to it, ``noise_psd`` ``[C, F]`` the noise as ``noise_power`` returns it (None leaves a
-    denoiser blind), ``sources`` the number of sources to separate. All randomness comes from ``seed``.
+    denoiser blind), ``kinds`` those of the sources to separate. All randomness comes from ``seed``.
     """
 
     samples: Array
     rate: int
     damage: Damage | None = None
     noise_psd: Array | None = None
-    sources: int = 2
+    kinds: tuple[str, ...] = DEFAULT_KINDS[2]
     seed: int = 0
+
+    @property
+    def sources(self) -> int:
+        """Number of sources K."""
+        return len(self.kinds)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from scipy.cluster.vq import kmeans2
 
 from dapcli.baselines.baseline import Array, Observed
 from dapcli.errors import SettingsError
+from dapcli.kinds import separate_kinds
 
 # Windows, s, with hops of a quarter, and components of a source: those that did best on mixtures of piano and drums, of
 # 0.03 to 0.5 s, and of 3 to 16 components.
@@ -22,6 +23,11 @@ _NMF_COMPONENTS, _NMF_ITERATIONS = 4, 100
 def mixture(observed: Observed) -> Array:
     """The mixture itself for every source: what every separation has to beat."""
     return np.stack([observed.samples] * observed.sources)
+
+
+def by_kinds(observed: Observed) -> Array:
+    """What dap's own separation starts from: the sources by their kinds, without a network."""
+    return separate_kinds(observed.samples, observed.rate, observed.kinds, observed.seed)
 
 
 def hpss(observed: Observed) -> Array:

@@ -120,7 +120,7 @@ class Peer:
             recording.rate,
             known.damage,
             None if noise is None else noise_power(noise, recording.rate),
-            known.sources,
+            known.kinds,
             self.seed,
         )
         return Estimate(BASELINES[self.task][self.name](observed))
