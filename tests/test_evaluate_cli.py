@@ -110,7 +110,9 @@ def test_separated_sources_are_written_in_the_order_of_the_references(dap: Dap, 
             for name, value in values.items():
                 written = row[f"{name}_{number}"]
                 assert (float(written) if written else None) == pytest.approx(value)
-    assert "SDR 1 (dB)" in (folder / "out" / "results.md").read_text()
+    written = (folder / "out" / "results.md").read_text()
+    assert "SDR 1 (dB)" in written
+    assert "separate, mixture (rms 0.1, kinds harmonic and percussive)" in written
 
 
 @pytest.mark.parametrize("task", ["inpaint", "declip", "dequantize"])

@@ -86,11 +86,7 @@ class Comparison:
         """What was evaluated, such as ``denoise, gaussian (noise_std 0.1): 8 clips of 1 s, seed 0``."""
         protocol = dict(self.configuration["protocol"])
         name = protocol.pop("name")
-        values = ", ".join(
-            f"{key} {':'.join(f'{each:g}' for each in value) if isinstance(value, list) else value}"
-            for key, value in protocol.items()
-            if key != "noise"
-        )
+        values = ", ".join(f"{key} {_in_words(value)}" for key, value in protocol.items() if key != "noise")
         return (
             f"{self.configuration['task']}, {name} ({values}): {_count(len(self.clips), 'clip')} of "
             f"{self.configuration['duration_s']:g} s, seed {self.configuration['seed']}"
@@ -119,6 +115,13 @@ def by_method(differences: Sequence[Difference]) -> dict[tuple[str, str], dict[s
     for difference in differences:
         grouped.setdefault((difference.method, difference.told), {})[difference.metric] = difference
     return grouped
+
+
+def _in_words(value: Any) -> str:
+    """A value of a protocol: both ends of a range, several words, or one of either."""
+    if isinstance(value, (list, tuple)):
+        return " and ".join(value) if isinstance(value[0], str) else ":".join(f"{each:g}" for each in value)
+    return str(value)
 
 
 def column_title(metric: str) -> str:
