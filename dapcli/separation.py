@@ -79,7 +79,7 @@ class Sources:
 
     def as_file(self, container: str, subtype: str) -> Sources:
         """The same for another format and subtype, all scaled down if the peaks of one would not fit in there."""
-        peak = max(float(np.abs(block).max()) for source in self for block in blocks(source)) / self.gain
+        peak = max(float(np.abs(block).max()) for block in blocks(self)) / self.gain
         return Sources(
             self._fitted,
             self._mixture,
@@ -90,41 +90,18 @@ class Sources:
         )
 
 
-@dataclass(frozen=True)
 class Source:
     """One of the sources of a mixture: a recording ``[C, N]``."""
 
-    sources: Sources
-    index: int
-
-    @property
-    def rate(self) -> int:
-        """Samples per second and channel."""
-        return self.sources.rate
-
-    @property
-    def subtype(self) -> str:
-        """Sample encoding."""
-        return self.sources.subtype
-
-    @property
-    def format(self) -> str:
-        """Container."""
-        return self.sources.format
-
-    @property
-    def channels(self) -> int:
-        """Number of channels C."""
-        return self.sources.channels
-
-    @property
-    def length(self) -> int:
-        """Number of samples N per channel."""
-        return self.sources.length
+    def __init__(self, sources: Sources, index: int) -> None:
+        self.rate, self.channels, self.length = sources.rate, sources.channels, sources.length
+        self.subtype, self.format = sources.subtype, sources.format
+        self._sources = sources
+        self._index = index
 
     def read(self, start: int, stop: int) -> Samples:
         """Samples ``[C, stop - start]``."""
-        samples: Samples = self.sources.read(start, stop)[self.index]
+        samples: Samples = self._sources.read(start, stop)[self._index]
         return samples
 
 

@@ -45,7 +45,14 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")] = 0,
     method: options.Method = "share",
-    preset: options.Preset = "quality",
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            help="Named set of settings of the task's command: quality, fast and more.",
+            rich_help_panel="Run",
+        ),
+    ] = "quality",
     iterations: options.Iterations = None,
     device: options.Device = "auto",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Methods to run at the same time; memory grows.")] = 1,

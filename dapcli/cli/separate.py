@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # What the record, and the folder of finished segments, are called.
 _RECORD = "separation"
+_KINDS = "; ".join(f"{name} ({kind.description})" for name, kind in KINDS.items())
 
 
 def separate(
@@ -30,7 +31,7 @@ def separate(
         typer.Option("--sources", min=min(DEFAULT_KINDS), max=max(DEFAULT_KINDS), help="How many.", show_default="2"),
     ] = None,
     kinds: Annotated[
-        str | None, typer.Option("--kinds", metavar="KIND,KIND", help=f"What each source is: {', '.join(KINDS)}.")
+        str | None, typer.Option("--kinds", metavar="KIND,KIND", help=f"What each source is: {_KINDS}.")
     ] = None,
     names: Annotated[
         str | None, typer.Option("--names", metavar="NAME,NAME", help="Names of the files.", show_default="the kinds")

@@ -13,8 +13,6 @@ from dapcli.spectral import STFT
 
 # Keeps the logarithm of an empty bin finite; the mean power is at 1.
 _POWER_FLOOR = 1e-5
-# Powers of sound span many orders of magnitude.
-_FEATURE_SCALE = 0.25
 # Below this power there is no sound to share out.
 _SILENCE = 1e-12
 # Keeps the logarithm of a share finite.
@@ -59,7 +57,7 @@ class SharedObservation:
         self.networks = ((1, len(kinds)),)
         self._mixture = stft.forward(torch.from_numpy(samples).float().to(generator.device))
         power = self._mixture.square().sum(dim=1, keepdim=True)
-        features = _FEATURE_SCALE * (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log()
+        features = (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log()
         self._features = (features - features.mean()) / features.std().clamp(min=_LEAST_SHARE)
         powers = torch.stack(
             [stft.forward(part).square().sum(dim=1) for part in torch.from_numpy(start).float()], dim=1
