@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dapcli.baselines import BASELINES, Baseline, Observed, noise_power
-from dapcli.baselines.denoising import track_noise, white_noise_power
+from dapcli.baselines.denoising import stft, track_noise, white_noise_power
+from dapcli.baselines.imcra import imcra
 from dapcli.damage import Damage
 from dapcli.damage.clipping import Clipping
 from dapcli.damage.missing import MissingSamples
@@ -203,6 +204,16 @@ def test_tracked_noise_follows_the_noise_and_not_a_burst() -> None:
     track = track_noise(power)
     assert 0.5 < track[:, :40].mean() < 1.1
     assert track[109, 40:60].max() < 5
+
+
+def test_imcra_follows_noise_that_rises_and_falls_and_not_a_burst() -> None:
+    noise = white(1, 10 * RATE)[0]
+    noise[2 * RATE : 7 * RATE] *= 10**0.5
+    noise[8 * RATE : 8 * RATE + RATE // 4] += sine(1000, RATE // 4)[0]
+    track = imcra(np.abs(stft(noise, RATE)) ** 2)
+    for start, stop, power in ((0.0, 1.8, 0.01), (2.3, 6.7, 0.1), (7.2, 10.0, 0.01)):
+        assert np.median(track[round(start / 0.008) : round(stop / 0.008)]) == pytest.approx(power, rel=0.25)
+    assert track[900:, 32].max() < 0.03  # where the burst has 20
 
 
 # Repairs

@@ -15,6 +15,7 @@ from dapcli.baselines.denoising import (
     wavelet,
     wiener,
 )
+from dapcli.baselines.imcra import om_lsa
 from dapcli.baselines.inpainting import janssen, silence
 from dapcli.baselines.restoration import a_spade, cubic_spline, dequantizing_wiener
 from dapcli.baselines.separation import by_kinds, hpss, librosa_hpss, mixture, nmf
@@ -26,6 +27,7 @@ BASELINES: dict[str, dict[str, Baseline]] = {
         "input": Baseline(untouched),
         "wiener": Baseline(each_channel(wiener), told=True),
         "log-spectral-amplitude": Baseline(each_channel(log_spectral_amplitude), told=True),
+        "om-lsa": Baseline(each_channel(om_lsa), told=True),
         "wavelet": Baseline(each_channel(wavelet), packages=("skimage", "pywt")),
         "noisereduce": Baseline(each_channel(noisereduce), packages=("noisereduce",)),
         "scipy-wiener": Baseline(each_channel(scipy_wiener)),
