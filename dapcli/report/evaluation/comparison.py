@@ -23,7 +23,12 @@ from dapcli.report.console import METRIC_TITLES
 # Metrics whose differences are in the third decimal.
 _FINE = ("envelope_distance", "stoi")
 #: Of the groups of rows.
-HEADINGS = {"nothing": "blind", "noise": "told the noise", "reference": "oracle: told the reference"}
+HEADINGS = {
+    "nothing": "blind",
+    "training": "trained: learned from other recordings",
+    "noise": "told the noise",
+    "reference": "oracle: told the reference",
+}
 
 
 @dataclass(frozen=True)
