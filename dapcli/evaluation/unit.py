@@ -27,7 +27,7 @@ Unit = tuple[Clip, Method]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is evaluated: clips of so many seconds, damaged by a protocol, and the methods.
+    """What is evaluated: clips of so many seconds (None: whole files), damaged by a protocol, and the methods.
 
     ``settings`` are those of all priors; their seed is that of the damage, too.
     """
@@ -35,7 +35,7 @@ class Evaluation:
     protocol: Protocol
     settings: Settings
     device: str
-    seconds: float
+    seconds: float | None
     clips: tuple[Clip, ...]
     methods: tuple[Method, ...]
 
