@@ -105,7 +105,7 @@ def restore_all(case: Case, arguments: argparse.Namespace) -> Iterator[tuple[str
     told = replace(blind, noise_psd=noise_power(known[None], case.rate))
     for name, peer in BASELINES["denoise"].items() if arguments.peers else ():
         if name != "input":
-            yield f"{name}, blind", peer(blind)[0, 0]
+            yield f"{name}, {'trained' if peer.trained else 'blind'}", peer(blind)[0, 0]
         if peer.told:
             yield f"{name}, told", peer(told)[0, 0]
     audio = Audio(case.noisy[None], case.rate)

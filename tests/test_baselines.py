@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dapcli.audio import resample
 from dapcli.baselines import BASELINES, Baseline, Observed, noise_power
-from dapcli.baselines.denoising import track_noise, white_noise_power
+from dapcli.baselines.denoising import stft, track_noise, white_noise_power
+from dapcli.baselines.imcra import imcra
 from dapcli.damage import Damage
 from dapcli.damage.clipping import Clipping
 from dapcli.damage.missing import MissingSamples
@@ -118,8 +120,9 @@ def test_a_channel_is_restored_as_it_is_alone(case: tuple[str, Baseline]) -> Non
 
 @pytest.mark.parametrize(
     ("task", "name"),
-    # A-SPADE and the quantizer's cells stop at tolerances of their own; noisereduce has thresholds in dB.
-    [(task, name) for task, name in ALL if name not in ("a-spade", "noisereduce") and task != "dequantize"],
+    # A-SPADE and the quantizer's cells stop at tolerances of their own; noisereduce has thresholds in dB, and RNNoise
+    # was trained on levels.
+    [(task, name) for task, name in ALL if name not in ("a-spade", "noisereduce", "rnnoise") and task != "dequantize"],
 )
 def test_level_does_not_matter(task: str, name: str) -> None:
     baseline = BASELINES[task][name]
@@ -203,6 +206,49 @@ def test_tracked_noise_follows_the_noise_and_not_a_burst() -> None:
     track = track_noise(power)
     assert 0.5 < track[:, :40].mean() < 1.1
     assert track[109, 40:60].max() < 5
+
+
+def test_imcra_follows_noise_that_rises_and_falls_and_not_a_burst() -> None:
+    noise = white(1, 10 * RATE)[0]
+    noise[2 * RATE : 7 * RATE] *= 10**0.5
+    noise[8 * RATE : 8 * RATE + RATE // 4] += sine(1000, RATE // 4)[0]
+    track = imcra(np.abs(stft(noise, RATE)) ** 2)
+    for start, stop, power in ((0.0, 1.8, 0.01), (2.3, 6.7, 0.1), (7.2, 10.0, 0.01)):
+        assert np.median(track[round(start / 0.008) : round(stop / 0.008)]) == pytest.approx(power, rel=0.25)
+    assert track[900:, 32].max() < 0.03  # where the burst has 20
+
+
+# Trained
+
+
+def voice(seconds: float = 1.5) -> Array:
+    """Harmonics of a pitch that wanders, in syllables."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    phase = 2 * np.pi * np.cumsum(140 + 25 * np.sin(2 * np.pi * 2.1 * t)) / RATE
+    k = np.arange(1, 25)[:, None]
+    return np.asarray(0.15 * np.sum(np.sin(k * phase + k) / k, axis=0) * np.sin(3 * np.pi * t) ** 2)[None]
+
+
+def lag(reference: Array, estimate: Array) -> int:
+    """By how many samples an estimate ``[N]`` is late."""
+    size = 2 * reference.size
+    product = np.fft.rfft(estimate, size) * np.conj(np.fft.rfft(reference, size))
+    found = int(np.argmax(np.fft.irfft(product, size)))
+    return found if found < reference.size else found - size
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+def test_rnnoise_keeps_a_voice_where_it_was_and_removes_noise(rate: int) -> None:
+    pytest.importorskip("pyrnnoise")
+    rnnoise = DENOISERS["rnnoise"]
+    assert rnnoise.trained
+    clean = resample(voice(), RATE, rate)
+    noise = resample(0.03 * white(*voice().shape), RATE, rate)
+    restored = rnnoise(Observed(clean + noise, rate))[0]
+    assert restored.shape == clean.shape
+    assert abs(lag(clean[0], restored[0])) <= rate // RATE // 2  # exactly at 16 kHz
+    assert snr_db(clean, restored) > 5
+    assert np.mean(rnnoise(Observed(noise, rate)) ** 2) < 0.1 * np.mean(noise**2)
 
 
 # Repairs

@@ -168,6 +168,35 @@ def test_the_page_refers_to_what_is_there_and_to_nothing_else(dap: Dap, folder: 
     assert len(list((folder / "out").glob("boxes_*.svg"))) >= 4
 
 
+def test_pairs_are_restored_whole_as_they_are(dap: Dap, folder: Path) -> None:
+    (folder / "noisy").mkdir()
+    for number, path in enumerate(sorted((folder / "clean").iterdir())):
+        clean, _ = soundfile.read(path)
+        noise = 0.05 * np.random.default_rng(number).standard_normal(len(clean))
+        soundfile.write(folder / "noisy" / f"{path.stem}.flac", clean + noise, RATE)
+    arguments = ("denoise", "--noisy", "noisy", "--clean", "clean", "--baseline", "wiener")
+    evaluate(dap, *arguments, "--clips", "2")
+    before = tree(folder / "out" / "units")
+    run = evaluate(dap, *arguments)
+    assert before.items() < tree(folder / "out" / "units").items()
+    assert "denoise, pairs: 3 clips, seed 0" in run.err
+    results = results_of(folder)
+    assert (results["protocol"], results["duration_s"]) == ({"name": "pairs"}, None)
+    assert len(results["units"]) == 3 * 3  # of the noise the filter is told, too
+    for unit in results["units"]:
+        sides = [read(Path(file)) for file in unit["files"]]
+        audio = folder / "out" / "audio" / unit["clip"]
+        for side, name in zip(sides, ("reference", "input"), strict=True):
+            np.testing.assert_allclose(read(audio / f"{name}.wav"), side, atol=1e-7)
+        if unit["method"] == "input":
+            assert unit["metrics"]["snr_db"] == pytest.approx(score(sides[0], sides[1], RATE)[0]["snr_db"])
+    page = (folder / "out" / "index.html").read_text()
+    assert all(f"clean{pitch}.wav, clean{pitch}.flac" in page for pitch in (150, 210, 330))
+    columns = (folder / "out" / "results.md").read_text().splitlines()[4]
+    assert all(title in columns for title in ("PESQ NB", "PESQ WB", "SNR (dB)", "STOI", "CSIG", "CBAK", "COVL"))
+    assert_refused(dap("evaluate", *arguments, "--duration", "0.4", "--output-dir", "out"), 2, "duration_s")
+
+
 # Going on
 
 
@@ -267,6 +296,16 @@ def test_ctrl_c_keeps_what_is_finished(folder: Path, dap: Dap, monkeypatch: pyte
         (("separate", "clean", "other", "--kinds", "harmonic"), 2, "name the kind of each"),
         (("denoise", "clean", "--kinds", "harmonic,voice"), 2, "--kinds"),
         (("repair", "clean"), 2, "unknown task"),
+        (("denoise",), 2, "missing CLEAN"),
+        (("denoise", "--noisy", "other"), 2, "give both"),
+        (("denoise", "clean", "--noisy", "other"), 2, "give both"),
+        (("denoise", "--clean", "clean"), 2, "give both"),
+        (("denoise", "clean", "--noisy", "other", "--clean", "clean"), 2, "leave one out"),
+        (("denoise", "--noisy", "other", "--clean", "clean"), 3, "other420.wav: no clean file is called other420"),
+        (("denoise", "--noisy", "empty", "--clean", "clean"), 3, "no audio files"),
+        (("denoise", "--noisy", "clean", "--clean", "clean", "--noise-std", "1"), 2, "--noise-std, --noisy"),
+        (("inpaint", "--noisy", "clean", "--clean", "clean"), 2, "--noisy: no protocol of inpaint has that"),
+        (("denoise", "clean", "--protocol", "pairs"), 2, "--noisy and --clean"),
     ],
 )
 def test_refusals_say_why_and_write_nothing(
@@ -301,7 +340,7 @@ def test_what_fails_is_reported_and_tried_again(dap: Dap, folder: Path) -> None:
         assert "the clip is silent" in run.err
         assert "text.wav" in run.err
         assert "1 clip shorter than 0.4 s skipped" in run.err
-        assert re.search(r"^dap: 2 of 8 results failed; 1 clean file cannot be read", run.err, re.MULTILINE)
+        assert re.search(r"^dap: 2 of 8 results failed; 1 file cannot be read", run.err, re.MULTILINE)
         results = results_of(folder)
         assert {each["method"] for each in results["failures"]} == {"input", "cubic-spline"}
         assert results["skipped"] == 1

@@ -24,9 +24,9 @@ from dapcli.damage.quantization import Quantization
 from dapcli.errors import DapError, InputError, SettingsError
 from dapcli.evaluation import methods as methods_module
 from dapcli.evaluation.cases import Known, Truth
-from dapcli.evaluation.clips import Clip, collect, draw_clips
+from dapcli.evaluation.clips import Clip, collect, draw_clips, pair
 from dapcli.evaluation.folder import Folder
-from dapcli.evaluation.methods import Blind, Estimate, Told, make_methods
+from dapcli.evaluation.methods import Blind, Estimate, Told, label, make_methods
 from dapcli.evaluation.protocols import (
     PROTOCOLS,
     Clipped,
@@ -34,6 +34,7 @@ from dapcli.evaluation.protocols import (
     Environmental,
     Gaussian,
     Mixture,
+    Pairs,
     Quantized,
     make_protocol,
 )
@@ -149,7 +150,19 @@ def protocol_of(name: str, folder: Path) -> Any:
 
 def clips_for(protocol: Any, clean: Path, seed: int = 0) -> tuple[Clip, ...]:
     groups = [sorted(clean.glob("tone[0-3].wav")), sorted(clean.glob("tone[4-7].wav"))]
-    return draw_clips(groups[: 2 if protocol.task == "separate" else 1], 0.5, None, seed).clips
+    pairs = with_noise(clean) if protocol.name == "pairs" else None
+    return draw_clips(groups[: 2 if protocol.task == "separate" else 1], 0.5, None, seed, pairs).clips
+
+
+def with_noise(clean: Path, suffix: str = ".wav") -> dict[Path, Path]:
+    """By clean file, the same with a noise of its own."""
+    pairs = {}
+    for number, path in enumerate(sorted(clean.glob("*.wav"))):
+        noise = 0.05 * np.random.default_rng(number).standard_normal(round(0.7 * RATE))
+        pairs[path] = clean.parent / "noisy" / f"{path.stem}{suffix}"
+        pairs[path].parent.mkdir(exist_ok=True)
+        soundfile.write(pairs[path], soundfile.read(path)[0] + noise, RATE)
+    return pairs
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -226,6 +239,61 @@ def test_mixtures_are_sums_of_sources_of_one_level() -> None:
         Mixture().damage([clips[0], Audio(clips[1].samples, 16_000)], np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_noisy_files_find_their_clean_ones_by_name(suffix: str, clean: Path) -> None:
+    expected = with_noise(clean, suffix)
+    found = pair(collect([clean.parent / "noisy"], outside=OUT), collect([clean], outside=OUT))
+    assert found == expected
+    expected.popitem()[1].unlink()  # a clean file without a noisy one is no pair
+    assert pair(collect([clean.parent / "noisy"], outside=OUT), collect([clean], outside=OUT)) == expected
+
+
+@pytest.mark.parametrize(
+    ("noisy", "clean", "reason"),
+    [
+        (["n/a.wav", "n/b.wav"], ["c/a.wav"], r"n/b\.wav: no clean file is called b"),
+        (["n/a.wav"], ["c/x/a.wav", "c/y/a.wav"], r"c/x/a\.wav and c/y/a\.wav have one name"),
+        (["n/a.wav"], ["c/a.flac", "c/a.aiff"], r"c/a\.flac and c/a\.aiff have one name"),
+        (["n/a.wav", "n/a.flac"], ["c/a.wav"], r"n/a\.wav and n/a\.flac have one name"),
+    ],
+)
+def test_names_that_do_not_pair_are_refused(noisy: list[str], clean: list[str], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        pair([*map(Path, noisy)], [*map(Path, clean)])
+    paths = [Path("c/a.wav"), Path("c/a.flac")]
+    assert pair([Path("n/a.flac")], paths) == {paths[1]: Path("n/a.flac")}  # one of the whole name goes first
+
+
+@given(st.integers(0, 2**62), st.one_of(st.none(), st.floats(0.11, 0.69)))
+@settings(max_examples=10, deadline=None)
+def test_both_sides_of_a_pair_are_the_same_stretch(seed: int, seconds: float | None) -> None:
+    import tempfile
+
+    ramp = np.linspace(0.1, 0.6, round(0.7 * RATE))
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = {write(Path(folder) / "a.wav", ramp): write(Path(folder) / "b.wav", ramp - 0.25)}
+        (clip,) = draw_clips([list(pairs)], seconds, None, seed, pairs).clips
+        case = Evaluation(Pairs(), Settings(seed=seed), "cpu", seconds, (clip,), ()).case(clip)
+    assert case.known.recording.samples.shape == (1, round((seconds or 0.7) * RATE))
+    np.testing.assert_allclose(case.known.recording.samples, case.truth.references[0] - 0.25, atol=1e-7)
+    assert case.truth.noise is not None
+    np.testing.assert_allclose(case.truth.noise, -0.25, atol=1e-7)
+    if seconds is None:
+        np.testing.assert_allclose(case.truth.references[0, 0], ramp, atol=1e-7)
+
+
+@pytest.mark.parametrize(("seconds", "rate", "channels"), [(0.6, RATE, 1), (0.7, 2 * RATE, 1), (0.7, RATE, 2)])
+def test_pairs_that_do_not_match_are_named_and_left_out(seconds: float, rate: int, channels: int, clean: Path) -> None:
+    pairs = with_noise(clean)
+    other = next(iter(pairs.values()))
+    soundfile.write(other, np.zeros((round(seconds * rate), channels)), rate)
+    result = draw_clips([list(pairs)], None, None, 0, pairs)
+    assert len(result.clips) == 7
+    (reason,) = result.unreadable.values()
+    assert reason.startswith(f"{other}: has")
+    assert "they must match" in reason
+
+
 def test_clipping_leaves_its_snr_and_quantization_its_levels() -> None:
     clean = Audio(tone(0.5)[None], RATE)
     case = Clipped(10.0).damage([clean], np.random.default_rng(0))
@@ -243,9 +311,12 @@ def test_clipping_leaves_its_snr_and_quantization_its_levels() -> None:
 def test_protocols_are_chosen_by_name_or_by_their_values() -> None:
     assert isinstance(make_protocol("denoise", None, {}), Gaussian)
     assert isinstance(make_protocol("denoise", None, {"noise": (Path("a.wav"),)}), Environmental)
+    assert isinstance(make_protocol("denoise", None, {"noisy": (Path("a.wav"),)}), Pairs)
     refused: list[tuple[str, str | None, dict[str, Any]]] = [
         ("denoise", "gaussian", {"snr": (1.0, 2.0)}),
         ("denoise", "dropout", {}),
+        ("denoise", "gaussian", {"noisy": (Path("a.wav"),)}),
+        ("inpaint", None, {"noisy": (Path("a.wav"),)}),
         ("inpaint", None, {"levels": 4}),
         ("repair", None, {}),
     ]
@@ -264,7 +335,7 @@ def test_what_stands_for_the_input_is_a_baseline_of_its_task() -> None:
         assert rows[0].name == "input"
         untouched = set(baselines) & set(methods_module._UNTOUCHED)
         assert len(untouched) == 1
-        assert {row.name for row in rows} >= set(baselines) - untouched
+        assert {row.name for row in rows} >= set(methods_module._installed(baselines)) - untouched
 
 
 def test_methods_of_one_name_are_refused() -> None:
@@ -281,7 +352,7 @@ class Spy:
     told: Told
 
     def restore(self, known: Known, truth: Truth | None) -> Estimate:
-        assert (truth is None) == (self.told == "nothing")
+        assert (truth is None) == (self.told in ("nothing", "training"))
         return Estimate(known.recording.samples[None])
 
 
@@ -303,11 +374,22 @@ def evaluation(clean: Path, *rows: Any, count: int = 3) -> Evaluation:
 
 
 def test_blind_methods_are_not_handed_the_truth(clean: Path, tmp_path: Path) -> None:
-    spies = [Spy("spy", "nothing"), Spy("spy", "noise"), Spy("spy", "reference")]
+    spies = [Spy("spy", "nothing"), Spy("spy", "noise"), Spy("spy", "reference"), Spy("trained", "training")]
     (tmp_path / "out").mkdir()
     outcome = run(evaluation(clean, *spies), Folder(tmp_path / "out"), jobs=1, on_unit=None)
     assert not outcome.failures
-    assert len(outcome.records) == 9
+    assert len(outcome.records) == 12
+
+
+def test_what_was_trained_is_marked_and_has_a_group_of_its_own() -> None:
+    pytest.importorskip("pyrnnoise")
+    (method,) = make_methods("denoise", [], ["rnnoise"], TINY, "cpu", oracle=False)[1:]
+    assert method.told == "training"
+    assert label(method.name, method.told) == "rnnoise (trained)"
+    trained = [{**record, "told": method.told} for record in records(rnnoise=[9.0, 9.0])]
+    rows = summarize(records(conv=[1.0, 2.0], wiener=[2.0, 3.0]) + trained, ("snr_db",))
+    best = [(row.method, row.told) for row in rows if (cell := row.cells["snr_db"]) and cell.best]
+    assert best == [("wiener", "nothing")]
 
 
 def test_dap_is_blind_unless_it_is_an_oracle(clean: Path) -> None:

@@ -1,4 +1,4 @@
-"""Baselines: what needs no training set either, and dap is compared against.
+"""Baselines: what dap is compared against. All but those marked as trained need no training set either.
 
 A baseline is one function of an :class:`Observed` and one line in ``BASELINES``, under the task that it is for.
 """
@@ -15,8 +15,10 @@ from dapcli.baselines.denoising import (
     wavelet,
     wiener,
 )
+from dapcli.baselines.imcra import om_lsa
 from dapcli.baselines.inpainting import janssen, silence
 from dapcli.baselines.restoration import a_spade, cubic_spline, dequantizing_wiener
+from dapcli.baselines.rnnoise import rnnoise
 from dapcli.baselines.separation import by_kinds, hpss, librosa_hpss, mixture, nmf
 
 __all__ = ["BASELINES", "Baseline", "Observed", "noise_power"]
@@ -26,9 +28,11 @@ BASELINES: dict[str, dict[str, Baseline]] = {
         "input": Baseline(untouched),
         "wiener": Baseline(each_channel(wiener), told=True),
         "log-spectral-amplitude": Baseline(each_channel(log_spectral_amplitude), told=True),
+        "om-lsa": Baseline(each_channel(om_lsa), told=True),
         "wavelet": Baseline(each_channel(wavelet), packages=("skimage", "pywt")),
         "noisereduce": Baseline(each_channel(noisereduce), packages=("noisereduce",)),
         "scipy-wiener": Baseline(each_channel(scipy_wiener)),
+        "rnnoise": Baseline(each_channel(rnnoise), trained=True, packages=("pyrnnoise",)),
     },
     "inpaint": {
         "silence": Baseline(silence),

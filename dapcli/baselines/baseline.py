@@ -40,14 +40,16 @@ class Observed:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A method that needs no training set.
+    """A method by others.
 
     ``method`` returns the restored recording ``[C, N]``, or sources ``[K, C, N]``. ``told`` says that it can be told
-    the noise; the others do not look at it. ``packages`` are those that it imports and dap can do without.
+    the noise; the others do not look at it. ``trained`` says that it learned from other recordings; the others need
+    no training set. ``packages`` are those that it imports and dap can do without.
     """
 
     method: Callable[[Observed], Array]
     told: bool = False
+    trained: bool = False
     packages: tuple[str, ...] = ()
 
     def __call__(self, observed: Observed) -> Array:

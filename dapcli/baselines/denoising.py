@@ -50,7 +50,7 @@ def noise_power(noise: Array, rate: int) -> Array:
 
     The 32 ms Hann window has unit energy, so that white noise of variance v has power v in every bin at any rate.
     """
-    return np.stack([np.mean(np.abs(_stft(channel, rate)) ** 2, axis=0) for channel in noise])
+    return np.stack([np.mean(np.abs(stft(channel, rate)) ** 2, axis=0) for channel in noise])
 
 
 def white_noise_power(variance: float, rate: int) -> Array:
@@ -74,7 +74,7 @@ def track_noise(power: Array) -> Array:
     noise = power[:5].mean(axis=0)
     presence_mean = np.full_like(noise, 0.5)
     track = np.empty_like(power)
-    floor = _floor(power)
+    floor = power_floor(power)
     for t, observed in enumerate(power):
         posterior_snr = observed / np.maximum(noise, floor)
         presence = 1 / (1 + (1 + prior_snr) * np.exp(-posterior_snr * prior_snr / (1 + prior_snr)))
@@ -101,13 +101,14 @@ def log_spectral_amplitude(noisy: Array, rate: int, noise_psd: Array | None = No
     Ephraim & Malah, "Speech enhancement using a minimum mean-square error log-spectral amplitude estimator" (IEEE TASSP
     1985, https://doi.org/10.1109/TASSP.1985.1164550).
     """
+    return _decision_directed(noisy, rate, noise_psd, log_spectral_gain)
 
-    def gain(prior: Array, posterior: Array) -> Array:
-        ratio = prior / (1 + prior)
-        # exp1 has a pole at zero, where an empty bin would ask for infinite gain.
-        return np.asarray(np.minimum(ratio * np.exp(exp1(np.maximum(ratio * posterior, 1e-10)) / 2), 1))
 
-    return _decision_directed(noisy, rate, noise_psd, gain)
+def log_spectral_gain(prior: Array, posterior: Array) -> Array:
+    """The gain of that estimate, at most 1, by the prior and the posterior SNR."""
+    ratio = prior / (1 + prior)
+    # exp1 has a pole at zero, where an empty bin would ask for infinite gain.
+    return np.asarray(np.minimum(ratio * np.exp(exp1(np.maximum(ratio * posterior, 1e-10)) / 2), 1))
 
 
 def wavelet(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:  # noqa: ARG001
@@ -147,22 +148,30 @@ def scipy_wiener(noisy: Array, rate: int, noise_psd: Array | None = None) -> Arr
 
 def _decision_directed(noisy: Array, rate: int, noise_psd: Array | None, gain: Gain) -> Array:
     """Apply ``gain(prior SNR [F], posterior SNR [F])`` frame by frame, each prior leaning on the frame before it."""
-    spectrum = _stft(noisy, rate)
-    power = np.abs(spectrum) ** 2
-    if noise_psd is not None and noise_psd.shape != power.shape[1:]:
-        raise SettingsError(f"noise_psd has {noise_psd.size} bins; noise_power gives {power.shape[1]} at {rate} Hz")
-    noise = track_noise(power) if noise_psd is None else noise_psd
-    posterior_snr = power / np.maximum(noise, _floor(power))
-    previous = np.ones(power.shape[1])
-    for t, posterior in enumerate(posterior_snr):
+    spectrum = stft(noisy, rate)
+    snr = to_posterior_snr(np.abs(spectrum) ** 2, rate, noise_psd, track_noise)
+    previous = np.ones(snr.shape[1])
+    for t, posterior in enumerate(snr):
         prior = PRIOR_SMOOTHING * previous + (1 - PRIOR_SMOOTHING) * np.maximum(posterior - 1, 0)
         frame_gain = gain(np.maximum(prior, PRIOR_SNR_FLOOR), posterior)
         previous = frame_gain**2 * posterior
         spectrum[t] *= frame_gain
-    return _istft(spectrum, rate, noisy.size)
+    return istft(spectrum, rate, noisy.size)
 
 
-def _floor(power: Array) -> float:
+def to_posterior_snr(power: Array, rate: int, noise_psd: Array | None, track: Callable[[Array], Array]) -> Array:
+    """Power [T, F] over that of the noise, which is told [F], or tracked [T, F] in the recording's power.
+
+    Raises:
+        SettingsError: The noise was told for another rate.
+    """
+    if noise_psd is not None and noise_psd.shape != power.shape[1:]:
+        raise SettingsError(f"noise_psd has {noise_psd.size} bins; noise_power gives {power.shape[1]} at {rate} Hz")
+    noise = track(power) if noise_psd is None else noise_psd
+    return np.asarray(power / np.maximum(noise, power_floor(power)))
+
+
+def power_floor(power: Array) -> float:
     """Least noise power to divide by: relative to the loudest bin, so that denoisers stay scale-equivariant."""
     return max(1e-10 * float(power.max()), float(np.finfo(np.float64).tiny))
 
@@ -174,7 +183,7 @@ def _window(rate: int) -> tuple[int, Array]:
     return hop, np.asarray(window / np.sqrt(np.sum(window**2)))
 
 
-def _stft(samples: Array, rate: int) -> NDArray[np.complex128]:
+def stft(samples: Array, rate: int) -> NDArray[np.complex128]:
     """Spectrum [T, F] of samples [N], mirrored at both ends so that no frame is partly empty."""
     hop, window = _window(rate)
     margin = window.size - hop
@@ -183,8 +192,8 @@ def _stft(samples: Array, rate: int) -> NDArray[np.complex128]:
     return np.fft.rfft(frames * window, axis=1)
 
 
-def _istft(spectrum: NDArray[np.complex128], rate: int, n_samples: int) -> Array:
-    """Invert `_stft` [T, F] to samples [n_samples], exactly if the spectrum is unchanged."""
+def istft(spectrum: NDArray[np.complex128], rate: int, n_samples: int) -> Array:
+    """Invert `stft` [T, F] to samples [n_samples], exactly if the spectrum is unchanged."""
     hop, window = _window(rate)
     frames = np.fft.irfft(spectrum, window.size, axis=1) * window * hop
     blocks = np.zeros((len(frames) + OVERLAP - 1, hop))

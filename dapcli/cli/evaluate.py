@@ -22,13 +22,13 @@ def _value(flag: str, text: str, metavar: str | None = None) -> Any:
 
 def evaluate(
     task: Annotated[str, typer.Argument(metavar="TASK", help="denoise, inpaint, separate, declip or dequantize.")],
+    output_dir: Annotated[Path, typer.Option("--output-dir", metavar="DIR", help="Folder for all results.")],
     clean: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="CLEAN...", help="Clean files, folders, or CSVs with a path per line; to separate, one per source."
         ),
-    ],
-    output_dir: Annotated[Path, typer.Option("--output-dir", metavar="DIR", help="Folder for all results.")],
+    ] = None,
     prior: Annotated[
         list[str] | None, typer.Option("--prior", help="Network to evaluate, or all; give it several times.")
     ] = None,
@@ -39,7 +39,10 @@ def evaluate(
         bool,
         typer.Option(help="Also fit with the stop that knows the reference, as the papers do; doubles the time."),
     ] = True,
-    duration: Annotated[float, typer.Option("--duration", help="Length of the clips, s; the papers have 1, 2, 3.")] = 1,
+    duration: Annotated[
+        float | None,
+        typer.Option("--duration", help="Length of the clips, s; 1 without it (the papers have 1, 2, 3), pairs whole."),
+    ] = None,
     clips: Annotated[
         int | None, typer.Option("--clips", min=1, help="Draw so many clips; all of them without it.")
     ] = None,
@@ -57,11 +60,15 @@ def evaluate(
     device: options.Device = "auto",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Methods to run at the same time; memory grows.")] = 1,
     protocol: Annotated[
-        str | None, _value("--protocol", "gaussian or environmental; other tasks have one each.")
+        str | None, _value("--protocol", "gaussian, environmental or pairs; other tasks have one each.")
     ] = None,
     noise_std: Annotated[float | None, _value("--noise-std", "gaussian: standard deviation, 0.1.")] = None,
     noise: Annotated[Path | None, _value("--noise", "environmental: folder of noise recordings.")] = None,
     snr: Annotated[str | None, _value("--snr", "environmental: range of the SNR in dB, 5:9.", "LOW:HIGH")] = None,
+    noisy: Annotated[Path | None, _value("--noisy", "pairs: folder of recordings as they are, noisy.", "DIR")] = None,
+    clean_pairs: Annotated[
+        Path | None, _value("--clean", "pairs: folder of the same without noise, by the same names.", "DIR")
+    ] = None,
     gap: Annotated[
         str | None, _value("--gap", "inpaint: range of the gap's length in s, 0.1:0.25.", "LOW:HIGH")
     ] = None,
@@ -76,13 +83,22 @@ def evaluate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Damage clean clips, restore them with several methods, and compare: the papers' tables.
+    """Damage clean clips, or take noisy ones as they are, restore them with several methods, and compare.
 
     Writes to DIR results.md, .csv and .json, a page with players and pictures (index.html), and every recording. An
     interrupted run goes on where it was when the command is repeated; more priors, baselines and clips can be added.
     """
     del debug  # read by the entry point
-    if not 0.1 < duration < math.inf:
+    if (noisy is None) != (clean_pairs is None):
+        raise SettingsError("--noisy and --clean name both sides of pairs; give both")
+    if clean and clean_pairs:
+        raise SettingsError("CLEAN... and --clean are two ways to name clean recordings; leave one out")
+    clean = [clean_pairs] if clean_pairs else clean
+    if not clean:
+        raise SettingsError("missing CLEAN...; name clean recordings, or pairs with --noisy and --clean")
+    if duration is None and noisy is None:
+        duration = 1
+    if duration is not None and not 0.1 < duration < math.inf:
         raise SettingsError("--duration must be finite and above 0.1 s")
     if task == "separate" and len(clean) not in DEFAULT_KINDS:
         raise SettingsError("separate mixes a clip of each CLEAN; name two to four")
@@ -94,6 +110,7 @@ def evaluate(
     values: dict[str, Any] = {
         "noise_std": noise_std,
         "noise": noise,
+        "noisy": noisy,
         "snr": options.parse_range(snr, "--snr"),
         "gap": options.parse_range(gap, "--gap"),
         "rms": rms,
@@ -109,7 +126,7 @@ def evaluate(
 
     from rich.markup import escape
 
-    from dapcli.evaluation.clips import collect, draw_clips
+    from dapcli.evaluation.clips import collect, draw_clips, pair
     from dapcli.evaluation.folder import Folder
     from dapcli.evaluation.methods import make_methods
     from dapcli.evaluation.protocols import make_protocol
@@ -120,8 +137,9 @@ def evaluate(
     from dapcli.report.evaluation.console import evaluation_progress, print_comparison
     from dapcli.report.evaluation.files import to_object, write_comparison
 
-    if noise is not None:
-        given["noise"] = tuple(collect([noise], outside=output_dir))
+    for name in ("noise", "noisy"):
+        if name in given:
+            given[name] = tuple(collect([given[name]], outside=output_dir))
     chosen = make_protocol(task, protocol, given)
     chosen.check(duration)
     priors, baselines = prior or [], baseline or []
@@ -130,7 +148,11 @@ def evaluate(
     methods = make_methods(task, priors, baselines, settings, device, oracle=oracle)
     sources = [[path] for path in clean] if task == "separate" else [clean]
     groups = [collect(paths, outside=output_dir) for paths in sources]
-    drawn = draw_clips(groups, duration, clips, seed)
+    pairs = None
+    if noisy is not None:
+        pairs = pair(given["noisy"], groups[0])
+        groups = [list(pairs)]
+    drawn = draw_clips(groups, duration, clips, seed, pairs)
     evaluation = Evaluation(chosen, settings, device, duration, drawn.clips, methods)
     configuration = evaluation.configuration()
 

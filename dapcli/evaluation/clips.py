@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 
-from dapcli.audio import Audio, open_audio, read_audio
+from dapcli.audio import Audio, open_audio, open_matching, read_audio
 from dapcli.errors import InputError
 from dapcli.files import digest
 
@@ -25,24 +26,30 @@ _LEAST_POWER = 0.1
 class Clip:
     """A stretch of one clean file, or of one for every source of a mixture, by the SHA-256 of each.
 
-    ``name`` is fit for a folder and another one for every content.
+    ``name`` is fit for a folder and another one for every content. ``paired`` says that it is the same stretch of all
+    files, a clean one and what is to be compared with it.
     """
 
     name: str
     paths: tuple[Path, ...]
     digests: tuple[str, ...]
+    paired: bool = False
 
     def generator(self, seed: int) -> np.random.Generator:
         """Random numbers that depend on nothing but the seed and what the files hold."""
         return np.random.default_rng([seed, *(int(each, 16) for each in self.digests)])
 
-    def read(self, seconds: float, rng: np.random.Generator) -> list[Audio]:
-        """The stretch of every file, ``[C, N]``, of so many seconds, drawn where there is sound.
+    def read(self, seconds: float | None, rng: np.random.Generator) -> list[Audio]:
+        """The stretch of every file, ``[C, N]``, of so many seconds, drawn where there is sound; all of it with None.
 
         Raises:
             InputError: A file cannot be read, or is too short by now.
         """
-        return [_stretch(read_audio(path), seconds, rng) for path in self.paths]
+        files = [read_audio(path) for path in self.paths]
+        if seconds is None:
+            return files
+        stretches = cycle(_draw(file, seconds, rng) for file in (files[:1] if self.paired else files))
+        return [file.with_samples(file.samples[:, stretch]) for file, stretch in zip(files, stretches, strict=False)]
 
 
 @dataclass(frozen=True)
@@ -76,10 +83,39 @@ def collect(paths: Sequence[Path], *, outside: Path) -> list[Path]:
     return list(found.values())
 
 
-def draw_clips(groups: Sequence[Sequence[Path]], seconds: float, count: int | None, seed: int) -> Drawn:
+def pair(noisy: Sequence[Path], clean: Sequence[Path]) -> dict[Path, Path]:
+    """The noisy file of each clean one that has one: of the same name, whose extension may differ.
+
+    Raises:
+        InputError: A noisy file has no clean one, or several.
+    """
+    named: dict[str, list[Path]] = {}
+    for path in clean:
+        for name in dict.fromkeys((path.name, path.stem)):
+            named.setdefault(name, []).append(path)
+    pairs: dict[Path, Path] = {}
+    for path in noisy:
+        found = named.get(path.name) or named.get(path.stem) or []
+        if not found:
+            raise InputError(f"{path}: no clean file is called {path.stem}; add that, or leave this one out")
+        if found[0] in pairs or len(found) > 1:
+            others = [pairs[found[0]], path] if found[0] in pairs else found
+            raise InputError(f"{' and '.join(map(str, others))} have one name; of a pair's files each needs its own")
+        pairs[found[0]] = path
+    return pairs
+
+
+def draw_clips(
+    groups: Sequence[Sequence[Path]],
+    seconds: float | None,
+    count: int | None,
+    seed: int,
+    pairs: Mapping[Path, Path] | None = None,
+) -> Drawn:
     """Clips of so many seconds, ``count`` of them at the most: of one group, or mixtures with a source of each.
 
-    Every file has its own place in the draw, by its name: more clips are the same ones and others.
+    Every file has its own place in the draw, by its name: more clips are the same ones and others. With None for
+    seconds, clips are whole files. ``pairs`` adds to every clean file of one group its noisy one.
 
     Raises:
         InputError: None is long enough.
@@ -94,7 +130,9 @@ def draw_clips(groups: Sequence[Sequence[Path]], seconds: float, count: int | No
                 break
             try:
                 with open_audio(path) as file:
-                    long_enough = file.length >= round(seconds * file.rate)
+                    long_enough = seconds is None or file.length >= round(seconds * file.rate)
+                    if pairs is not None:
+                        open_matching(pairs[path], file).close()
             except InputError as error:
                 unreadable[str(path)] = str(error)
                 continue
@@ -103,7 +141,9 @@ def draw_clips(groups: Sequence[Sequence[Path]], seconds: float, count: int | No
             else:
                 skipped += 1
         drawn.append(chosen)
-    clips = {clip.name: clip for clip in map(_clip, zip(*drawn, strict=False))}
+    if pairs is not None:
+        drawn.append([pairs[path] for path in drawn[0]])
+    clips = {clip.name: clip for clip in (_clip(paths, pairs is not None) for paths in zip(*drawn, strict=False))}
     if not clips:
         reason = next(iter(unreadable.values()), f"no clip is {seconds:g} s long; choose a shorter --duration")
         raise InputError(reason)
@@ -142,14 +182,15 @@ def _place(seed: int, path: Path) -> bytes:
     return hashlib.sha256(f"{seed} {path.name}".encode(errors="surrogateescape")).digest()
 
 
-def _clip(paths: tuple[Path, ...]) -> Clip:
+def _clip(paths: tuple[Path, ...], paired: bool) -> Clip:
     digests = tuple(digest(path) for path in paths)
     # The beginning of a digest tells files of one name apart.
     names = (f"{re.sub('[^A-Za-z0-9_-]+', '_', path.stem)[:24]}-{each[:8]}" for path, each in zip(paths, digests))  # noqa: B905
-    return Clip("+".join(names), paths, digests)
+    return Clip("+".join(names), paths, digests, paired)
 
 
-def _stretch(audio: Audio, seconds: float, rng: np.random.Generator) -> Audio:
+def _draw(audio: Audio, seconds: float, rng: np.random.Generator) -> slice:
+    """A stretch of so many seconds that is not silent."""
     size = round(seconds * audio.rate)
     if audio.length < size:
         raise InputError(f"the clip is shorter than {seconds:g} s by now; start again with --overwrite")
@@ -158,4 +199,4 @@ def _stretch(audio: Audio, seconds: float, rng: np.random.Generator) -> Audio:
     # The loudest stretch has half the file's power at the least, so that there always is one.
     starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / audio.length)
     start = int(rng.choice(starts))
-    return audio.with_samples(audio.samples[:, start : start + size])
+    return slice(start, start + size)

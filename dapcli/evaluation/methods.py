@@ -19,8 +19,11 @@ from dapcli.result import Result
 from dapcli.separation import separate
 from dapcli.settings import Settings
 
-#: What a method is told of the truth. Those that are told nothing are blind, as users are.
-Told = Literal["nothing", "noise", "reference"]
+#: What a method knows besides the recording: nothing, as users do; nothing but what it learned from other recordings;
+#: or the truth about the clip, its noise or its reference, which no user has.
+Told = Literal["nothing", "training", "noise", "reference"]
+#: Who is handed the truth.
+KNOWING: tuple[Told, ...] = ("noise", "reference")
 
 # Baselines that return what they are given, each under the name that its task has for it; here it is the first row.
 _UNTOUCHED = ("input", "silence", "mixture")
@@ -44,11 +47,11 @@ class Method(Protocol):
 
     @property
     def told(self) -> Told:
-        """What it is told of the truth."""
+        """What it knows besides the recording."""
         ...
 
     def restore(self, known: Known, truth: Truth | None) -> Estimate:
-        """The estimate of what was damaged; ``truth`` is None for methods that are told nothing."""
+        """The estimate of what was damaged; ``truth`` is None for methods that are not told it."""
         ...
 
 
@@ -104,7 +107,7 @@ class Oracle:
 
 @dataclass(frozen=True)
 class Peer:
-    """A baseline, blind or told the noise spectrum."""
+    """A baseline: blind, trained, or told the noise spectrum."""
 
     task: str
     name: str
@@ -128,12 +131,12 @@ class Peer:
 
 def key(name: str, told: str) -> str:
     """What a method's files are called."""
-    return name + {"nothing": "", "reference": ".oracle", "noise": ".told"}[told]
+    return name + {"nothing": "", "training": "", "noise": ".told", "reference": ".oracle"}[told]
 
 
 def label(name: str, told: str) -> str:
     """What people read of a method: its name and, unless it is blind, that it is not."""
-    return name + {"nothing": "", "reference": " (oracle)", "noise": " (told)"}[told]
+    return name + {"nothing": "", "training": " (trained)", "noise": " (told)", "reference": " (oracle)"}[told]
 
 
 def make_methods(
@@ -154,7 +157,7 @@ def make_methods(
     for name in _expand(baselines, _installed(offered), offered, "baseline"):
         if name in _UNTOUCHED:
             continue
-        methods.append(Peer(task, name, settings.seed))
+        methods.append(Peer(task, name, settings.seed, told="training" if offered[name].trained else "nothing"))
         if offered[name].told:
             methods.append(Peer(task, name, settings.seed, told="noise"))
     keys = [key(method.name, method.told) for method in methods]

@@ -40,8 +40,8 @@ class Protocol(typing.Protocol):
     name: ClassVar[str]
     task: ClassVar[str]
 
-    def check(self, seconds: float) -> None:
-        """Raise ``SettingsError`` where a value makes no sense for clips of so many seconds."""
+    def check(self, seconds: float | None) -> None:
+        """Raise ``SettingsError`` where a value makes no sense for clips of so many seconds, whole files with None."""
         ...
 
     def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
@@ -58,7 +58,7 @@ class Gaussian:
 
     noise_std: float = 0.1
 
-    def check(self, seconds: float) -> None:  # noqa: ARG002
+    def check(self, seconds: float | None) -> None:  # noqa: ARG002
         """Raise ``SettingsError`` unless the standard deviation is positive."""
         if not 0 < self.noise_std < np.inf:
             raise SettingsError("--noise-std must be above 0")
@@ -79,7 +79,7 @@ class Environmental:
     noise: tuple[Path, ...] = ()
     snr: tuple[float, float] = (5.0, 9.0)
 
-    def check(self, seconds: float) -> None:  # noqa: ARG002
+    def check(self, seconds: float | None) -> None:  # noqa: ARG002
         """Raise ``SettingsError`` where there are no noise files, or no range of SNRs."""
         if not self.noise:
             raise SettingsError("--protocol environmental needs noise; name a folder of it with --noise")
@@ -105,6 +105,26 @@ class Environmental:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Nothing is done: clean clips come with what is noisy already, as in VoiceBank-DEMAND."""
+
+    name: ClassVar[str] = "pairs"
+    task: ClassVar[str] = "denoise"
+
+    noisy: tuple[Path, ...] = ()
+
+    def check(self, seconds: float | None) -> None:  # noqa: ARG002
+        """Raise ``SettingsError`` where there are no noisy files."""
+        if not self.noisy:
+            raise SettingsError("--protocol pairs needs recordings; name folders of them with --noisy and --clean")
+
+    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+        """The noisy clip; the noise is what the clean one lacks of it."""
+        clean, noisy = clips
+        return noisy_case(clean, noisy.samples - clean.samples)
+
+
+@dataclass(frozen=True)
 class Dropout:
     """A gap of zeros whose length is drawn from a range in s, where there is sound: the Design paper's lengths.
 
@@ -116,10 +136,10 @@ class Dropout:
 
     gap: tuple[float, float] = (0.1, 0.25)
 
-    def check(self, seconds: float) -> None:
+    def check(self, seconds: float | None) -> None:
         """Raise ``SettingsError`` where the longest gap does not fit in."""
         _check_range("--gap", self.gap, 0.001, np.inf)
-        if self.gap[1] + 2 * _MARGIN_S > seconds:
+        if seconds is not None and self.gap[1] + 2 * _MARGIN_S > seconds:
             raise SettingsError(
                 f"--gap {self.gap[1]:g} and {_MARGIN_S:g} s on both sides of it need a --duration of at least "
                 f"{self.gap[1] + 2 * _MARGIN_S:g} s"
@@ -151,7 +171,7 @@ class Mixture:
     kinds: tuple[str, ...] = DEFAULT_KINDS[2]
     """What dap is told of the sources, one kind for each."""
 
-    def check(self, seconds: float) -> None:  # noqa: ARG002
+    def check(self, seconds: float | None) -> None:  # noqa: ARG002
         """Raise ``SettingsError`` unless the level is positive and the kinds are known."""
         if not 0 < self.rms < np.inf:
             raise SettingsError("--rms must be above 0")
@@ -181,7 +201,7 @@ class Clipped:
 
     clip_snr: float = 7.0
 
-    def check(self, seconds: float) -> None:  # noqa: ARG002
+    def check(self, seconds: float | None) -> None:  # noqa: ARG002
         """Raise ``SettingsError`` where no level leaves such an SNR."""
         if not 0 < self.clip_snr < 100:
             raise SettingsError("--clip-snr must be between 0 and 100 dB")
@@ -211,7 +231,7 @@ class Quantized:
 
     levels: int = 16
 
-    def check(self, seconds: float) -> None:  # noqa: ARG002
+    def check(self, seconds: float | None) -> None:  # noqa: ARG002
         """Raise ``SettingsError`` for too few or too many levels."""
         if not 2 <= self.levels <= MOST_LEVELS:
             raise SettingsError(f"--levels must be between 2 and {MOST_LEVELS}")
@@ -230,7 +250,7 @@ class Quantized:
 
 #: By name; the first of a task is its default.
 PROTOCOLS: dict[str, type[Protocol]] = {
-    protocol.name: protocol for protocol in (Gaussian, Environmental, Dropout, Mixture, Clipped, Quantized)
+    protocol.name: protocol for protocol in (Gaussian, Environmental, Pairs, Dropout, Mixture, Clipped, Quantized)
 }
 
 
@@ -258,8 +278,9 @@ def make_protocol(task: str, name: str | None, values: dict[str, Any]) -> Protoc
 
 
 def describe(protocol: Protocol) -> dict[str, Any]:
-    """A protocol's name and values as JSON can hold them; files by their digests."""
+    """A protocol's name and values as JSON can hold them; files by their digests, but those that are clips."""
     values = asdict(protocol)  # type: ignore[call-overload]
+    values.pop("noisy", None)
     if "noise" in values:
         values["noise"] = [digest(path) for path in values["noise"]]
     return {"name": protocol.name, **values}

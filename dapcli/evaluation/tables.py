@@ -16,14 +16,14 @@ from dapcli.settings import Settings
 LOWER_IS_BETTER = ("envelope_distance",)
 #: Columns of the tables: what the Design paper has, and the Harmonic paper; of separations for every source.
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "denoise": ("pesq_nb", "snr_db", "si_sdr_db", "stoi", "segmental_snr_db", "csig", "cbak", "covl"),
+    "denoise": ("pesq_nb", "pesq_wb", "snr_db", "si_sdr_db", "stoi", "segmental_snr_db", "csig", "cbak", "covl"),
     "inpaint": ("gaps_snr_db", "spectral_snr_db", "envelope_distance", "snr_db"),
     "separate": ("sdr_db", "sir_db", "sar_db", "spectral_snr_db", "envelope_distance"),
     "declip": ("snr_db", "si_sdr_db", "pesq_nb", "stoi"),
     "dequantize": ("snr_db", "si_sdr_db", "segmental_snr_db", "pesq_nb"),
 }
 #: Groups of rows by what their methods are told, in order; the best of each is marked.
-GROUPS: tuple[Told, ...] = ("nothing", "noise", "reference")
+GROUPS: tuple[Told, ...] = ("nothing", "training", "noise", "reference")
 
 #: Of fewer clips no difference is more than chance: that five of five agree happens once in 16 times.
 FEWEST_CLIPS = 6
@@ -84,7 +84,7 @@ def choose_columns(records: Sequence[Record], task: str) -> tuple[str, ...]:
 
 
 def summarize(records: Sequence[Record], metrics: Sequence[str]) -> list[Row]:
-    """One row per method: the blind first, then those that are told the noise, then the oracles."""
+    """One row per method, group by group."""
     rows = []
     for told in GROUPS:
         names = dict.fromkeys(record["method"] for record in records if record["told"] == told)

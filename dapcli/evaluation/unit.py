@@ -15,7 +15,7 @@ from dapcli.errors import DapError, OutputError
 from dapcli.evaluation.cases import Case
 from dapcli.evaluation.clips import Clip
 from dapcli.evaluation.folder import Folder
-from dapcli.evaluation.methods import Method
+from dapcli.evaluation.methods import KNOWING, Method
 from dapcli.evaluation.protocols import Protocol, describe
 from dapcli.metrics import score, score_gaps, score_sources
 from dapcli.restore import check_denoising, check_repair
@@ -27,7 +27,7 @@ Unit = tuple[Clip, Method]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is evaluated: clips of so many seconds, damaged by a protocol, and the methods.
+    """What is evaluated: clips of so many seconds (None: whole files), damaged by a protocol, and the methods.
 
     ``settings`` are those of all priors; their seed is that of the damage, too.
     """
@@ -35,7 +35,7 @@ class Evaluation:
     protocol: Protocol
     settings: Settings
     device: str
-    seconds: float
+    seconds: float | None
     clips: tuple[Clip, ...]
     methods: tuple[Method, ...]
 
@@ -80,7 +80,7 @@ def restore_unit(evaluation: Evaluation, folder: Folder, unit: Unit) -> str | No
         folder.save_case(clip, case.truth.references, case.known.recording.samples, rate)
         started = time.perf_counter()
         # The blind are not even handed what they must not know.
-        estimate = method.restore(case.known, None if method.told == "nothing" else case.truth)
+        estimate = method.restore(case.known, case.truth if method.told in KNOWING else None)
         seconds = time.perf_counter() - started
         samples = estimate.samples.astype(np.float32).astype(np.float64)  # as the file holds them
         samples, metrics, notes = measure(case, samples)

@@ -23,7 +23,12 @@ from dapcli.report.console import METRIC_TITLES
 # Metrics whose differences are in the third decimal.
 _FINE = ("envelope_distance", "stoi")
 #: Of the groups of rows.
-HEADINGS = {"nothing": "blind", "noise": "told the noise", "reference": "oracle: told the reference"}
+HEADINGS = {
+    "nothing": "blind",
+    "training": "trained: learned from other recordings",
+    "noise": "told the noise",
+    "reference": "oracle: told the reference",
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Comparison:
         total = len(self.records) + len(self.failures)
         parts = [f"{len(self.failures)} of {total} results failed"] if self.failures else []
         if self.unreadable:
-            parts.append(f"{_count(len(self.unreadable), 'clean file')} cannot be read")
+            parts.append(f"{_count(len(self.unreadable), 'file')} cannot be read")
         return "; ".join(parts)
 
     @property
@@ -87,9 +92,10 @@ class Comparison:
         protocol = dict(self.configuration["protocol"])
         name = protocol.pop("name")
         values = ", ".join(f"{key} {_in_words(value)}" for key, value in protocol.items() if key != "noise")
+        seconds = self.configuration["duration_s"]
         return (
-            f"{self.configuration['task']}, {name} ({values}): {_count(len(self.clips), 'clip')} of "
-            f"{self.configuration['duration_s']:g} s, seed {self.configuration['seed']}"
+            f"{self.configuration['task']}, {name}{values and f' ({values})'}: {_count(len(self.clips), 'clip')}"
+            f"{'' if seconds is None else f' of {seconds:g} s'}, seed {self.configuration['seed']}"
         )
 
 
