@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+import numpy as np
 import torch
 
-from dapcli import noise
 from dapcli.audio import Recording, resample
+from dapcli.audio.recording import count_channels
 from dapcli.damage import Damage
 from dapcli.engine import Denoiser, Repairer
 from dapcli.errors import InputError, SettingsError
-from dapcli.fitting import STOPPING_RULES, Need, check_rule, choose_dtype, find_device
+from dapcli.fitting import OPTIMIZERS, STOPPING_RULES, Need, check_rule, choose_dtype, find_device
+from dapcli.noise import NOISE_MODELS, Spectrum, profile_spectrum
 from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS
 from dapcli.postfilter import POST_FILTERS
 from dapcli.priors import DEFAULT_DILATION, PRIORS
@@ -31,8 +33,7 @@ def denoise(
     *,
     device: str = "auto",
     parallel: int | None = None,
-    graph: bool = False,
-    noise_profile: tuple[float, float] | None = None,
+    noise_profile: tuple[float, float] | Recording | None = None,
     reference: Recording | None = None,
     on_step: Callable[[Progress], None] | None = None,
     store: Store | None = None,
@@ -47,9 +48,8 @@ def denoise(
         settings: What to do; the ``quality`` preset by default.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         parallel: Segments to fit at the same time; by what the device has room for where it is None.
-        graph: Run iterations as CUDA graphs.
-        noise_profile: Start and end, in seconds, of a stretch with nothing but noise. Without it the noise spectrum is
-            estimated from the recording.
+        noise_profile: Start and end, in seconds, of a stretch with nothing but noise, or another recording with nothing
+            but that noise. Without it the noise spectrum is estimated from the recording.
         reference: The clean recording, ``[C, N]``, for the ``oracle`` stopping rule only.
         on_step: Called after every iteration, always from the calling thread.
         store: Keeps finished segments, and may hold some from an earlier run; in memory by default.
@@ -61,11 +61,11 @@ def denoise(
     """
     settings = settings or Settings()
     has_reference = reference is not None
-    where, dtype = check_denoising(settings, device, has_reference=has_reference, parallel=parallel, graph=graph)
+    where, dtype = check_denoising(settings, device, has_reference=has_reference, parallel=parallel)
     rate = settings.rate or recording.rate
     stft = STFT.for_rate(rate, settings.window, settings.hop)
     profile = _profile(stft, recording, rate, noise_profile)
-    engine = Denoiser(settings=settings, stft=stft, rate=rate, device=where, dtype=dtype, graph=graph, profile=profile)
+    engine = Denoiser(settings=settings, stft=stft, rate=rate, device=where, dtype=dtype, profile=profile)
     return fit_recording(recording, engine, parallel, reference, on_step, store)
 
 
@@ -112,7 +112,7 @@ def repair(
 
 
 def check_denoising(
-    settings: Settings, device: str, *, has_reference: bool, parallel: int | None = None, graph: bool = False
+    settings: Settings, device: str, *, has_reference: bool, parallel: int | None = None
 ) -> tuple[torch.device, torch.dtype]:
     """Check what :func:`denoise` would only find out on its way, and return the device and the type to compute in.
 
@@ -120,12 +120,12 @@ def check_denoising(
         SettingsError: A name is unknown, or a setting has no effect here.
         DeviceError: The device is not there.
     """
-    checked = check_settings(
+    _look_up(NOISE_MODELS, settings.noise_model, "noise model")
+    if settings.attenuation_limit is not None and settings.estimator != "mask":
+        raise SettingsError("--attenuation-limit is for --estimator mask; leave it out")
+    return check_settings(
         settings, device, ESTIMATORS, {"hidden": True, "noise": True, "reference": has_reference}, parallel=parallel
     )
-    if graph and checked[0].type != "cuda":
-        raise SettingsError(f"--cuda-graph needs a CUDA device, and {checked[0]} is none")
-    return checked
 
 
 def check_repair(
@@ -155,6 +155,7 @@ def check_settings(
     """
     _look_up(PRIORS, settings.prior, "prior")
     _look_up(estimators, settings.estimator, "estimator")
+    _look_up(OPTIMIZERS, settings.optimizer, "optimizer")
     _look_up(POST_FILTERS, settings.post_filter, "post-filter")
     if settings.stop != "auto":
         _look_up(STOPPING_RULES, settings.stop, "stopping rule", "auto")
@@ -167,23 +168,34 @@ def check_settings(
     return where, choose_dtype(settings.precision, where)
 
 
-def _profile(stft: STFT, recording: Recording, rate: int, stretch: tuple[float, float] | None) -> noise.Spectrum | None:
-    """The noise spectrum ``[C, F]`` of a stretch in seconds that holds nothing but noise."""
-    if stretch is None:
+def _profile(
+    stft: STFT, recording: Recording, rate: int, given: tuple[float, float] | Recording | None
+) -> Spectrum | None:
+    """The noise spectrum ``[C, F]`` of a stretch, in seconds, or of a recording that holds nothing but noise."""
+    if given is None:
         return None
-    start, stop = stretch
-    if not 0 <= start < stop:
-        raise SettingsError(f"--noise-profile {start:g}:{stop:g} is not a stretch; give START:END in seconds")
-    if stop * recording.rate > recording.length:
-        length = recording.length / recording.rate
-        raise InputError(f"--noise-profile ends at {stop:g} s, the recording at {length:.3f} s")
-    samples = recording.read(round(start * recording.rate), round(stop * recording.rate))
-    piece = torch.from_numpy(resample(samples, recording.rate, rate)).float()
+    if isinstance(given, tuple):
+        start, stop = given
+        if not 0 <= start < stop:
+            raise SettingsError(f"--noise-profile {start:g}:{stop:g} is not a stretch; give START:END in seconds")
+        if stop * recording.rate > recording.length:
+            length = recording.length / recording.rate
+            raise InputError(f"--noise-profile ends at {stop:g} s, the recording at {length:.3f} s")
+        source, samples = recording, recording.read(round(start * recording.rate), round(stop * recording.rate))
+    else:
+        source, samples = given, given.read(0, given.length)
+        if source.channels not in (1, recording.channels):
+            raise InputError(
+                f"--noise-profile has {count_channels(source.channels)}, the recording {recording.channels}; "
+                "give as many, or one"
+            )
+    piece = torch.from_numpy(resample(samples, source.rate, rate)).float()
     if piece.shape[1] < 2 * stft.n_fft:
         raise InputError(f"--noise-profile must be at least {2 * stft.n_fft / rate:.3f} s long to show a spectrum")
     if not piece.any():
         raise InputError("--noise-profile covers digital silence; choose a stretch where the noise can be heard")
-    return noise.profile_spectrum(stft, piece)
+    spectrum = profile_spectrum(stft, piece)
+    return np.broadcast_to(spectrum, (recording.channels, spectrum.shape[1]))
 
 
 def _look_up(registry: Collection[str], name: str, kind: str, *extra: str) -> None:

@@ -131,7 +131,7 @@ def fit_recording(
     task.run(workers)
 
     fits = tuple(fit for index in range(len(task.plan)) if (fit := task.load(index).fit))
-    layout = prior_layout(settings.prior, width=settings.width, dilation=settings.dilation)
+    layout = prior_layout(settings.prior, width=settings.width, dilation=settings.dilation, fold=settings.fold)
     noise_std = _root_mean_square([fit.noise_std for fit in fits if fit.noise_std is not None])
     outside = [fit.outside for fit in fits if fit.outside is not None]
     estimates = align(task.plan, kinds, lambda index: task.load(index).estimate)

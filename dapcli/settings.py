@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 from dapcli.errors import SettingsError
 
@@ -35,22 +36,27 @@ class Settings:
     """Name of the stopping rule."""
     post_filter: str = "none"
     """Name of the filter that follows the fit."""
-    iterations: int = 60
+    iterations: int = 40
     """Iterations in which the network learns from the recording, on every second frame; or those of each segment's fit
     at the most, where ``refinement`` is 0."""
-    refinement: int = 15
+    refinement: int = 16
     """Iterations for each segment on all frames, starting from what the network has learned; 0 fits every segment anew,
     as ``generate`` and rules that stop early always do."""
-    learning_rate: float = 2e-3
-    """Step size of Adam."""
+    optimizer: str = "muon"
+    """Name of the optimizer; the papers have Adam."""
+    learning_rate: float = 0.05
+    """Step size of the optimizer; it is halved and falls to 0 in the refinement."""
     width: int = 16
     """Filters of the network's first convolution; the papers have 35."""
+    fold: int = 2
+    """Bins, and frames, that are folded into one for the network: with 2 it does a quarter of the work; the papers have
+    1."""
     dilation: int = 4
     """Dilation of the ``dilated`` prior."""
     perturbation: float = 0.7
     """Noise added to the network's input in every iteration: times the recording's noise (mask), or times the
     network's input (generate)."""
-    averaging: float = 0.9
+    averaging: float = 0.95
     """Weight of the past in the running average of estimates."""
     window: float = 1022 / PAPER_RATE
     """Length of the STFT's window, s."""
@@ -60,6 +66,10 @@ class Settings:
     """Longest stretch that is fitted at once, s; memory grows with it."""
     rate: int | None = None
     """Sample rate to work at, Hz; the input's own where it is None. The output has the input's rate in any case."""
+    noise_model: str = "auto"
+    """How the noise may move (mask): ``auto``, ``steady`` or ``moving``."""
+    attenuation_limit: float | None = None
+    """Most that noise is lowered by (mask), dB; where it is None, what keeps the sound whole."""
     precision: str = "auto"
     """Type that convolutions compute in: ``auto``, ``float32`` or ``bfloat16``."""
     seed: int = 0
@@ -69,7 +79,7 @@ class Settings:
         for name in ("learning_rate", "perturbation", "averaging", "window", "hop", "segment"):
             if not math.isfinite(getattr(self, name)):
                 raise SettingsError(f"--{name.replace('_', '-')} must be a finite number")
-        positive = ("iterations", "learning_rate", "width", "dilation", "window", "hop")
+        positive = ("iterations", "learning_rate", "width", "dilation", "fold", "window", "hop")
         for name in positive:
             if not getattr(self, name) > 0:
                 raise SettingsError(f"--{name.replace('_', '-')} must be above 0")
@@ -79,6 +89,8 @@ class Settings:
             raise SettingsError("--refinement must not be negative")
         if not 0 <= self.averaging < 1:
             raise SettingsError("--averaging must be at least 0 and below 1")
+        if self.attenuation_limit is not None and not self.attenuation_limit >= 0:
+            raise SettingsError("--attenuation-limit must be at least 0 dB")
         if self.hop > self.window / 2:
             raise SettingsError("--hop must be at most half of --window, or samples between frames are lost")
         if self.segment < 4 * self.window or self.segment < MIN_SEGMENT:
@@ -94,28 +106,23 @@ SEGMENT_OVERLAP = 0.5
 MIN_SEGMENT = 3 * SEGMENT_OVERLAP
 """Shortest setting of ``segment``, s: neighbours' cross-fades must not meet."""
 
+# What the papers' networks are fitted with, and what suits all but masks.
+_PLAIN: dict[str, Any] = {"optimizer": "adam", "learning_rate": 2e-3, "fold": 1, "refinement": 0}
+
 PRESETS: dict[str, Settings] = {
     "quality": Settings(),
-    "fast": Settings(width=8, iterations=40, refinement=8),
+    "fast": Settings(width=8, iterations=30, refinement=10),
     # The papers' estimator with what it takes to work without a reference: a blind stop, a perturbed input, an average
     # of estimates, a post-filter.
     "generate": Settings(
-        estimator="generate",
-        post_filter="wiener",
-        refinement=0,
-        iterations=400,
-        width=32,
-        perturbation=0.1,
-        averaging=0.95,
+        **_PLAIN, estimator="generate", post_filter="wiener", iterations=400, width=32, perturbation=0.1
     ),
     # The Design paper to the letter, and as its released code does where the paper is silent.
     "paper": Settings(
+        **{**_PLAIN, "learning_rate": 1e-3},
         estimator="generate",
         stop="fixed",
-        post_filter="none",
-        refinement=0,
         iterations=2000,
-        learning_rate=1e-3,
         width=35,
         perturbation=0.0,
         averaging=0.0,
@@ -126,9 +133,12 @@ PRESETS: dict[str, Settings] = {
 }
 
 # Of repairs: what they learn from is little, and the classical fills have done most of the work.
+_MIX = Settings(
+    **_PLAIN, estimator="mix", iterations=40, width=8, perturbation=0.0, averaging=0.9, hop=256 / PAPER_RATE
+)
 REPAIR_PRESETS: dict[str, Settings] = {
-    "quality": Settings(estimator="mix", refinement=0, iterations=40, width=8, perturbation=0.0, hop=256 / PAPER_RATE),
-    "fast": Settings(estimator="mix", refinement=0, iterations=10, width=8, perturbation=0.0, hop=256 / PAPER_RATE),
+    "quality": _MIX,
+    "fast": replace(_MIX, iterations=10),
     "generate": replace(PRESETS["generate"], post_filter="none", iterations=200, width=16),
     "paper": replace(PRESETS["paper"], rate=None),
 }
@@ -138,8 +148,8 @@ SEPARATION_PRESETS: dict[str, dict[str, Settings]] = {
     "share": {
         # The window has to resolve tones.
         "quality": Settings(
+            **_PLAIN,
             estimator="share",
-            refinement=0,
             iterations=24,
             width=8,
             perturbation=0.1,
@@ -151,11 +161,12 @@ SEPARATION_PRESETS: dict[str, dict[str, Settings]] = {
     "paper": {
         # The Design paper's method at a bearable cost.
         "quality": Settings(
+            **_PLAIN,
             estimator="paper",
-            refinement=0,
             iterations=300,
             width=16,
             perturbation=0.0,
+            averaging=0.9,
             hop=256 / PAPER_RATE,
         ),
         # To the letter, where it says so.

@@ -27,11 +27,26 @@ def denoise(
     device: options.Device = "auto",
     seed: options.Seed = None,
     parallel: options.Parallel = None,
-    cuda_graph: options.CudaGraph = False,
     resume: options.Resume = False,
     noise_profile: Annotated[
         str | None,
-        typer.Option("--noise-profile", metavar="START:END", help="Stretch with nothing but noise, in seconds."),
+        typer.Option(
+            "--noise-profile",
+            metavar="START:END|FILE",
+            help="Stretch with nothing but noise, in seconds, or a file of nothing but that noise.",
+        ),
+    ] = None,
+    noise_model: Annotated[
+        str | None,
+        typer.Option("--noise-model", help="How the noise may move: auto, steady or moving.", show_default="auto"),
+    ] = None,
+    attenuation_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--attenuation-limit",
+            metavar="DB",
+            help="Lower noise by this much at the most; without it, by what keeps the sound whole.",
+        ),
     ] = None,
     reference: options.Reference = None,
     report: options.Report = None,
@@ -44,8 +59,10 @@ def denoise(
     post_filter: options.PostFilter = None,
     iterations: options.Iterations = None,
     refinement: options.Refinement = None,
+    optimizer: options.Optimizer = None,
     learning_rate: options.LearningRate = None,
     width: options.Width = None,
+    fold: options.Fold = None,
     dilation: options.Dilation = None,
     perturbation: options.Perturbation = None,
     averaging: options.Averaging = None,
@@ -71,8 +88,12 @@ def denoise(
         post_filter=post_filter,
         iterations=iterations,
         refinement=refinement,
+        optimizer=optimizer,
         learning_rate=learning_rate,
         width=width,
+        fold=fold,
+        noise_model=noise_model,
+        attenuation_limit=attenuation_limit,
         dilation=dilation,
         perturbation=perturbation,
         averaging=averaging,
@@ -82,7 +103,8 @@ def denoise(
         rate=rate,
         precision=precision,
     )
-    stretch = options.parse_stretch(noise_profile, "--noise-profile")
+    profile_file = None if noise_profile is None else options.existing_file(noise_profile)
+    stretch = None if profile_file else options.parse_stretch(noise_profile, "--noise-profile")
 
     files = restoration_files(
         input_path,
@@ -93,15 +115,18 @@ def denoise(
         overwrite=overwrite,
         as_json=as_json,
         quiet=quiet,
+        others=[profile_file] if profile_file else [],
     )
     # Paths first: they fail at once, while torch takes seconds to import.
     with files.open() as job:
         from dapcli import restore
+        from dapcli.audio import read_audio
+        from dapcli.files import digest
 
         # Before --overwrite removes finished segments.
-        restore.check_denoising(
-            settings, device, has_reference=reference is not None, parallel=parallel, graph=cuda_graph
-        )
+        restore.check_denoising(settings, device, has_reference=reference is not None, parallel=parallel)
+
+        profile = read_audio(profile_file) if profile_file else stretch
 
         def remove_noise(on_step: Callable[[Progress], None] | None, store: Store | None) -> Result:
             return restore.denoise(
@@ -109,11 +134,12 @@ def denoise(
                 settings,
                 device=device,
                 parallel=parallel,
-                graph=cuda_graph,
-                noise_profile=stretch,
+                noise_profile=profile,
                 reference=job.clean,
                 on_step=on_step,
                 store=store,
             )
 
-        job.restore("denoise", settings, {"noise_profile": stretch}, remove_noise)
+        job.restore(
+            "denoise", settings, {"noise_profile": digest(profile_file) if profile_file else stretch}, remove_noise
+        )

@@ -38,9 +38,6 @@ Parallel = Annotated[
     int | None,
     typer.Option("--parallel", min=1, help="Segments to fit at the same time; memory grows.", rich_help_panel=_RUN),
 ]
-CudaGraph = Annotated[
-    bool, typer.Option("--cuda-graph", help="Run iterations as CUDA graphs (not yet measured).", rich_help_panel=_RUN)
-]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run has left OUT.partial.", rich_help_panel=_RUN)
 ]
@@ -121,8 +118,10 @@ RepairIterations = _setting(int, "--iterations", "Iterations of each segment's f
 Refinement = _setting(
     int, "--refinement", "Iterations for each segment after what was learned; 0: every segment is fitted anew."
 )
-LearningRate = _setting(float, "--learning-rate", "Step size of Adam.")
+Optimizer = _setting(str, "--optimizer", "muon or adam.")
+LearningRate = _setting(float, "--learning-rate", "Step size of the optimizer.")
 Width = _setting(int, "--width", "Filters of the network's first convolution (35 in the papers).")
+Fold = _setting(int, "--fold", "Bins and frames folded into one for the network: 2 is a quarter of the work.")
 Dilation = _setting(int, "--dilation", "Dilation of --prior dilated.")
 RepairPerturbation = _setting(
     float, "--perturbation", "Noise added to the network's input in every iteration, relative (generate only)."
@@ -174,6 +173,12 @@ def parse_range(text: str | None, option: str) -> tuple[float, float] | None:
     return low, most
 
 
+def existing_file(text: str) -> Path | None:
+    """The file that a text names, None if it names none."""
+    path = Path(text)
+    return path if path.is_file() else None
+
+
 def parse_stretch(text: str | None, option: str) -> tuple[float, float] | None:
     """Start and end of ``START:END`` in seconds, None of None.
 
@@ -185,5 +190,5 @@ def parse_stretch(text: str | None, option: str) -> tuple[float, float] | None:
     try:
         start, stop = (float(part) for part in text.split(":"))
     except ValueError:
-        raise SettingsError(f"{option} {text}: give START:END in seconds, such as 0.0:0.5") from None
+        raise SettingsError(f"{option} {text}: no such file, and not START:END in seconds, such as 0.0:0.5") from None
     return start, stop

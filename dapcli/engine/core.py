@@ -75,8 +75,7 @@ class SegmentFit:
 class Engine(ABC):
     """What all fits to one recording have in common; every task is a subclass.
 
-    ``rate`` is the working rate in Hz, ``dtype`` what convolutions compute in. ``graph`` runs the iterations of a
-    segment as CUDA graphs.
+    ``rate`` is the working rate in Hz, ``dtype`` what convolutions compute in.
     """
 
     automatic_rules: ClassVar[AutomaticRules]
@@ -86,7 +85,6 @@ class Engine(ABC):
     rate: int
     device: torch.device
     dtype: torch.dtype
-    graph: bool = False
 
     @property
     def sources(self) -> int:
@@ -151,11 +149,12 @@ class Engine(ABC):
             observation,
             rule,
             iterations=settings.iterations if weights is None else settings.refinement,
+            optimizer=settings.optimizer,
             learning_rate=settings.learning_rate * (1.0 if weights is None else _REFINING_RATE),
+            annealed=weights is not None,
             averaging=settings.averaging,
             dtype=self.dtype,
             generator=generator,
-            graph=self.graph,
         )
         steps = []
         for step in fit:
@@ -178,7 +177,9 @@ class Engine(ABC):
         with _DRAWING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             networks = [
-                build_prior(settings.prior, *channels, width=settings.width, dilation=settings.dilation)
+                build_prior(
+                    settings.prior, *channels, width=settings.width, dilation=settings.dilation, fold=settings.fold
+                )
                 for channels in observation.networks
             ]
         if observation.starts_from_zero:

@@ -9,16 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dapcli import noise
 from dapcli.engine.core import Engine, Report, Segment, SegmentFit, Weights
 from dapcli.engine.rules import DENOISING, choose_rule
 from dapcli.fitting import STOPPING_RULES, Fit, StopContext
+from dapcli.noise import Noise, Spectrum, estimate_noise, noise_std, protect
 from dapcli.observations import ESTIMATORS, Alternating, Observation
 from dapcli.postfilter import POST_FILTERS
 from dapcli.settings import Settings
 
 # Share of the samples that the held-out rule hides from the fit.
 _HIDDEN_SHARE = 0.05
+_TINY = 1e-30
+# Mean gain of bins that are weaker than the noise, beyond which a mask has learned to let all pass: usual is 0.1.
+_PASSING = 0.7
+_PASSED = "the fit let the noise pass, twice; try --preset generate, or another --seed"
+_LIMITED = "has little noise, and was changed little; --noise-profile or --attenuation-limit 40 takes more away"
 #: A network learns on frames so many hops apart, which takes as much less time, and is refined on all.
 COARSENESS = 2
 
@@ -27,7 +32,7 @@ def count_iterations(settings: Settings) -> tuple[int, int]:
     """Iterations at the most for learning from a recording with noise, and for each of its segments."""
     rule, _ = choose_rule(settings, DENOISING)
     # A rule that may end a fit early has to see all of it.
-    if not settings.refinement or not ESTIMATORS[settings.estimator].transfers or STOPPING_RULES[rule].patience:
+    if not settings.refinement or not ESTIMATORS[settings.estimator].masks or STOPPING_RULES[rule].patience:
         return 0, settings.iterations
     return settings.iterations, settings.refinement
 
@@ -41,7 +46,7 @@ class Denoiser(Engine):
 
     automatic_rules = DENOISING
 
-    profile: noise.Spectrum | None = None
+    profile: Spectrum | None = None
 
     @property
     def iterations(self) -> tuple[int, int]:
@@ -55,24 +60,20 @@ class Denoiser(Engine):
         of the recording: also on one that it has not seen, unless what it has seen is nothing but noise. It would
         return silence then, and no refinement brings it back.
         """
-        hop = COARSENESS * self.stft.hop
-        if 2 * hop > self.stft.n_fft:  # samples between frames would be lost
-            hop = self.stft.hop
-        return replace(self, stft=replace(self.stft, hop=hop))._learn(segments, report)
-
-    def _learn(self, segments: Sequence[Tensor], report: Report) -> Weights:
+        # Between frames further apart than that, samples would be lost.
+        stride = COARSENESS if 2 * COARSENESS * self.stft.hop <= self.stft.n_fft else 1
+        coarse = replace(self, stft=replace(self.stft, hop=stride * self.stft.hop))
         generator = self._generator()
-        spectra = [self._expected_noise(self._noise_spectrum(samples.float())) for samples in segments]
         observations = [
-            self._observe(self._load(samples), spectrum, generator)
-            for samples, spectrum in zip(segments, spectra, strict=True)
+            coarse._observe(self._load(samples), self._noise(samples).every(stride), generator) for samples in segments
         ]
         network = self._build(observations[0])
         fit = Fit(
             network,
             Alternating(observations, self.settings.seed),
-            STOPPING_RULES["fixed"](StopContext(self.stft, segments[0])),
+            STOPPING_RULES["fixed"](StopContext(coarse.stft, segments[0])),
             iterations=self.settings.iterations,
+            optimizer=self.settings.optimizer,
             learning_rate=self.settings.learning_rate,
             averaging=0.0,
             dtype=self.dtype,
@@ -84,34 +85,58 @@ class Denoiser(Engine):
 
     def _estimate(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
         samples, generator = self._load(segment.samples), self._generator()
-        spectrum = self._noise_spectrum(samples)
-        expected = self._expected_noise(spectrum)
+        noise = self._noise(segment.samples)
+        mean = noise.power.mean(dim=2)
         hidden = None
         if STOPPING_RULES[choose_rule(self.settings, DENOISING)[0]].needs == "hidden":
             hidden = _hidden_samples(samples.shape[1], self.settings.seed).to(self.device)
-        observation = self._observe(samples if hidden is None else _hide(samples, hidden), expected, generator)
-        context = StopContext(self.stft, samples, expected, hidden, self._reference(segment))
+        observation = self._observe(samples if hidden is None else _hide(samples, hidden), noise, generator)
+        context = StopContext(self.stft, samples, mean, hidden, self._reference(segment))
         estimate, fit = self._run(observation, context, generator, report, segment.weights)
-        filtered = POST_FILTERS[self.settings.post_filter](estimate, self.stft.forward(samples), expected)
-        return self.stft.inverse(filtered, samples.shape[1]), replace(
-            fit, noise_std=noise.noise_std(spectrum, self.stft), white_noise=noise.is_white(spectrum)
-        )
+        observed = self.stft.forward(samples)
+        if ESTIMATORS[self.settings.estimator].masks:
+            notes: list[str] = []
+            if _lets_noise_pass(estimate, observed, noise):
+                settings = replace(self.settings, seed=(self.settings.seed + 1) % 2**63)
+                estimate, fit = replace(self, settings=settings)._run(observation, context, generator, report)
+                failed = _lets_noise_pass(estimate, observed, noise)
+                notes.append(
+                    _PASSED if failed else f"the fit let the noise pass; fitted again with seed {settings.seed}"
+                )
+            estimate, limited = self._limit(estimate, observed, noise)
+            fit = replace(fit, notes=(*notes, *limited))
+        fit = replace(fit, noise_std=noise_std(mean.double().cpu().numpy(), self.stft), white_noise=noise.white)
+        filtered = POST_FILTERS[self.settings.post_filter](estimate, observed, noise.power)
+        return self.stft.inverse(filtered, samples.shape[1]), fit
 
-    def _noise_spectrum(self, samples: Tensor) -> noise.Spectrum:
-        """The noise spectrum ``[C, F]`` of samples ``[C, N]``: the profile's, or estimated from them."""
-        if self.profile is not None:
-            return self.profile
-        return noise.estimate_spectrum(self.stft, samples.cpu(), self.rate)
+    def _limit(self, estimate: Tensor, observed: Tensor, noise: Noise) -> tuple[Tensor, tuple[str, ...]]:
+        """An estimate that is a recording with gains, both ``[C, 2, F, T]``, with more left of it; and notes."""
+        power, gain = observed.square().sum(dim=1), _gain(estimate, observed)
+        if self.settings.attenuation_limit is None:
+            gain, limited = protect(gain, power, noise, self.rate / self.stft.n_fft)
+            return gain[:, None] * observed, (_LIMITED,) if limited else ()
+        return gain.clamp(min=10 ** (-self.settings.attenuation_limit / 20))[:, None] * observed, ()
 
-    def _expected_noise(self, spectrum: noise.Spectrum) -> Tensor:
-        """A noise spectrum ``[C, F]`` as fits take it."""
-        margin = 1.0 if self.profile is None else noise.PROFILE_MARGIN
-        return torch.from_numpy(margin * spectrum).float().to(self.device)
+    def _noise(self, samples: Tensor) -> Noise:
+        """The noise of samples ``[C, N]``, on the device."""
+        model = self.settings.noise_model
+        return estimate_noise(self.stft, samples.float().cpu(), self.rate, model, self.profile).to(self.device)
 
-    def _observe(self, samples: Tensor, spectrum: Tensor, generator: torch.Generator) -> Observation:
+    def _observe(self, samples: Tensor, noise: Noise, generator: torch.Generator) -> Observation:
         return ESTIMATORS[self.settings.estimator](
-            samples, self.stft, spectrum, perturbation=self.settings.perturbation, generator=generator
+            samples, self.stft, noise, perturbation=self.settings.perturbation, generator=generator
         )
+
+
+def _gain(estimate: Tensor, observed: Tensor) -> Tensor:
+    """The gains ``[C, F, T]`` of a masked recording; both are ``[C, 2, F, T]``."""
+    return (estimate.square().sum(dim=1) / observed.square().sum(dim=1).clamp(min=_TINY)).sqrt()
+
+
+def _lets_noise_pass(estimate: Tensor, observed: Tensor, noise: Noise) -> bool:
+    """Whether the bins of a masked recording that are weaker than its noise have passed."""
+    quiet = observed.square().sum(dim=1) < noise.power
+    return bool(quiet.any()) and float(_gain(estimate, observed)[quiet].mean()) > _PASSING
 
 
 def _hidden_samples(length: int, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dapcli.errors import SettingsError
-from dapcli.fitting.graph import WARM_UP, capture
+from dapcli.fitting.optimizers import OPTIMIZERS
 from dapcli.fitting.stopping import StoppingRule
 from dapcli.observations import Observation
 
@@ -32,11 +32,11 @@ class Step:
 class Fit:
     """The fit of one network to one observation.
 
-    Iterate over it to run it; each :class:`Step` is one iteration of Adam. Between and after steps ``estimate``
+    Iterate over it to run it; each :class:`Step` is one iteration. Between and after steps ``estimate``
     ``[C, 2, F, T]`` is the best average so far by the stopping rule, found at ``best_iteration``; ``stopped_by`` and
     ``seconds`` are set at the end. ``averaging`` is the weight of the past in the running average of estimates: the
-    noise that a prior passes differs from iteration to iteration, the sound does not. ``graph`` runs the iterations as
-    one CUDA graph.
+    noise that a prior passes differs from iteration to iteration, the sound does not. ``annealed`` lets the steps
+    fall to 0 at the end.
 
     Raises ``SettingsError`` when the loss is no longer finite.
     """
@@ -48,11 +48,12 @@ class Fit:
         rule: StoppingRule,
         *,
         iterations: int,
+        optimizer: str,
         learning_rate: float,
+        annealed: bool = False,
         averaging: float,
         dtype: torch.dtype,
         generator: torch.Generator,
-        graph: bool = False,
     ) -> None:
         self.observation = observation
         self.rule = rule
@@ -64,21 +65,22 @@ class Fit:
         self.seconds = 0.0
         self._dtype = dtype
         self._generator = generator
-        self._graph = graph
+        self._annealed = annealed
         # Channels last keeps convolutions from reordering their inputs: twice as fast on CPUs.
         self._network = network.to(device=observation.spectrogram.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True, capturable=graph)
+        self._learning_rate = learning_rate
+        self._optimizer = OPTIMIZERS[optimizer](network.parameters(), learning_rate)
 
     def __iter__(self) -> Iterator[Step]:
         started = time.perf_counter()
         best = math.inf
         average: Tensor | None = None
         self.stopped_by = f"all {self.iterations} iterations done"
-        step = self._step
         for iteration in range(1, self.iterations + 1):
-            if self._graph and iteration == WARM_UP + 1:
-                step = capture(self._step, self._generator)
-            loss, output = step()
+            if self._annealed:
+                share = 1 - (iteration - 1) / self.iterations
+                self._optimizer.param_groups[0]["lr"] = share * self._learning_rate
+            loss, output = self._step()
             value = float(loss)
             if not math.isfinite(value):
                 raise SettingsError(f"the fit diverged at iteration {iteration}; use a smaller --learning-rate")
@@ -96,7 +98,7 @@ class Fit:
                 break
 
     def _step(self) -> tuple[Tensor, Tensor]:
-        """One iteration of Adam: the loss before it and the estimate ``[C, 2, F, T]``, both detached."""
+        """One iteration: the loss before it and the estimate ``[C, 2, F, T]``, both detached."""
         loss, output = self.observation.evaluate(self._forward, self._generator)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

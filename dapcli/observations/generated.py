@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dapcli.audio import Samples
 from dapcli.damage import Damage
+from dapcli.noise import Noise
 from dapcli.spectral import STFT
 
 
@@ -17,18 +18,18 @@ class GeneratedObservation:
 
     Its input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation ``perturbation``
     (0 in the papers). The loss is the mean squared error on real and imaginary parts, equation 1 of the Design
-    paper. ``samples`` is ``[C, N]``; ``noise_spectrum`` ``[C, F]`` is not used.
+    paper. ``samples`` is ``[C, N]``; ``noise`` is not used.
     """
 
     #: A network that generates one stretch of a recording has nothing to offer to another.
-    transfers = False
+    masks = False
     starts_from_zero = False
 
     def __init__(
         self,
         samples: Tensor,
         stft: STFT,
-        noise_spectrum: Tensor,  # noqa: ARG002
+        noise: Noise | None,  # noqa: ARG002
         *,
         perturbation: float,
         generator: torch.Generator,
@@ -77,7 +78,7 @@ class ConsistentObservation(GeneratedObservation):
     ) -> None:
         # Levels and cells are told apart in double precision only.
         restored = torch.from_numpy(damage.candidates(samples, rate)[-1]).float().to(generator.device)
-        super().__init__(restored, stft, restored, perturbation=perturbation, generator=generator)
+        super().__init__(restored, stft, None, perturbation=perturbation, generator=generator)
         self._stft = stft
         self._damage = damage
         self._samples = torch.from_numpy(samples).float().to(generator.device)

@@ -6,7 +6,7 @@ To add one, write a function from :class:`PriorSize` to a network and give it a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dapcli.errors import SettingsError
 from dapcli.priors.unet import UNet, UNetLayout
@@ -60,17 +60,17 @@ PRIORS: dict[str, Prior] = {
 }
 
 
-def prior_layout(name: str, *, width: int = PAPER_WIDTH, dilation: int = DEFAULT_DILATION) -> UNetLayout:
+def prior_layout(name: str, *, width: int = PAPER_WIDTH, dilation: int = DEFAULT_DILATION, fold: int = 1) -> UNetLayout:
     """The layout of a registered prior.
 
     Raises:
-        SettingsError: No prior has this name, or width or dilation is below 1.
+        SettingsError: No prior has this name, or a number is below 1.
     """
     if name not in PRIORS:
         raise SettingsError(f"unknown prior {name!r}; choose one of {', '.join(PRIORS)}")
-    if width < 1 or dilation < 1:
-        raise SettingsError("width and dilation must be at least 1")
-    return PRIORS[name].layout(width, dilation)
+    if min(width, dilation, fold) < 1:
+        raise SettingsError("width, dilation and fold must be at least 1")
+    return replace(PRIORS[name].layout(width, dilation), fold=fold)
 
 
 def build_prior(
@@ -80,9 +80,10 @@ def build_prior(
     *,
     width: int = PAPER_WIDTH,
     dilation: int = DEFAULT_DILATION,
+    fold: int = 1,
 ) -> UNet:
     """An untrained network of a registered prior, ``[1, in_channels, F, T] -> [1, out_channels, F, T]``.
 
     Its weights are drawn from torch's global generator. Raises as :func:`prior_layout`.
     """
-    return UNet(prior_layout(name, width=width, dilation=dilation), in_channels, out_channels)
+    return UNet(prior_layout(name, width=width, dilation=dilation, fold=fold), in_channels, out_channels)

@@ -33,7 +33,9 @@ def describe_priors(settings: Settings, rate: int) -> list[PriorCost]:
     for name, prior in PRIORS.items():
         # The meta device computes shapes only, which is all that counting takes.
         with torch.device("meta"):
-            network = build_prior(name, planes, planes, width=settings.width, dilation=settings.dilation)
+            network = build_prior(
+                name, planes, planes, width=settings.width, dilation=settings.dilation, fold=settings.fold
+            )
             z = torch.empty(shape)
         with FlopCounterMode(display=False) as counter:
             network(z).sum().backward()

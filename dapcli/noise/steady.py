@@ -1,7 +1,7 @@
-"""The noise in a recording: its spectrum, estimated from the recording itself or from a stretch of noise.
+"""The spectrum of noise that is steady: estimated from the recording itself, or from a stretch of noise.
 
 A noise spectrum is the expected power ``|STFT|^2`` of the noise in every bin, ``[C, F]``, in the scaling of the
-:class:`~dapcli.spectral.STFT` that it was measured with. The noise is taken to be stationary within one segment.
+:class:`~dapcli.spectral.STFT` that it was measured with.
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ from torch import Tensor
 from dapcli.spectral import STFT
 
 Spectrum = NDArray[np.float64]
-
-#: What a fit takes a noise profile's power times: noise is seldom steady, and too low a spectrum costs more than one
-#: that is 1 dB too high.
-PROFILE_MARGIN = 1.25
 
 # Quantiles of the power over time and neighbouring bins that the estimate rests on. Sound adds power, so low
 # quantiles see mostly noise; several are compared because which of them is cleanest depends on the recording.
@@ -48,7 +44,7 @@ def power_spectrogram(stft: STFT, samples: Tensor) -> NDArray[np.float64]:
 
 def profile_spectrum(stft: STFT, noise: Tensor) -> Spectrum:
     """Noise spectrum ``[C, F]`` of samples ``[C, N]`` that hold nothing but noise: the mean over whole frames."""
-    return np.asarray(np.maximum(_inner_frames(power_spectrogram(stft, noise), stft).mean(axis=2), _TINY))
+    return np.asarray(np.maximum(inner_frames(power_spectrogram(stft, noise), stft).mean(axis=2), _TINY))
 
 
 def estimate_spectrum(stft: STFT, samples: Tensor, rate: int) -> Spectrum:
@@ -60,7 +56,7 @@ def estimate_spectrum(stft: STFT, samples: Tensor, rate: int) -> Spectrum:
     over time and neighbouring bins together, of which the lowest counts. A spectrum that is flat within what a short
     clip can tell is taken for white, which is what it usually is.
     """
-    power = _inner_frames(power_spectrogram(stft, samples), stft)
+    power = inner_frames(power_spectrogram(stft, samples), stft)
     return np.stack([_estimate_channel(channel, rate / stft.n_fft) for channel in power])
 
 
@@ -72,14 +68,19 @@ def noise_std(spectrum: Spectrum, stft: STFT) -> float:
     return float(np.sqrt(variance.mean()))
 
 
+def snr_db(power: NDArray[np.float64], noise: NDArray[np.float64]) -> float:
+    """SNR of a recording's power ``[..., T]`` with steady noise ``[..., 1]``, dB; no sound at all counts as -30 dB."""
+    return 10 * float(np.log10(max(power.mean(axis=-1).sum() / noise.sum() - 1, 1e-3)))
+
+
 def is_white(spectrum: Spectrum) -> bool:
     """Whether a spectrum ``[C, F]`` is flat in every channel, within what a clip of seconds can tell."""
     decibels = 10 * np.log10(np.maximum(spectrum, _TINY))
     return bool((decibels.std(axis=1) < _WHITE_DB).all())
 
 
-def _inner_frames(power: NDArray[np.float64], stft: STFT) -> NDArray[np.float64]:
-    """Frames whose window lies within the recording, or all where there are none."""
+def inner_frames(power: NDArray[np.float64], stft: STFT) -> NDArray[np.float64]:
+    """The frames of a power ``[..., T]`` whose window lies within the recording, or all where there are none."""
     edge = -(-stft.n_fft // (2 * stft.hop))
     return power[..., edge:-edge] if power.shape[-1] > 2 * edge else power
 
