@@ -39,9 +39,7 @@ class KnownFrames(GeneratedObservation):
     """The papers' observation with a mask on frames: ``known`` ``[T]``."""
 
     def __init__(self, samples: Tensor, stft: STFT, known: Tensor, generator: torch.Generator) -> None:
-        super().__init__(
-            samples, stft, samples, perturbation=REPAIR_PRESETS["generate"].perturbation, generator=generator
-        )
+        super().__init__(samples, stft, None, perturbation=REPAIR_PRESETS["generate"].perturbation, generator=generator)
         self._known = known
 
     def _misfit(self, estimate: Tensor) -> Tensor:
@@ -68,6 +66,7 @@ def inpaint(clean: NDArray[np.float64], rate: int, prior: str, iterations: int, 
         observation,
         STOPPING_RULES["fixed"](StopContext(stft, samples)),
         iterations=iterations,
+        optimizer=settings.optimizer,
         learning_rate=settings.learning_rate,
         averaging=settings.averaging,
         dtype=torch.float32,

@@ -85,7 +85,7 @@ def start_fit(samples: Tensor, released: Released, precision: str, arguments: ar
     generator = torch.Generator(device).manual_seed(arguments.seed)
     unused = torch.ones(1, TRANSFORM.n_fft // 2 + 1)
     rule = STOPPING_RULES["fixed"](StopContext(TRANSFORM, samples, unused, None, None))
-    observation = GeneratedObservation(samples, TRANSFORM, unused, perturbation=0.0, generator=generator)
+    observation = GeneratedObservation(samples, TRANSFORM, None, perturbation=0.0, generator=generator)
     network = build_prior("ddunet", *observation.networks[0], width=settings.width)
     released.copy_weights(network)
     return Fit(
@@ -93,6 +93,7 @@ def start_fit(samples: Tensor, released: Released, precision: str, arguments: ar
         observation,
         rule,
         iterations=arguments.iterations,
+        optimizer=settings.optimizer,
         learning_rate=settings.learning_rate,
         averaging=0.0,
         dtype=choose_dtype(precision, device),

@@ -1,6 +1,6 @@
 """Segments fitted at the same time: throughput by their number, on any device.
 
-    python benchmarks/parallel.py [--device cpu] [--preset fast] [--seconds 30] [--parallel 1 2 4] [--cuda-graph]
+    python benchmarks/parallel.py [--device cpu] [--preset fast] [--seconds 30] [--parallel 1 2 4]
 
 Restores noise of 16 kHz mono in memory; the first row is what the ratios refer to. A short restoration goes before,
 in which a device allocates memory and chooses its kernels.
@@ -29,7 +29,6 @@ def main() -> None:
     parser.add_argument("--preset", default="fast", choices=PRESETS)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--parallel", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--cuda-graph", action="store_true")
     arguments = parser.parse_args()
     samples = 0.1 * np.random.default_rng(0).standard_normal((1, round(arguments.seconds * PAPER_RATE)))
     settings = PRESETS[arguments.preset]
@@ -43,7 +42,6 @@ def main() -> None:
             settings,
             device=arguments.device,
             parallel=parallel,
-            graph=arguments.cuda_graph,
         ).seconds
         first = first or seconds
         print(f"| {parallel} | {seconds:.1f} | {arguments.seconds / seconds:.2f} | {first / seconds:.2f} |", flush=True)

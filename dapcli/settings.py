@@ -67,7 +67,7 @@ class Settings:
     rate: int | None = None
     """Sample rate to work at, Hz; the input's own where it is None. The output has the input's rate in any case."""
     noise_model: str = "auto"
-    """How the noise may move (mask): ``auto``, ``steady`` or ``moving``."""
+    """How the noise may move: ``auto``, ``steady`` or ``moving``."""
     attenuation_limit: float | None = None
     """Most that noise is lowered by (mask), dB; where it is None, what keeps the sound whole."""
     precision: str = "auto"
@@ -89,8 +89,8 @@ class Settings:
             raise SettingsError("--refinement must not be negative")
         if not 0 <= self.averaging < 1:
             raise SettingsError("--averaging must be at least 0 and below 1")
-        if self.attenuation_limit is not None and not self.attenuation_limit >= 0:
-            raise SettingsError("--attenuation-limit must be at least 0 dB")
+        if self.attenuation_limit is not None and not 0 <= self.attenuation_limit < math.inf:
+            raise SettingsError("--attenuation-limit must be a finite number of dB, and not negative")
         if self.hop > self.window / 2:
             raise SettingsError("--hop must be at most half of --window, or samples between frames are lost")
         if self.segment < 4 * self.window or self.segment < MIN_SEGMENT:

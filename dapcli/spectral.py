@@ -49,5 +49,5 @@ class STFT:
 
 @lru_cache(maxsize=8)
 def _window(n_fft: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The window on its device, where CUDA graphs need it."""
+    """The window on its device."""
     return torch.hann_window(n_fft).to(device, dtype)

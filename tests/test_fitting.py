@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dapcli.errors import DeviceError, SettingsError
-from dapcli.fitting import STOPPING_RULES, Fit, Need, Step, StopContext, choose_dtype, find_device
-from dapcli.fitting.graph import WARM_UP
-from dapcli.observations.masked import MaskedObservation
-from dapcli.priors import build_prior
+from dapcli.fitting import OPTIMIZERS, STOPPING_RULES, Fit, Need, StopContext, choose_dtype, find_device
+from dapcli.fitting.optimizers import orthogonalise
 from dapcli.spectral import STFT
 
 STFT_SMALL = STFT(64, 16)
 LENGTH = 800
-Adam = torch.optim.Adam
 
 
 class Bias(nn.Module):
@@ -60,13 +59,22 @@ class Script:
         return next(self.criteria)
 
 
-def make_fit(rule: Script, *, iterations: int = 10, averaging: float = 0.0, target: Target | None = None) -> Fit:
+def make_fit(
+    rule: Script,
+    *,
+    iterations: int = 10,
+    averaging: float = 0.0,
+    annealed: bool = False,
+    target: Target | None = None,
+) -> Fit:
     return Fit(
         Bias(),
         target or Target(),
         rule,
         iterations=iterations,
+        optimizer="adam",
         learning_rate=0.1,
+        annealed=annealed,
         averaging=averaging,
         dtype=torch.float32,
         generator=torch.Generator(),
@@ -125,87 +133,59 @@ def test_divergence_is_an_error_that_names_the_option() -> None:
         list(make_fit(Script([0.0] * 10, None), target=Target(math.inf)))
 
 
-def fit_mask(graph: bool, iterations: int) -> tuple[list[Step], list[Tensor], Fit]:
-    """A real fit: its steps, its estimates after each of them, and itself."""
-    generator = torch.Generator().manual_seed(0)
-    samples = torch.randn(1, LENGTH, generator=generator)
-    spectrum = torch.full((1, 33), 2 * STFT_SMALL.white_gain)
-    observation = MaskedObservation(samples, STFT_SMALL, spectrum, perturbation=0.7, generator=generator)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = build_prior("exp-dense", 1, 1, width=2)
-    fit = Fit(
-        network,
-        observation,
-        Script([3.0, 2, 9, 9, 9, 1, 9, 9][:iterations], None),
-        iterations=iterations,
-        learning_rate=0.01,
-        averaging=0.5,
-        dtype=torch.float32,
-        generator=generator,
-        graph=graph,
-    )
-    steps, estimates = [], []
-    for step in fit:
-        steps.append(step)
-        estimates.append(fit.estimate)
-    return steps, estimates, fit
+# Optimizers
 
 
-class FakeGraph:
-    """Stands in for ``capture``: like a CUDA graph it computes into the same two tensors at every call."""
-
-    def __init__(self) -> None:
-        self.captures = self.calls = 0
-        self.capturable: list[bool] = []
-
-    def capture(
-        self, step: Callable[[], tuple[Tensor, Tensor]], generator: torch.Generator
-    ) -> Callable[[], tuple[Tensor, Tensor]]:
-        self.captures += 1
-        static: list[Tensor] = []
-
-        def replay() -> tuple[Tensor, Tensor]:
-            self.calls += 1
-            results = step()
-            if not static:
-                static.extend(map(torch.empty_like, results))
-            for place, result in zip(static, results, strict=True):
-                place.copy_(result)
-            return static[0].clone(), static[1].clone()
-
-        return replay
-
-    def adam(self, *arguments: Any, capturable: bool, **options: Any) -> torch.optim.Adam:
-        self.capturable.append(capturable)
-        return Adam(*arguments, **options)
+@given(rows=st.integers(1, 40), columns=st.integers(1, 40), seed=st.integers(0, 10**6), scale=st.floats(1e-6, 1e6))
+@settings(max_examples=60, deadline=None)
+def test_orthogonalised_matrices_have_singular_values_near_one(
+    rows: int, columns: int, seed: int, scale: float
+) -> None:
+    matrix = scale * torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+    before, after = torch.linalg.svdvals(matrix), torch.linalg.svdvals(orthogonalise(matrix))
+    assert after.max() < 1.3
+    # Five steps are not enough for what is next to nothing beside the rest, as in some square matrices.
+    assert after[before > 0.01 * matrix.norm()].min() > 0.6
 
 
-@pytest.fixture
-def fake_graph(monkeypatch: pytest.MonkeyPatch) -> FakeGraph:
-    """CUDA graphs without CUDA, for which torch makes no capturable Adam."""
-    fake = FakeGraph()
-    monkeypatch.setattr("dapcli.fitting.loop.capture", fake.capture)
-    monkeypatch.setattr(torch.optim, "Adam", fake.adam)
-    return fake
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_solve_a_linear_problem(name: str) -> None:
+    rate, generator = 0.05, torch.Generator().manual_seed(0)
+    x, true = torch.randn(200, 6, generator=generator), torch.randn(4, 6, generator=generator)
+    y = x @ true.T + torch.tensor([0.3, -0.3, 0.2, 0.0])
+    model = nn.Linear(6, 4)
+    optimizer = OPTIMIZERS[name](model.parameters(), rate)
+    losses = []
+    for iteration in range(200):
+        optimizer.param_groups[0]["lr"] = rate * (1 - iteration / 200)
+        loss = (model(x) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.03 * losses[0]
 
 
-def test_a_graph_leads_to_the_same_fit(fake_graph: FakeGraph) -> None:
-    steps, estimates, fit = fit_mask(False, 8)
-    assert fake_graph.captures == 0
-    graph_steps, graph_estimates, graph_fit = fit_mask(True, 8)
-    assert fake_graph.capturable == [False, True]
-    assert (fake_graph.captures, fake_graph.calls) == (1, 8 - WARM_UP)
-    assert graph_steps == steps
-    for after, before in zip(graph_estimates, estimates, strict=True):
-        assert torch.equal(after, before)
-    assert graph_fit.best_iteration == fit.best_iteration == 6
-    assert not torch.equal(fit.estimate, estimates[WARM_UP])
+def test_muon_moves_kernels_by_their_shape_and_biases_as_adam_does() -> None:
+    model = nn.Conv2d(3, 8, 3)
+    kernel, bias = (each.detach().clone() for each in (model.weight, model.bias))  # type: ignore[union-attr]
+    optimizer = OPTIMIZERS["muon"](model.parameters(), 0.1)
+    model(torch.randn(1, 3, 9, 9, generator=torch.Generator().manual_seed(0))).square().sum().backward()
+    optimizer.step()
+    moved = torch.linalg.svdvals((model.weight.detach() - kernel).flatten(1)) / 0.1
+    assert 0.6 < moved.min() <= moved.max() < 1.3
+    steps = (model.bias.detach() - bias).abs()  # type: ignore[union-attr]
+    torch.testing.assert_close(steps, steps[:1].expand(8))
+    assert 0 < steps[0] < 0.1
 
 
-def test_a_fit_no_longer_than_the_warm_up_needs_no_graph(fake_graph: FakeGraph) -> None:
-    assert fit_mask(True, WARM_UP)[0] == fit_mask(False, WARM_UP)[0]
-    assert fake_graph.captures == 0
+def test_annealed_steps_fall_to_nothing() -> None:
+    fit = make_fit(Script([0.0] * 10, None), annealed=True, target=Target(100.0))
+    bias = next(fit._network.parameters()).detach()
+    places = [float(bias) for _ in fit]
+    moved = [after - before for before, after in pairwise([0.0, *places])]
+    assert moved == sorted(moved, reverse=True)
+    assert moved[-1] == pytest.approx(moved[0] / 10, rel=0.05)
 
 
 def context(samples: Tensor, noise: float = 1.0, **known: Tensor | None) -> StopContext:

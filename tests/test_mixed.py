@@ -294,6 +294,7 @@ def rehearsed(errors: list[float]) -> Fit:
         observation,  # type: ignore[arg-type]
         rule,
         iterations=len(errors),
+        optimizer="adam",
         learning_rate=0.1,
         averaging=0.0,
         dtype=torch.float32,

@@ -1,19 +1,24 @@
-"""Noise spectra: the estimate is right on noise, and is not fooled by sound."""
+"""Noise: its estimates are right on noise, steady or not, and are not fooled by sound; and what of it stays."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import lfilter
+from scipy.signal import butter, lfilter, sosfilt
 
-from dapcli import noise
+from dapcli.noise import Noise, estimate_noise, moving, protect, steady
 from dapcli.spectral import STFT
 
 RATE = 16_000
 STFT_1022 = STFT(1022, 128)
+HOP_S, BIN_HZ = 128 / RATE, RATE / 1022
 
 
 def white(seconds: float = 2.0, std: float = 0.1, seed: int = 0) -> np.ndarray:
@@ -37,26 +42,26 @@ def tensor(samples: np.ndarray) -> torch.Tensor:
 
 
 def estimate(samples: np.ndarray) -> np.ndarray:
-    return noise.estimate_spectrum(STFT_1022, tensor(samples), RATE)
+    return steady.estimate_spectrum(STFT_1022, tensor(samples), RATE)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_white_noise_is_recognised_and_its_level_found(seed: int) -> None:
     spectrum = estimate(white(seed=seed))
-    assert noise.is_white(spectrum)
-    assert noise.noise_std(spectrum, STFT_1022) == pytest.approx(0.1, rel=0.03)
+    assert steady.is_white(spectrum)
+    assert steady.noise_std(spectrum, STFT_1022) == pytest.approx(0.1, rel=0.03)
 
 
 def test_notes_in_white_noise_do_not_hide_its_level() -> None:
     spectrum = estimate(white() + notes())
-    assert noise.is_white(spectrum)
-    assert noise.noise_std(spectrum, STFT_1022) == pytest.approx(0.1, rel=0.08)
+    assert steady.is_white(spectrum)
+    assert steady.noise_std(spectrum, STFT_1022) == pytest.approx(0.1, rel=0.08)
 
 
 def test_coloured_noise_is_followed_over_frequency() -> None:
-    truth = noise.power_spectrogram(STFT_1022, tensor(coloured(30.0, seed=9)))[0].mean(axis=1)
+    truth = steady.power_spectrogram(STFT_1022, tensor(coloured(30.0, seed=9)))[0].mean(axis=1)
     spectrum = estimate(coloured())
-    assert not noise.is_white(spectrum)
+    assert not steady.is_white(spectrum)
     error_db = 10 * np.log10(spectrum[0, 8:-8] / truth[8:-8])
     assert abs(error_db.mean()) < 1
     assert error_db.std() < 1.5
@@ -80,19 +85,19 @@ def test_estimate_scales_with_the_recording(gain: float) -> None:
 
 def test_padding_with_digital_silence_does_not_pass_for_quiet_noise() -> None:
     padded = np.concatenate([np.zeros(RATE), white() + notes(), np.zeros(2 * RATE)])
-    assert noise.noise_std(estimate(padded), STFT_1022) == pytest.approx(0.1, rel=0.1)
+    assert steady.noise_std(estimate(padded), STFT_1022) == pytest.approx(0.1, rel=0.1)
 
 
 def test_channels_are_estimated_one_by_one() -> None:
     both = torch.from_numpy(np.stack([white(), coloured()]))
-    spectra = noise.estimate_spectrum(STFT_1022, both, RATE)
+    spectra = steady.estimate_spectrum(STFT_1022, both, RATE)
     np.testing.assert_allclose(spectra[0], estimate(white())[0])
     np.testing.assert_allclose(spectra[1], estimate(coloured())[0])
 
 
 def test_profile_is_the_mean_power() -> None:
-    spectrum = noise.profile_spectrum(STFT_1022, tensor(white(10.0)))
-    assert noise.noise_std(spectrum, STFT_1022) == pytest.approx(0.1, rel=0.02)
+    spectrum = steady.profile_spectrum(STFT_1022, tensor(white(10.0)))
+    assert steady.noise_std(spectrum, STFT_1022) == pytest.approx(0.1, rel=0.02)
 
 
 @pytest.mark.parametrize("length", [2, 3, 100, 1021, 1023])
@@ -101,3 +106,189 @@ def test_recordings_shorter_than_a_window_have_a_spectrum(length: int) -> None:
     assert spectrum.shape == (1, 512)
     assert (spectrum > 0).all()
     assert np.isfinite(spectrum).all()
+
+
+# Noise that moves
+
+
+def gained(samples: np.ndarray, level_db: np.ndarray) -> np.ndarray:
+    return np.asarray(samples * 10 ** (level_db / 20))
+
+
+def swell_db(times: np.ndarray) -> np.ndarray:
+    """A level that goes 10 dB up and down within a second."""
+    return np.asarray(10 * np.sin(2 * np.pi * times))
+
+
+def dip_db(times: np.ndarray) -> np.ndarray:
+    """A level that is 10 dB lower for a quarter of every second."""
+    return np.where(times % 1 < 0.25, -10.0, 0.0)
+
+
+def step_db(times: np.ndarray) -> np.ndarray:
+    """A level that is 10 dB higher from 1 s on."""
+    return np.where(times < 1, 0.0, 10.0)
+
+
+TIMES, FRAME_TIMES = np.arange(2 * RATE) / RATE, np.arange(251) * HOP_S
+
+
+def inner_power(samples: np.ndarray) -> np.ndarray:
+    return np.asarray(steady.inner_frames(steady.power_spectrogram(STFT_1022, tensor(samples)), STFT_1022)[0])
+
+
+def true_power(samples: np.ndarray) -> np.ndarray:
+    """The expected power ``[F, 1]`` of steady noise."""
+    return np.asarray(steady.power_spectrogram(STFT_1022, tensor(samples))[0].mean(axis=1, keepdims=True))
+
+
+def floor_movement(samples: np.ndarray) -> float:
+    return moving.floor_movement_db(inner_power(samples) / estimate(samples)[0][:, None], HOP_S, BIN_HZ)
+
+
+@pytest.mark.parametrize("make", [white, coloured])
+@pytest.mark.parametrize("sound", [0.0, 1.0])
+def test_the_floor_of_steady_noise_does_not_move(make: Callable[..., np.ndarray], sound: float) -> None:
+    for seed in range(4):
+        assert floor_movement(make(seed=seed) + sound * notes()) < 0.9
+
+
+@pytest.mark.parametrize("make", [white, coloured])
+@pytest.mark.parametrize("level_db", [swell_db, dip_db])
+def test_the_floor_of_noise_that_swells_moves(
+    make: Callable[..., np.ndarray], level_db: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    for seed in range(4):
+        assert floor_movement(gained(make(seed=seed), level_db(TIMES))) > 1.5
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_the_tracker_follows_a_step_within_three_tenths_of_a_second(direction: int) -> None:
+    power = steady.power_spectrogram(STFT_1022, tensor(gained(coloured(), direction * step_db(TIMES))))[0]
+    tracked = moving.track(power, HOP_S) / true_power(coloured(30.0, seed=9))
+    error_db = 10 * np.log10(tracked.mean(axis=0)) - direction * step_db(FRAME_TIMES)
+    far = (np.abs(FRAME_TIMES - 1) > 0.3) & (np.abs(FRAME_TIMES - 1) < 0.9)
+    assert np.abs(error_db[far]).max() < 3
+
+
+def test_notes_that_last_are_tonal_and_bursts_of_noise_are_not() -> None:
+    def tonality(samples: np.ndarray) -> float:
+        return moving.tonality(inner_power(samples), HOP_S, BIN_HZ)
+
+    bursts = white() * (TIMES % 0.3 < 0.05)
+    assert tonality(notes() + 0.1 * white()) > 0.75
+    assert tonality(bursts + 0.1 * white()) < 0.4
+    assert tonality(0 * bursts) == 0
+
+
+@pytest.mark.parametrize("model", ["auto", "moving"])
+@pytest.mark.parametrize("gain", [1e-3, 1e3])
+def test_noise_that_moves_scales_with_the_recording(model: str, gain: float) -> None:
+    samples = gained(coloured(), swell_db(TIMES)) + 0.1 * notes()
+    plain, scaled = (estimate_noise(STFT_1022, tensor(each), RATE, model) for each in (samples, gain * samples))
+    torch.testing.assert_close(scaled.power, gain**2 * plain.power, rtol=1e-4, atol=0)
+    assert (scaled.rumble, scaled.white) == (plain.rumble, plain.white)
+    assert scaled.tonality == pytest.approx(plain.tonality, rel=1e-6)
+
+
+def test_white_noise_has_one_power_at_all_times() -> None:
+    noise = estimate_noise(STFT_1022, tensor(white() + notes()), RATE, "auto")
+    assert noise.white
+    assert noise.rumble == 0
+    assert torch.equal(noise.power, noise.spectrum[..., None].expand(1, 512, 251))
+
+
+def test_the_steady_model_never_moves() -> None:
+    noise = estimate_noise(STFT_1022, tensor(gained(coloured(), swell_db(TIMES))), RATE, "steady")
+    assert torch.equal(noise.power, noise.spectrum[..., None].expand(1, 512, 251))
+    power = torch.rand(1, 512, 251)
+    assert noise.refine(power, power + 1, 0 * power) is power
+
+
+@pytest.mark.parametrize("level_db", [swell_db, dip_db])
+def test_noise_that_moves_is_followed_in_time(level_db: Callable[[np.ndarray], np.ndarray]) -> None:
+    truth_db = 10 * np.log10(true_power(coloured(30.0, seed=9))) + level_db(FRAME_TIMES)
+
+    def error_db(model: str) -> float:
+        noise = estimate_noise(STFT_1022, tensor(gained(coloured(seed=1), level_db(TIMES))), RATE, model)
+        return float(np.abs(10 * np.log10(noise.power[0].numpy()) - truth_db)[8:, 4:-4].mean())
+
+    assert max(error_db("moving"), error_db("auto")) < 0.75 * error_db("steady")
+
+
+def test_rumble_is_found_while_the_fit_goes_on() -> None:
+    rumbling = FRAME_TIMES % 1 < 0.4
+    low = sosfilt(butter(4, 60, fs=RATE, output="sos"), white(seed=3))
+    flat, heavy = (true_power(samples)[1:4] for samples in (coloured(seed=1), low))
+    loudness = np.sqrt(30 * flat.mean() / heavy.mean())
+    samples = tensor(coloured(seed=1) + loudness * low * (TIMES % 1 < 0.4))
+    truth_db = 10 * np.log10(flat + loudness**2 * heavy * rumbling)
+    noise = estimate_noise(STFT_1022, samples, RATE, "auto")
+    observed = torch.from_numpy(steady.power_spectrogram(STFT_1022, samples)).float()
+
+    def error_db(power: torch.Tensor) -> float:
+        return float(np.abs(10 * np.log10(power[0, 1:4].numpy()) - truth_db).mean())
+
+    power = noise.power
+    for _ in range(16):  # nothing of this is sound
+        power = noise.refine(power, observed, torch.zeros_like(observed))
+    assert error_db(power) < 3.5 < 5 < error_db(noise.spectrum[..., None].expand_as(noise.power))
+    assert torch.equal(power[:, noise.rumble :], noise.power[:, noise.rumble :])
+
+
+def test_every_second_frame_of_noise_is_the_noise_of_every_second_frame() -> None:
+    noise = Noise.steady(torch.rand(2, 5), 7, 0.008)
+    noise = replace(noise, power=torch.rand(2, 5, 7))
+    half = noise.every(2)
+    assert torch.equal(half.power, noise.power[..., [0, 2, 4, 6]])
+    assert half.hop_s == 0.016
+
+
+# What of it stays
+
+
+def protected(sound_db: float, seed: int = 0, **known: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Noise]:
+    """Gain before and after, power, and noise: a fifth of the bins holds sound so far above steady noise."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = replace(Noise.steady(0.1 + torch.rand(2, 257, generator=generator), 40, 0.008), **known)
+    loud = torch.rand(2, 257, 40, generator=generator) < 0.2
+    power = noise.power * torch.where(loud, 1 + 5 * 10 ** (sound_db / 10), 1.0)
+    gain = torch.where(loud, 1.0, 0.1) * torch.rand(2, 257, 40, generator=generator)
+    return gain, protect(gain, power, noise, 31.25)[0], power, noise
+
+
+@given(
+    sound_db=st.floats(-30, 60),
+    seed=st.integers(0, 1000),
+    rumble=st.integers(0, 4),
+    tonality=st.floats(0, 1),
+    white=st.booleans(),
+    known=st.booleans(),
+)
+@settings(max_examples=50, deadline=None)
+def test_protection_never_lowers_and_leaves_the_residue_that_it_says(
+    sound_db: float, seed: int, rumble: int, tonality: float, white: bool, known: bool
+) -> None:
+    gain, after, power, noise = protected(sound_db, seed, rumble=rumble, tonality=tonality, white=white, known=known)
+    assert (after >= gain - 1e-6).all()
+    assert (after <= 1 + 1e-6).all()
+    sound, left = ((each.square() * of)[:, 6:].sum() for each, of in ((gain, power), (after, noise.power)))
+    assert 10 * float((left / sound).log10()) > (-45 if white else -30) - 0.01 or after.min() > 10 ** (-15.01 / 20)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_white_noise_may_go_deeper(known: bool) -> None:
+    lowest = {white: protected(0.0, white=white, known=known)[1].min() for white in (True, False)}
+    assert lowest[True] < 0.4 * lowest[False]
+
+
+def test_a_clean_recording_is_changed_less_than_its_noise_would_have_it_unless_the_noise_is_known() -> None:
+    def change_db(**known: Any) -> float:
+        gain, after, power, _ = protected(30.0, **known)
+        changed = float(10 * (((1 - after).square() * power).sum() / power.sum()).log10())
+        unlimited = float(10 * (((1 - gain).square() * power).sum() / power.sum()).log10())
+        assert unlimited > -15
+        return changed
+
+    assert change_db() == pytest.approx(-31.5, abs=0.1)
+    assert change_db(known=True) > -15

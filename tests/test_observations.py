@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dapcli.noise import Noise
 from dapcli.observations import ESTIMATORS, Alternating
 from dapcli.observations.masked import MaskedObservation
 from dapcli.spectral import STFT
@@ -22,8 +23,9 @@ def recording(channels: int = 1, length: int = 1600) -> Tensor:
     return torch.randn(channels, length, generator=torch.Generator().manual_seed(0))
 
 
-def white_spectrum(channels: int = 1, std: float = 1.0) -> Tensor:
-    return torch.full((channels, 33), std**2 * 2 * STFT_SMALL.white_gain)
+def white_noise(channels: int = 1, length: int = 1600) -> Noise:
+    spectrum = torch.full((channels, 33), 2 * STFT_SMALL.white_gain)
+    return Noise.steady(spectrum, length // 16 + 1, 16 / 16_000)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
@@ -31,7 +33,7 @@ def white_spectrum(channels: int = 1, std: float = 1.0) -> Tensor:
 def test_estimates_have_the_shape_of_the_recording(name: str, channels: int) -> None:
     generator = torch.Generator().manual_seed(0)
     observation = ESTIMATORS[name](
-        recording(channels), STFT_SMALL, white_spectrum(channels), perturbation=0.5, generator=generator
+        recording(channels), STFT_SMALL, white_noise(channels), perturbation=0.5, generator=generator
     )
     ((takes_in, puts_out),) = observation.networks
     seen: list[torch.Size] = []
@@ -49,9 +51,7 @@ def test_estimates_have_the_shape_of_the_recording(name: str, channels: int) -> 
 
 def test_generated_loss_is_zero_for_the_recording_itself() -> None:
     generator = torch.Generator().manual_seed(0)
-    observation = ESTIMATORS["generate"](
-        recording(), STFT_SMALL, white_spectrum(), perturbation=0.0, generator=generator
-    )
+    observation = ESTIMATORS["generate"](recording(), STFT_SMALL, white_noise(), perturbation=0.0, generator=generator)
     loss, estimate = observation.evaluate(lambda z: observation.spectrogram, generator)
     assert float(loss) == 0
     torch.testing.assert_close(estimate, observation.spectrogram)
@@ -61,7 +61,7 @@ def test_generated_loss_is_zero_for_the_recording_itself() -> None:
 def test_generated_input_changes_only_by_its_perturbation(perturbation: float, same: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     observation = ESTIMATORS["generate"](
-        recording(), STFT_SMALL, white_spectrum(), perturbation=perturbation, generator=generator
+        recording(), STFT_SMALL, white_noise(), perturbation=perturbation, generator=generator
     )
     inputs: list[Tensor] = []
 
@@ -75,17 +75,9 @@ def test_generated_input_changes_only_by_its_perturbation(perturbation: float, s
     assert float((inputs[0] - inputs[1]).std()) == pytest.approx(perturbation * 2**0.5, rel=0.1, abs=1e-9)
 
 
-def constant_gain(level: float) -> float:
-    """The output before the sigmoid that gives this gain in every bin."""
-    return float(torch.logit(torch.tensor(level)))
-
-
-def test_mask_of_ones_returns_the_recording_and_zeros_silence() -> None:
-    generator = torch.Generator().manual_seed(0)
-    observation = MaskedObservation(recording(), STFT_SMALL, white_spectrum(), perturbation=0.5, generator=generator)
-    for level, expected in ((40.0, observation.spectrogram), (-40.0, torch.zeros_like(observation.spectrogram))):
-        _, estimate = observation.evaluate(partial(torch.full_like, fill_value=level), generator)
-        torch.testing.assert_close(estimate, expected, atol=1e-4, rtol=1e-4)
+def constant_gain(level: float, features: Tensor) -> Tensor:
+    """The network's output that gives this gain in every bin: what it adds to the first gains' logits."""
+    return torch.logit(torch.tensor(level)) - (2 * features - 1)
 
 
 @pytest.mark.parametrize("perturbation", [0.3, 0.7, 1.0])
@@ -94,14 +86,13 @@ def test_mask_loss_estimates_the_true_error_without_the_clean_recording(perturba
     clean = 2 * torch.sin(torch.arange(32_000) * 0.7)[None]
     noisy = clean + recording(length=32_000)
     generator = torch.Generator().manual_seed(1)
-    observation = MaskedObservation(noisy, STFT_SMALL, white_spectrum(), perturbation=perturbation, generator=generator)
+    observation = MaskedObservation(
+        noisy, STFT_SMALL, white_noise(length=32_000), perturbation=perturbation, generator=generator
+    )
     gains = [0.1, 0.4, 0.7, 0.9]
     losses = []
     for gain in gains:
-        draws = [
-            float(observation.evaluate(partial(torch.full_like, fill_value=constant_gain(gain)), generator)[0])
-            for _ in range(20)
-        ]
+        draws = [float(observation.evaluate(partial(constant_gain, gain), generator)[0]) for _ in range(20)]
         losses.append(sum(draws) / len(draws))
     s = STFT_SMALL.forward(clean)
     n = STFT_SMALL.white_gain * (1 + perturbation**2)
@@ -110,14 +101,18 @@ def test_mask_loss_estimates_the_true_error_without_the_clean_recording(perturba
     assert max(differences) - min(differences) < 0.05 * (max(truths) - min(truths))
 
 
-def test_noise_that_the_mask_adds_has_the_given_spectrum() -> None:
-    spectrum = torch.linspace(4.0, 0.1, 33)[None]
+def test_noise_that_the_mask_adds_has_the_given_power_in_every_bin_and_frame() -> None:
+    spectrum, level = torch.linspace(4.0, 0.1, 33)[None], torch.linspace(0.2, 5.0, 401)
+    noise = Noise(spectrum, spectrum[..., None] * level, 0.001)
     observation = MaskedObservation(
-        recording(length=64_000), STFT_SMALL, spectrum, perturbation=0.5, generator=torch.Generator()
+        recording(length=6_400), STFT_SMALL, noise, perturbation=0.5, generator=torch.Generator()
     )
-    drawn = STFT_SMALL.forward(observation._draw_noise(torch.Generator().manual_seed(2)))
-    power = drawn.square().sum(dim=1).mean(dim=2)
-    torch.testing.assert_close(power[:, 1:-1], spectrum[:, 1:-1], rtol=0.15, atol=0.02)
+    generator = torch.Generator().manual_seed(2)
+    ratio = sum(observation._draw_noise(generator).square().sum(dim=1) for _ in range(50)) / (50 * noise.power)
+    inner = ratio[:, 1:-1, 2:-2]
+    assert float(inner.mean()) == pytest.approx(1, abs=0.02)
+    assert float(inner.mean(dim=2).std()) < 0.05
+    assert float(inner.mean(dim=1).std()) < 0.1
 
 
 class Numbered:

@@ -183,7 +183,7 @@ def test_the_summary_says_what_was_done() -> None:
 def test_settings_and_versions_are_folded_away() -> None:
     page = small_page()
     assert "open" not in page.all("details")[0]
-    assert "learning_rate 0.002" in page.prose
+    assert "learning_rate 0.05" in page.prose
     assert "versions. torch 2." in page.prose
 
 

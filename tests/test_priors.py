@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,22 @@ def test_output_has_the_size_of_the_input(name: str, bins: int, frames: int, pla
     output = network(torch.randn(1, 2, bins, frames))
     assert output.shape == (1, planes, bins, frames)
     assert torch.isfinite(output).all()
+
+
+@given(bins=st.integers(1, 60), frames=st.integers(1, 60), fold=st.integers(2, 3))
+@settings(max_examples=6, deadline=None)
+def test_folded_networks_keep_any_size(bins: int, frames: int, fold: int) -> None:
+    network = build_prior("exp-dense", 2, 3, width=2, fold=fold)
+    output = network(torch.randn(1, 2, bins, frames))
+    assert output.shape == (1, 3, bins, frames)
+    assert torch.isfinite(output).all()
+
+
+def test_folding_doubles_the_reach_for_less_than_a_third_of_the_work() -> None:
+    plain, folded = (describe_priors(replace(PRESETS["fast"], fold=fold), 16_000) for fold in (1, 2))
+    for before, after in zip(plain, folded, strict=True):
+        assert after.receptive_field_s == pytest.approx(2 * before.receptive_field_s)
+        assert after.gflop_per_iteration < before.gflop_per_iteration / 3
 
 
 def test_released_variant_has_the_published_number_of_parameters() -> None:
@@ -166,8 +183,9 @@ def test_only_the_way_down_is_normalised() -> None:
 def test_unknown_or_impossible_priors_are_refused() -> None:
     with pytest.raises(SettingsError, match="choose one of conv"):
         build_prior("lstm", 2, 2)
-    with pytest.raises(SettingsError, match="at least 1"):
-        build_prior("conv", 2, 2, width=0)
+    for number in ({"width": 0}, {"fold": 0}):
+        with pytest.raises(SettingsError, match="at least 1"):
+            build_prior("conv", 2, 2, **number)
     with pytest.raises(ValueError, match="as many up blocks"):
         UNetLayout(((1, 1), (1, 1)), ((1, 1), (1, 1)))
     with pytest.raises(ValueError, match="same convolutions"):

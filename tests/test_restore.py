@@ -11,10 +11,13 @@ import torch
 from dapcli import Audio, Progress, Settings, denoise
 from dapcli.engine.rules import DENOISING, REPAIRING, SEPARATING, choose_rule
 from dapcli.errors import InputError, SettingsError
+from dapcli.fitting import OPTIMIZERS
 from dapcli.metrics.waveform import snr_db
 from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS
 from dapcli.postfilter import POST_FILTERS
 from dapcli.settings import PRESETS
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RATE = 8_000
 TINY = Settings(width=4, iterations=2, refinement=1)
@@ -161,6 +164,82 @@ def test_segments_join_without_a_seam() -> None:
     assert at_seams.std() < 1.5 * error.std()
 
 
+def coloured(length: int, fall_db: float, seed: int = 0) -> np.ndarray:
+    """Noise of standard deviation 1 whose spectrum falls evenly by so many dB, ``[1, N]``."""
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(length))
+    samples = np.fft.irfft(spectrum * 10 ** (-fall_db / 20 * np.linspace(0, 1, len(spectrum))), length)
+    return np.asarray(samples / samples.std())[None]
+
+
+def chords(seconds: float = 1.0) -> np.ndarray:
+    """Notes of five partials that begin every tenth of a second and sound on, ``[1, N]``."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    samples = np.zeros_like(t)
+    for start, semitones in zip(np.arange(0, seconds, 0.1), (0, 4, 7, 11, 14, 12, 5, 9, 2, 7), strict=False):
+        since = np.maximum(t - start, 0)
+        tone = sum(np.sin(2 * np.pi * 220 * 2 ** (semitones / 12) * k * since) / k for k in range(1, 6))
+        samples += 0.1 * tone * np.exp(-3 * since)
+    return samples[None]
+
+
+def syllables() -> np.ndarray:
+    """Three syllables of a gliding voice within 1 s, and nothing from 0.75 s on, ``[1, N]``."""
+    t = np.arange(RATE) / RATE
+    phase = 2 * np.pi * np.cumsum(130 + 40 * np.sin(2 * np.pi * 1.7 * t) + 80 * (t % 0.25)) / RATE
+    loudness = np.sin(np.pi * np.clip(t % 0.25 / 0.17, 0, 1)) ** 2 * (t < 0.75)
+    return (0.2 * loudness * sum(np.sin(k * phase) / k for k in range(1, 20)))[None]
+
+
+def with_noise(clean: np.ndarray, snr: float, fall_db: float) -> Audio:
+    noise = coloured(clean.shape[1], fall_db)
+    return Audio(clean + 10 ** (-snr / 20) * clean.std() * noise, RATE)
+
+
+def level_db(samples: np.ndarray, reference: np.ndarray) -> float:
+    return float(10 * np.log10(np.square(samples).sum() / np.square(reference).sum()))
+
+
+PAUSE = slice(round(0.85 * RATE), round(0.98 * RATE))
+
+
+@pytest.mark.parametrize("snr", [10, 20])
+def test_strongly_coloured_noise_does_not_come_back_as_it_was(snr: float) -> None:
+    noisy = with_noise(syllables(), snr, fall_db=50)
+    restored = denoise(noisy, PRESETS["fast"], device="cpu").audio.samples
+    assert level_db(restored[:, PAUSE], noisy.samples[:, PAUSE]) < -6
+    assert snr_db(syllables(), restored, RATE) > snr + 2
+
+
+def test_a_recording_with_little_noise_is_changed_little_unless_the_noise_is_known() -> None:
+    clean = np.concatenate([np.zeros((1, 2 * RATE // 5)), chords()], axis=1)
+    noisy = with_noise(clean, 40, fall_db=30)
+    without_lead = noisy.with_samples(noisy.samples[:, 2 * RATE // 5 :])
+    blind = denoise(without_lead, PRESETS["fast"], device="cpu")
+    assert level_db(blind.audio.samples - without_lead.samples, without_lead.samples) < -30
+    assert any("--noise-profile" in note for note in blind.notes)
+    known = denoise(noisy, PRESETS["fast"], device="cpu", noise_profile=(0.0, 0.35))
+    assert not known.notes
+    lead = slice(RATE // 20, 3 * RATE // 10)
+    assert level_db(known.audio.samples[:, lead], noisy.samples[:, lead]) < -12
+
+
+@pytest.mark.parametrize("fall_db", [0, 30])
+def test_the_attenuation_limit_is_how_far_noise_is_lowered(fall_db: float) -> None:
+    noisy = with_noise(syllables(), 10, fall_db)
+    limited = denoise(noisy, replace(PRESETS["fast"], attenuation_limit=10.0), device="cpu")
+    assert level_db(limited.audio.samples[:, PAUSE], noisy.samples[:, PAUSE]) == pytest.approx(-10, abs=1)
+    untouched = denoise(noisy, replace(TINY, attenuation_limit=0.0), device="cpu")
+    np.testing.assert_allclose(untouched.audio.samples, noisy.samples, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_removes_noise(optimizer: str) -> None:
+    clean, noisy = noisy_melody(0.5)
+    rate = {"muon": 0.05, "adam": 5e-3}[optimizer]
+    result = denoise(noisy, replace(PRESETS["fast"], optimizer=optimizer, learning_rate=rate), device="cpu")
+    assert snr_db(clean, result.audio.samples, RATE) > snr_db(clean, noisy.samples, RATE) + 4
+
+
 def test_noise_profile_is_what_the_fit_goes_by() -> None:
     clean, noisy = noisy_melody(1.0)
     lead = 0.1 * np.random.default_rng(7).standard_normal((1, RATE // 2))
@@ -214,6 +293,8 @@ def test_one_sample_and_a_wrong_reference_are_refused() -> None:
         {"rate": 4_000},
         {"seed": -1},
         {"width": 0},
+        {"fold": 0},
+        {"attenuation_limit": -1.0},
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, float]) -> None:
@@ -252,10 +333,10 @@ def test_auto_knows_every_estimator_of_every_task() -> None:
 
 def test_wiener_post_filter_keeps_strong_bins_and_removes_weak_ones() -> None:
     observed = torch.ones(1, 2, 3, 4)
-    spectrum = torch.full((1, 3), 2.0)
-    strong = POST_FILTERS["wiener"](100 * observed, observed, spectrum)
-    weak = POST_FILTERS["wiener"](0.01 * observed, observed, spectrum)
+    power = torch.full((1, 3, 4), 2.0)
+    strong = POST_FILTERS["wiener"](100 * observed, observed, power)
+    weak = POST_FILTERS["wiener"](0.01 * observed, observed, power)
     torch.testing.assert_close(strong, observed, rtol=1e-3, atol=0)
     assert float(weak.abs().max()) < 1e-3
-    torch.testing.assert_close(POST_FILTERS["wiener"](observed, observed, spectrum), observed / 2)
-    assert POST_FILTERS["none"](strong, observed, spectrum) is strong
+    torch.testing.assert_close(POST_FILTERS["wiener"](observed, observed, power), observed / 2)
+    assert POST_FILTERS["none"](strong, observed, power) is strong

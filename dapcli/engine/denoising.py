@@ -12,7 +12,7 @@ from torch import Tensor
 from dapcli.engine.core import Engine, Report, Segment, SegmentFit, Weights
 from dapcli.engine.rules import DENOISING, choose_rule
 from dapcli.fitting import STOPPING_RULES, Fit, StopContext
-from dapcli.noise import Noise, Spectrum, estimate_noise, noise_std, protect
+from dapcli.noise import PROFILE_MARGIN, Noise, Spectrum, estimate_noise, noise_std, protect
 from dapcli.observations import ESTIMATORS, Alternating, Observation
 from dapcli.postfilter import POST_FILTERS
 from dapcli.settings import Settings
@@ -23,7 +23,10 @@ _TINY = 1e-30
 # Mean gain of bins that are weaker than the noise, beyond which a mask has learned to let all pass: usual is 0.1.
 _PASSING = 0.7
 _PASSED = "the fit let the noise pass, twice; try --preset generate, or another --seed"
-_LIMITED = "has little noise, and was changed little; --noise-profile or --attenuation-limit 40 takes more away"
+_LIMITED = (
+    "little was changed, for what seems to be noise may be the recording's own; "
+    "--noise-profile or --attenuation-limit 40 takes more away"
+)
 #: A network learns on frames so many hops apart, which takes as much less time, and is refined on all.
 COARSENESS = 2
 
@@ -90,7 +93,8 @@ class Denoiser(Engine):
         hidden = None
         if STOPPING_RULES[choose_rule(self.settings, DENOISING)[0]].needs == "hidden":
             hidden = _hidden_samples(samples.shape[1], self.settings.seed).to(self.device)
-        observation = self._observe(samples if hidden is None else _hide(samples, hidden), noise, generator)
+        visible = samples if hidden is None else _hide(samples, hidden)
+        observation = self._observe(visible, noise, generator)
         context = StopContext(self.stft, samples, mean, hidden, self._reference(segment))
         estimate, fit = self._run(observation, context, generator, report, segment.weights)
         observed = self.stft.forward(samples)
@@ -98,14 +102,19 @@ class Denoiser(Engine):
             notes: list[str] = []
             if _lets_noise_pass(estimate, observed, noise):
                 settings = replace(self.settings, seed=(self.settings.seed + 1) % 2**63)
-                estimate, fit = replace(self, settings=settings)._run(observation, context, generator, report)
+                observation, done = self._observe(visible, noise, generator), fit.steps[-1]
+                # Progress stays where it is, and a thread that is to stop still learns of it.
+                estimate, fit = replace(self, settings=settings)._run(
+                    observation, context, generator, lambda _: report(done)
+                )
                 failed = _lets_noise_pass(estimate, observed, noise)
                 notes.append(
                     _PASSED if failed else f"the fit let the noise pass; fitted again with seed {settings.seed}"
                 )
             estimate, limited = self._limit(estimate, observed, noise)
             fit = replace(fit, notes=(*notes, *limited))
-        fit = replace(fit, noise_std=noise_std(mean.double().cpu().numpy(), self.stft), white_noise=noise.white)
+        level = noise_std(mean.double().cpu().numpy(), self.stft) / (PROFILE_MARGIN**0.5 if noise.known else 1)
+        fit = replace(fit, noise_std=level, white_noise=noise.white)
         filtered = POST_FILTERS[self.settings.post_filter](estimate, observed, noise.power)
         return self.stft.inverse(filtered, samples.shape[1]), fit
 

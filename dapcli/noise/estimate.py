@@ -32,7 +32,7 @@ _TONALITY_RANGE = (0.6, 0.8)
 # Rumble below this, Hz, is often far stronger than what low quantiles see. Lines may be notes from the lower one on.
 _RUMBLE_HZ, _TONAL_RUMBLE_HZ = 80.0, 60.0
 # What is on average this far above what low quantiles see, dB, comes and goes as drums do.
-_DRUM_DB = 10.0
+_DRUM_DB = 12.0
 # Rumble starts from its mean, at the most so many times the steady spectrum, and is refined within these times it.
 _RUMBLE_START, _RUMBLE_RANGE = 10.0, (0.25, 40.0)
 # Its refinement: the smoothing over time, s, and the share of the new estimate.
