@@ -104,7 +104,8 @@ def estimate_noise(stft: STFT, samples: Tensor, rate: int, model: str, profile: 
         known=profile is not None,
     )
     room = NOISE_MODELS[model]
-    if room == 0 or (room is None and noise.white):
+    # What is steady by all that can be told; a profile's spectrum is better than what trackers add to it.
+    if room == 0 or (room is None and (noise.white or noise.known)):
         return noise
     rumble = math.ceil((_RUMBLE_HZ if lines < _TONALITY_RANGE[1] else _TONAL_RUMBLE_HZ) / bin_hz)
     if snr_db(inner[:, :rumble], spectrum[:, :rumble, None]) > _DRUM_DB:

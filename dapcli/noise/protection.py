@@ -10,8 +10,9 @@ from dapcli.noise.estimate import Noise
 from dapcli.noise.steady import snr_db
 
 # What is left of the noise, relative to the sound, dB, and the least attenuation. Deeper gaps between the sounds cost
-# more speech quality (CSIG, PESQ) than the residue does. White noise is told from sound exactly, and may go further.
-_RESIDUE_DB, _WHITE_RESIDUE_DB, _LEAST_ATTENUATION_DB = -27.0, -45.0, 15.0
+# more speech quality (CSIG, PESQ) than the residue does. Noise that is white or known is told from sound better, and
+# may go further.
+_RESIDUE_DB, _KNOWN_RESIDUE_DB, _LEAST_ATTENUATION_DB = -27.0, -45.0, 15.0
 # A recording whose sound is this far above the noise, dB, is changed by no more than _CHANGE_DB below its own level;
 # lower down the limit falls. Noise is overrated among notes that last, where the limit begins earlier.
 _CLEAN_DB, _CLEAN_TONAL_DB, _RAMP_DB = 23.0, 13.0, 3.0
@@ -33,7 +34,7 @@ def protect(gain: Tensor, power: Tensor, noise: Noise, bin_hz: float) -> tuple[T
     low = round(_SOUND_HZ / bin_hz)
     sound, left = (gain.square() * power)[:, low:].sum(), noise.power[:, low:].sum()
     heard_db = 10 * float((sound / left.clamp(min=_TINY)).clamp(min=_TINY).log10())
-    residue_db = heard_db + (_WHITE_RESIDUE_DB if noise.white else _RESIDUE_DB)
+    residue_db = heard_db + (_KNOWN_RESIDUE_DB if noise.white or noise.known else _RESIDUE_DB)
     gain = gain.clamp(min=10 ** (min(residue_db, -_LEAST_ATTENUATION_DB) / 20))
     if noise.white or noise.known:
         return gain, False
