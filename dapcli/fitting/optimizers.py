@@ -42,7 +42,9 @@ class Muon(torch.optim.Optimizer):
         for matrix in self._matrices:
             if matrix.grad is None:
                 continue
-            momentum = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
+            if matrix not in self.state:
+                self.state[matrix]["momentum"] = torch.zeros_like(matrix)
+            momentum = self.state[matrix]["momentum"]
             momentum.mul_(_MOMENTUM).add_(matrix.grad)
             direction = (matrix.grad + _MOMENTUM * momentum).flatten(1)  # Nesterov's
             rows, columns = direction.shape
