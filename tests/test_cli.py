@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import torch
 import dapcli
 from dapcli import restore
 from dapcli.cli import main
+from dapcli.cli.options import make_settings
 from dapcli.errors import DeviceError
 from dapcli.fitting import OPTIMIZERS, STOPPING_RULES
 from dapcli.metrics import METRICS
@@ -192,6 +194,11 @@ def test_the_paper_preset_is_the_paper(dap: Dap, folder: Path) -> None:
     assert record["dtype"] == "float32"
     assert record["settings"]["learning_rate"] == 1e-3
     assert record["post_filter"] == "none"
+
+
+def test_an_estimator_brings_the_settings_that_suit_it() -> None:
+    settings = make_settings("quality", estimator="generate", iterations=7)
+    assert settings == replace(PRESETS["generate"], iterations=7)
 
 
 def test_numbers_given_as_options_are_recorded(dap: Dap, folder: Path) -> None:

@@ -138,11 +138,17 @@ Precision = _setting(str, "--precision", "auto, float32 or bfloat16.")
 def make_settings(preset: str, presets: Mapping[str, Settings] = PRESETS, **given: Any) -> Settings:
     """A preset's settings with those that were given on the command line; None stands for not given.
 
+    An estimator for which the preset was not made brings the preset of its own name, if there is one: steps that suit
+    one estimator spoil the other's fit.
+
     Raises:
         SettingsError: The preset is unknown, or a setting out of range.
     """
     if preset not in presets:
         raise SettingsError(f"unknown preset {preset!r}; choose one of {', '.join(presets)}")
+    estimator = given.get("estimator")
+    if isinstance(estimator, str) and estimator in presets and estimator != presets[preset].estimator:
+        preset = estimator
     return replace(presets[preset], **{name: value for name, value in given.items() if value is not None})
 
 
