@@ -210,6 +210,19 @@ def test_strongly_coloured_noise_does_not_come_back_as_it_was(snr: float) -> Non
     assert snr_db(syllables(), restored, RATE) > snr + 2
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_fit_that_lets_the_noise_pass_is_fitted_again_and_noted(again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = iter([True, again])
+    monkeypatch.setattr("dapcli.engine.denoising._lets_noise_pass", lambda *_: next(verdicts))
+    completed: list[int] = []
+    result = denoise(
+        with_noise(syllables(), 10, 20), TINY, device="cpu", on_step=lambda p: completed.append(p.completed)
+    )
+    assert ("twice" in result.notes[0]) is again
+    assert next(verdicts, None) is None
+    assert completed == sorted(completed)
+
+
 def test_a_recording_with_little_noise_is_changed_little_unless_the_noise_is_known() -> None:
     clean = np.concatenate([np.zeros((1, 2 * RATE // 5)), chords()], axis=1)
     noisy = with_noise(clean, 40, fall_db=30)
