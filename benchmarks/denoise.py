@@ -32,8 +32,8 @@ from dapcli.baselines import BASELINES, Observed, noise_power
 from dapcli.metrics import MetricUndefined
 from dapcli.metrics.perceptual import pesq_nb
 from dapcli.metrics.waveform import snr_db
-from dapcli.restore import denoise
 from dapcli.settings import PRESETS
+from dapcli.tasks._api_restore import denoise
 
 Array = NDArray[np.float64]
 

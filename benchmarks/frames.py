@@ -24,25 +24,25 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli.audio import read_audio
-from dapcli.fitting import STOPPING_RULES, Fit, StopContext
+from dapcli.fit import STOPPING_RULES, Fit, StopContext
 from dapcli.metrics.spectral import envelope_distance, spectral_snr_db
-from dapcli.observations.generated import GeneratedObservation
+from dapcli.objectives.generate import Generation
 from dapcli.priors import build_prior
 from dapcli.settings import REPAIR_PRESETS
-from dapcli.spectral import STFT
+from dapcli.signal.stft import STFT
 
 PRIORS = ("conv", "dilated", "exp", "exp-dense")
 GAP_S = (0.1, 0.25)
 
 
-class KnownFrames(GeneratedObservation):
+class KnownFrames(Generation):
     """The papers' observation with a mask on frames: ``known`` ``[T]``."""
 
     def __init__(self, samples: Tensor, stft: STFT, known: Tensor, generator: torch.Generator) -> None:
         super().__init__(samples, stft, None, perturbation=REPAIR_PRESETS["generate"].perturbation, generator=generator)
         self._known = known
 
-    def _misfit(self, estimate: Tensor) -> Tensor:
+    def _data_fidelity(self, estimate: Tensor) -> Tensor:
         return (estimate - self.spectrogram)[..., self._known].square().mean()
 
 

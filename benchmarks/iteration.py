@@ -35,8 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.released import HOP, RATE, TRANSFORM, Released, describe_machine, whole_length
 from dapcli.audio import read_audio, resample
-from dapcli.fitting import STOPPING_RULES, Fit, Step, StopContext, choose_dtype
-from dapcli.observations.generated import GeneratedObservation
+from dapcli.fit import STOPPING_RULES, Fit, Step, StopContext, choose_dtype
+from dapcli.objectives.generate import Generation
 from dapcli.priors import build_prior
 from dapcli.settings import PRESETS
 
@@ -85,7 +85,7 @@ def start_fit(samples: Tensor, released: Released, precision: str, arguments: ar
     generator = torch.Generator(device).manual_seed(arguments.seed)
     unused = torch.ones(1, TRANSFORM.n_fft // 2 + 1)
     rule = STOPPING_RULES["fixed"](StopContext(TRANSFORM, samples, unused, None, None))
-    observation = GeneratedObservation(samples, TRANSFORM, None, perturbation=0.0, generator=generator)
+    observation = Generation(samples, TRANSFORM, None, perturbation=0.0, generator=generator)
     network = build_prior("ddunet", *observation.networks[0], width=settings.width)
     released.copy_weights(network)
     return Fit(
@@ -126,7 +126,7 @@ def run(
     samples = torch.from_numpy(noisy).float()[None]
     fits = {f"dap, {name}": start_fit(samples, released, name, arguments) for name in ("float32", "bfloat16")}
     observations = [fit.observation for fit in fits.values()]
-    assert all(isinstance(observation, GeneratedObservation) for observation in observations)
+    assert all(isinstance(observation, Generation) for observation in observations)
     inputs: list[Tensor] = [observation._z for observation in observations]  # type: ignore[attr-defined]
     assert all(torch.equal(z, inputs[0]) for z in inputs)
     z, target = inputs[0].clone(), observations[0].spectrogram.clone()

@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.denoise import draw_cases, make_parser
 from dapcli.audio import Audio
 from dapcli.metrics.waveform import snr_db
-from dapcli.restore import denoise
 from dapcli.settings import PRESETS
+from dapcli.tasks._api_restore import denoise
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli.audio import Audio
-from dapcli.restore import denoise
 from dapcli.settings import PAPER_RATE, PRESETS
+from dapcli.tasks._api_restore import denoise
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from dapcli import speed
 from dapcli.priors.unet import ConvBlock, UNet
-from dapcli.spectral import STFT
+from dapcli.signal.stft import STFT
+from dapcli.tasks import speed
 
 RATE = 16_000
 HOP = 64

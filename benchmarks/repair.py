@@ -28,15 +28,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli.audio import Audio, read_audio
 from dapcli.baselines import BASELINES, Observed
-from dapcli.damage import Damage
-from dapcli.damage.clipping import Clipping
-from dapcli.damage.missing import MissingSamples
-from dapcli.damage.quantization import Quantization
-from dapcli.gaps import Gaps, Interval
-from dapcli.observations.mixed import best_shares
-from dapcli.restore import repair
+from dapcli.objectives.ensemble import best_shares
 from dapcli.settings import REPAIR_PRESETS
-from dapcli.spectral import STFT
+from dapcli.signal.clipping import Clipping
+from dapcli.signal.degradation import Degradation
+from dapcli.signal.gaps import Gaps, Interval
+from dapcli.signal.missing import Missing
+from dapcli.signal.quantization import Quantization
+from dapcli.signal.stft import STFT
+from dapcli.tasks._api_restore import repair
 
 Array = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class Case(NamedTuple):
     rate: int
     clean: Array
     damaged: Array
-    damage: Damage
+    degradation: Degradation
     stretches: list[Interval]
     counted: NDArray[np.bool_]
 
@@ -72,9 +72,9 @@ def lose(clean: Array, rate: int, arguments: argparse.Namespace, rng: np.random.
             start = int(rng.choice(starts))
             gaps.append((start, start + int(length)))
             taken[max(0, start - margin) : start + length + margin] = True
-    damage = MissingSamples(Gaps((tuple(sorted(gaps)),)))
-    missing = damage.gaps.mask(0, clean.size)[0]
-    return Case("", rate, clean, np.where(missing, 0.0, clean), damage, sorted(gaps), missing)
+    degradation = Missing(Gaps((tuple(sorted(gaps)),)))
+    missing = degradation.gaps.mask(0, clean.size)[0]
+    return Case("", rate, clean, np.where(missing, 0.0, clean), degradation, sorted(gaps), missing)
 
 
 def clip(clean: Array, rate: int, arguments: argparse.Namespace, rng: np.random.Generator) -> Case:
@@ -85,8 +85,8 @@ def clip(clean: Array, rate: int, arguments: argparse.Namespace, rng: np.random.
         level = (low + high) / 2
         low, high = (low, level) if snr(clean, np.clip(clean, -level, level)) > arguments.clip_snr else (level, high)
     damaged = np.clip(clean, -high, high)
-    damage = Clipping((-high,), (high,))
-    return Case("", rate, clean, damaged, damage, [(0, clean.size)], damage.clipped(damaged[None])[0])
+    degradation = Clipping((-high,), (high,))
+    return Case("", rate, clean, damaged, degradation, [(0, clean.size)], degradation.clipped(damaged[None])[0])
 
 
 def quantize(clean: Array, rate: int, arguments: argparse.Namespace, rng: np.random.Generator) -> Case:
@@ -94,9 +94,9 @@ def quantize(clean: Array, rate: int, arguments: argparse.Namespace, rng: np.ran
     del rng
     clean = 0.9 * clean / np.abs(clean).max()
     step = 2 / arguments.levels
-    damage = Quantization(step, step / 2)
+    degradation = Quantization(step, step / 2)
     everywhere = np.ones(clean.size, dtype=np.bool_)
-    return Case("", rate, clean, damage.quantize(clean[None])[0], damage, [(0, clean.size)], everywhere)
+    return Case("", rate, clean, degradation.quantize(clean[None])[0], degradation, [(0, clean.size)], everywhere)
 
 
 TASKS: dict[str, Callable[[Array, int, argparse.Namespace, np.random.Generator], Case]] = {
@@ -107,21 +107,21 @@ TASKS: dict[str, Callable[[Array, int, argparse.Namespace, np.random.Generator],
 
 
 def restore_all(case: Case, arguments: argparse.Namespace) -> Iterator[tuple[str, Array]]:
-    observed = Observed(case.damaged[None], case.rate, case.damage)
+    observed = Observed(case.damaged[None], case.rate, case.degradation)
     for name, baseline in BASELINES[arguments.task].items():
         yield name, baseline(observed)[0, 0]
-    candidates = case.damage.candidates(case.damaged[None], case.rate)
-    shares = best_shares(case.damage.exercises(case.damaged[None], candidates, case.rate, arguments.seed))
+    candidates = case.degradation.candidates(case.damaged[None], case.rate)
+    shares = best_shares(case.degradation.training_pairs(case.damaged[None], candidates, case.rate, arguments.seed))
     mixed = np.einsum("k,kcn->cn", shares, candidates)
-    finished = case.damage.finish(mixed, case.damaged[None], case.rate, arguments.seed)
-    yield "shares", case.damage.project(finished, case.damaged[None])[0]
+    finished = case.degradation.finish(mixed, case.damaged[None], case.rate, arguments.seed)
+    yield "shares", case.degradation.project(finished, case.damaged[None])[0]
     for preset in arguments.preset:
         for prior in arguments.prior:
             for rule in ("auto", "oracle") if arguments.oracle else ("auto",):
                 settings = replace(REPAIR_PRESETS[preset], prior=prior, seed=arguments.seed, stop=rule)
                 result = repair(
                     Audio(case.damaged[None], case.rate),
-                    case.damage,
+                    case.degradation,
                     settings,
                     reference=Audio(case.clean[None], case.rate),
                 )

@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.denoise import draw_cases, make_parser
 from dapcli.audio import Audio
-from dapcli.fitting import STOPPING_RULES, Need, StopContext, StoppingRule
-from dapcli.restore import denoise
+from dapcli.fit import STOPPING_RULES, Need, StopContext, StoppingRule
 from dapcli.settings import PRESETS
+from dapcli.tasks._api_restore import denoise
 
 
 class AllRules:
@@ -63,8 +63,8 @@ def stop(criteria: list[float], patience: int | None) -> int:
     return best
 
 
-# There are no exercises in recordings with noise.
-RULES = {name: rule for name, rule in STOPPING_RULES.items() if rule.needs != "exercises"}
+# There are no training_pairs in recordings with noise.
+RULES = {name: rule for name, rule in STOPPING_RULES.items() if rule.needs != "training_pairs"}
 
 
 def main() -> None:

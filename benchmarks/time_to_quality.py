@@ -36,8 +36,8 @@ from benchmarks.denoise import Case, draw_cases
 from benchmarks.released import HOP, RATE, TRANSFORM, Released, describe_machine, whole_length
 from dapcli.audio import Audio, read_audio
 from dapcli.metrics.waveform import snr_db
-from dapcli.restore import denoise
 from dapcli.settings import PRESETS
+from dapcli.tasks._api_restore import denoise
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT_ITERATIONS = 2000

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dapcli.audio import Audio, read_audio
     from dapcli.metrics import score
-    from dapcli.restore import denoise, repair
-    from dapcli.result import Result
-    from dapcli.separation import Separation, separate
+    from dapcli.pipeline.result import Result
+    from dapcli.pipeline.run import Progress
     from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
-    from dapcli.task import Progress
+    from dapcli.tasks._api_restore import denoise, repair
+    from dapcli.tasks._api_separation import Separation, separate
 
 __version__ = "0.1.0"
 

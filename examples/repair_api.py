@@ -7,11 +7,11 @@ from pathlib import Path
 
 from dapcli import REPAIR_PRESETS, read_audio, repair
 from dapcli.audio import encode
-from dapcli.damage.missing import MissingSamples
-from dapcli.gaps import make_gaps, parse_gap
+from dapcli.signal.gaps_given import make_gaps, parse_gap
+from dapcli.signal.missing import Missing
 
 if __name__ == "__main__":
     damaged = read_audio(Path(sys.argv[1]))
     gaps, _ = make_gaps([parse_gap(f"{sys.argv[3]}:{sys.argv[4]}", damaged.rate)], damaged)
-    result = repair(damaged, MissingSamples(gaps), REPAIR_PRESETS["fast"])
+    result = repair(damaged, Missing(gaps), REPAIR_PRESETS["fast"])
     Path(sys.argv[2]).write_bytes(encode(result.audio))

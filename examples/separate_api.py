@@ -13,7 +13,7 @@ from dapcli.audio import encode
 from dapcli.metrics import score_sources
 
 RATE = 16_000
-KINDS = ("harmonic", "percussive")
+SOURCE_TYPES = ("harmonic", "percussive")
 
 if __name__ == "__main__":
     # A chord, and two strokes a second.
@@ -23,12 +23,12 @@ if __name__ == "__main__":
     sources = np.stack([chord, strokes])[:, None]  # [K, C, N]
     mixture = Audio(sources.sum(axis=0), RATE)
 
-    result = separate(mixture, KINDS, replace(SEPARATION_PRESETS["share"]["quality"], iterations=4))
+    result = separate(mixture, SOURCE_TYPES, replace(SEPARATION_PRESETS["share"]["quality"], iterations=4))
 
     folder = Path(sys.argv[1])
     folder.mkdir(exist_ok=True)
     (folder / "mixture.wav").write_bytes(encode(mixture))
     scores = score_sources(sources, np.stack([audio.samples for audio in result.audio]), RATE, fixed_order=True)
-    for kind, audio, (metrics, _) in zip(KINDS, result.audio, scores.sources, strict=True):
+    for kind, audio, (metrics, _) in zip(SOURCE_TYPES, result.audio, scores.sources, strict=True):
         (folder / f"{kind}.wav").write_bytes(encode(audio))
         print(f"{kind}: SDR {metrics['sdr_db']:.1f} dB")

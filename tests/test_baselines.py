@@ -14,13 +14,13 @@ from dapcli.audio import resample
 from dapcli.baselines import BASELINES, Baseline, Observed, noise_power
 from dapcli.baselines.denoising import stft, track_noise, white_noise_power
 from dapcli.baselines.imcra import imcra
-from dapcli.damage import Damage
-from dapcli.damage.clipping import Clipping
-from dapcli.damage.missing import MissingSamples
-from dapcli.damage.quantization import Quantization
 from dapcli.errors import SettingsError
-from dapcli.gaps import Gaps
-from dapcli.source_kinds import DEFAULT_KINDS
+from dapcli.signal.clipping import Clipping
+from dapcli.signal.degradation import Degradation
+from dapcli.signal.gaps import Gaps
+from dapcli.signal.missing import Missing
+from dapcli.signal.quantization import Quantization
+from dapcli.signal.source_types import DEFAULT_TYPES
 
 Array = NDArray[np.float64]
 
@@ -57,17 +57,17 @@ def sine(hertz: float, samples: int = RATE) -> Array:
 def damaged(task: str, clean: Array, gain: float = 1.0) -> Observed:
     """What a task's baselines are given of clean samples ``[C, N]``, all of it ``gain`` times as loud."""
     channels, length = clean.shape
-    damage: Damage | None = None
+    degradation: Degradation | None = None
     samples = gain * clean
     if task == "inpaint":
-        damage = MissingSamples(Gaps(tuple(((length // 3, length // 3 + length // 20 + 1),) for _ in clean)))
+        degradation = Missing(Gaps(tuple(((length // 3, length // 3 + length // 20 + 1),) for _ in clean)))
     elif task == "declip":
         clipping = Clipping((-0.1 * gain,) * channels, (0.15 * gain,) * channels)
-        damage, samples = clipping, clipping.clip(samples)
+        degradation, samples = clipping, clipping.clip(samples)
     elif task == "dequantize":
         quantizer = Quantization(0.05 * gain, 0.0)
-        damage, samples = quantizer, quantizer.quantize(samples)
-    return Observed(samples, RATE, damage)
+        degradation, samples = quantizer, quantizer.quantize(samples)
+    return Observed(samples, RATE, degradation)
 
 
 def snr_db(clean: Array, estimate: Array) -> float:
@@ -265,17 +265,17 @@ def test_linear_prediction_restores_the_gaps_of_a_few_tones() -> None:
     clean = sine(440) + sine(1234.5) + sine(3000)
     # The last two are unknown at once.
     gaps = ((2000, 2320), (8000, 8160), (8400, 8500))
-    damage = MissingSamples(Gaps((gaps,)))
-    missing = damage.gaps.mask(0, RATE)
+    degradation = Missing(Gaps((gaps,)))
+    missing = degradation.gaps.mask(0, RATE)
     garbage = np.where(missing, 7.0, clean)
-    restored = BASELINES["inpaint"]["janssen"](Observed(garbage, RATE, damage))[0]
+    restored = BASELINES["inpaint"]["janssen"](Observed(garbage, RATE, degradation))[0]
     assert snr_db(clean[missing], restored[missing]) > 25
     np.testing.assert_array_equal(restored[~missing], clean[~missing])
 
 
 def test_linear_prediction_leaves_silent_what_nothing_tells_of() -> None:
-    damage = MissingSamples(Gaps((((0, 1000),),)))
-    assert not BASELINES["inpaint"]["janssen"](Observed(white(1, 1000), RATE, damage)).any()
+    degradation = Missing(Gaps((((0, 1000),),)))
+    assert not BASELINES["inpaint"]["janssen"](Observed(white(1, 1000), RATE, degradation)).any()
 
 
 @pytest.mark.parametrize("name", ["cubic-spline", "a-spade"])
@@ -339,12 +339,12 @@ def test_sources_add_up_to_the_mixture(name: str) -> None:
 
 def test_the_mixture_stands_for_every_source() -> None:
     samples = white(2, 100)
-    estimates = BASELINES["separate"]["mixture"](Observed(samples, RATE, kinds=DEFAULT_KINDS[3]))
+    estimates = BASELINES["separate"]["mixture"](Observed(samples, RATE, kinds=DEFAULT_TYPES[3]))
     np.testing.assert_array_equal(estimates, [samples] * 3)
 
 
 def test_factorisation_separates_any_number_of_sources_and_others_say_what_they_cannot() -> None:
-    observed = Observed(harmonic_tone(0.5) + clicks()[:, : RATE // 2], RATE, kinds=DEFAULT_KINDS[3])
+    observed = Observed(harmonic_tone(0.5) + clicks()[:, : RATE // 2], RATE, kinds=DEFAULT_TYPES[3])
     assert BASELINES["separate"]["nmf"](observed).shape == (3, 1, RATE // 2)
     with pytest.raises(SettingsError, match="2 sources, and not 3"):
         BASELINES["separate"]["hpss"](observed)

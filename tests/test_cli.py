@@ -23,17 +23,17 @@ import soundfile
 import torch
 
 import dapcli
-from dapcli import restore
 from dapcli.cli import main
 from dapcli.cli.options import make_settings
 from dapcli.errors import DeviceError
-from dapcli.fitting import OPTIMIZERS, STOPPING_RULES
+from dapcli.fit import OPTIMIZERS, STOPPING_RULES
 from dapcli.metrics import METRICS
-from dapcli.noise import NOISE_MODELS
-from dapcli.observations import ESTIMATORS
-from dapcli.postfilter import POST_FILTERS
+from dapcli.objectives import ESTIMATORS
 from dapcli.priors import PRIORS
 from dapcli.settings import PRESETS
+from dapcli.signal.noise import NOISE_MODELS
+from dapcli.tasks import _api_restore as restore
+from dapcli.tasks.postfilter import POST_FILTERS
 from tests.command_line import CONTRACT, Dap, Run, assert_refused, read, record_of, tree
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -226,7 +226,7 @@ def test_every_preset_runs(preset: str, dap: Dap, folder: Path) -> None:
         *[
             ("--stop", name, lambda record: record["fit"]["stopped_by"].split(":")[0])
             for name in STOPPING_RULES
-            if name != "rehearsal"
+            if name != "validation"
         ],
     ],
 )
@@ -398,7 +398,7 @@ BAD: list[tuple[str, int, str]] = [
     ("noisy.wav out.wav --attenuation-limit 10 --estimator generate", 2, "attenuation-limit.*mask"),
     ("noisy.wav out.wav --fold 0", 2, "fold"),
     ("noisy.wav out.wav --stop oracle", 2, "--reference"),
-    ("noisy.wav out.wav --stop rehearsal", 2, "--estimator mix"),
+    ("noisy.wav out.wav --stop validation", 2, "--estimator mix"),
     ("noisy.wav out.wav --dilation 8", 2, "--prior dilated"),
     ("noisy.wav out.wav --nothing", 2, "No such option"),
     ("noisy.wav out.wav --iterations many", 2, "iterations"),
@@ -705,7 +705,7 @@ def test_a_run_that_goes_on_can_be_interrupted_again(
         (("--resume", "--width", "3", "--hop", "0.02"), 2, "another hop, width;"),
         (("--resume", "--noise-profile", "0:0.19"), 2, "another noise_profile;"),
         (("--overwrite", "--prior", "nothing"), 2, "unknown prior"),
-        (("--overwrite", "--stop", "rehearsal"), 2, "--stop rehearsal"),
+        (("--overwrite", "--stop", "validation"), 2, "--stop validation"),
         (("--overwrite", "--stop", "oracle"), 2, "--reference"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Clipping: what is consistent with it, exercises whose truth is known, and levels that are detected or given."""
+"""Clipping: what is consistent with it, training_pairs whose truth is known, and levels that are detected or given."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dapcli.audio import Audio, open_audio, recording
-from dapcli.damage import Damage
-from dapcli.damage.bounds import ROUNDING
-from dapcli.damage.clipping import Clipping, clipping_at, detect_clipping
 from dapcli.errors import DapError, InputError, SettingsError
 from dapcli.metrics.waveform import snr_db
+from dapcli.signal.bounds import ROUNDING
+from dapcli.signal.clipping import Clipping, clipping_at, detect_clipping
+from dapcli.signal.degradation import Degradation
 
 Samples = NDArray[np.float64]
 
@@ -70,25 +70,25 @@ def test_the_misfit_is_the_squared_distance_to_what_is_consistent(pair: Samples,
     samples = UNEVEN.clip(pair[0])
     projected = UNEVEN.project(pair[1], samples)
     estimate = torch.tensor(pair[1], dtype=dtype, requires_grad=True)
-    misfit = UNEVEN.misfit(estimate, torch.tensor(samples, dtype=dtype))
-    misfit.backward()  # type: ignore[no-untyped-call]
-    assert misfit.item() == pytest.approx(np.mean((pair[1] - projected) ** 2), abs=1e-6)
+    data_fidelity = UNEVEN.data_fidelity(estimate, torch.tensor(samples, dtype=dtype))
+    data_fidelity.backward()  # type: ignore[no-untyped-call]
+    assert data_fidelity.item() == pytest.approx(np.mean((pair[1] - projected) ** 2), abs=1e-6)
     expected = 2 * (pair[1] - projected) / projected.size
     assert estimate.grad is not None
     np.testing.assert_allclose(estimate.grad.numpy(), expected, rtol=0, atol=1e-6)
-    assert UNEVEN.misfit(torch.tensor(projected, dtype=dtype), torch.tensor(samples, dtype=dtype)) == 0
+    assert UNEVEN.data_fidelity(torch.tensor(projected, dtype=dtype), torch.tensor(samples, dtype=dtype)) == 0
 
 
 def test_only_samples_at_a_level_need_anything() -> None:
-    assert UNEVEN.touches(np.array([[0.0, 0.4], [0.0, 0.0]]))
-    assert UNEVEN.touches(np.array([[0.0, 0.0], [0.0, 0.25]]))
-    assert not UNEVEN.touches(np.array([[0.39, -0.29], [-2.0, 0.24]]))
-    assert not UNEVEN.touches(np.zeros((2, 0)))
+    assert UNEVEN.affects(np.array([[0.0, 0.4], [0.0, 0.0]]))
+    assert UNEVEN.affects(np.array([[0.0, 0.0], [0.0, 0.25]]))
+    assert not UNEVEN.affects(np.array([[0.39, -0.29], [-2.0, 0.24]]))
+    assert not UNEVEN.affects(np.zeros((2, 0)))
 
 
 def test_a_part_of_a_clipped_recording_is_clipped_alike() -> None:
-    damage: Damage = UNEVEN
-    assert damage.part(5, 9) == UNEVEN
+    degradation: Degradation = UNEVEN
+    assert degradation.part(5, 9) == UNEVEN
 
 
 @pytest.mark.parametrize(("low", "high"), [((0.1,), (0.5,)), ((-0.1,), (0.0,)), ((-0.1,), (math.nan,))])
@@ -116,19 +116,19 @@ def test_candidates_are_consistent_and_nearer_to_the_truth() -> None:
 def test_exercises_are_clipped_harder_and_know_the_truth() -> None:
     samples = UNEVEN.clip(music(0.5, channels=2))
     candidates = UNEVEN.candidates(samples, RATE)
-    exercises = UNEVEN.exercises(samples, candidates, RATE, seed=0)
-    assert len(exercises) == 2
+    training_pairs = UNEVEN.training_pairs(samples, candidates, RATE, seed=0)
+    assert len(training_pairs) == 2
     fewest = UNEVEN.clipped(samples)
-    for exercise in exercises:
-        np.testing.assert_array_equal(exercise.truth, candidates[0])
-        assert exercise.candidates.shape == candidates.shape
-        for candidate in exercise.candidates:
-            np.testing.assert_array_equal(candidate[~exercise.scored], exercise.truth[~exercise.scored])
+    for training_pair in training_pairs:
+        np.testing.assert_array_equal(training_pair.truth, candidates[0])
+        assert training_pair.candidates.shape == candidates.shape
+        for candidate in training_pair.candidates:
+            np.testing.assert_array_equal(candidate[~training_pair.scored], training_pair.truth[~training_pair.scored])
             # Consistent: as far from zero, where the truth was taken away, as the truth is at the least.
-            assert (np.sign(candidate) == np.sign(exercise.truth))[exercise.scored].all()
-        assert (exercise.scored >= fewest).all()
-        assert exercise.scored.sum() > fewest.sum()
-        fewest = exercise.scored
+            assert (np.sign(candidate) == np.sign(training_pair.truth))[training_pair.scored].all()
+        assert (training_pair.scored >= fewest).all()
+        assert training_pair.scored.sum() > fewest.sum()
+        fewest = training_pair.scored
 
 
 def test_an_exercise_at_the_same_level_would_teach_nothing() -> None:
@@ -143,9 +143,9 @@ def test_recordings_of_few_samples_are_restored(length: int) -> None:
     candidates = UNEVEN.candidates(samples, RATE)
     assert np.isfinite(candidates).all()
     assert (candidates >= samples).all()
-    for exercise in UNEVEN.exercises(samples, candidates, RATE, seed=0):
-        assert np.isfinite(exercise.candidates).all()
-        assert exercise.scored.all()
+    for training_pair in UNEVEN.training_pairs(samples, candidates, RATE, seed=0):
+        assert np.isfinite(training_pair.candidates).all()
+        assert training_pair.scored.all()
 
 
 # Detection

@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 
 from dapcli.audio import Audio
 from dapcli.baselines import BASELINES
-from dapcli.damage.clipping import Clipping
-from dapcli.damage.missing import MissingSamples
-from dapcli.damage.quantization import Quantization
 from dapcli.errors import DapError, InputError, SettingsError
 from dapcli.evaluation import methods as methods_module
 from dapcli.evaluation.cases import Known, Truth
@@ -43,7 +40,10 @@ from dapcli.evaluation.tables import LOWER_IS_BETTER, choose_pivot, compare, int
 from dapcli.evaluation.unit import Evaluation
 from dapcli.metrics import METRICS
 from dapcli.settings import PRESETS, Settings
-from dapcli.source_kinds import DEFAULT_KINDS
+from dapcli.signal.clipping import Clipping
+from dapcli.signal.missing import Missing
+from dapcli.signal.quantization import Quantization
+from dapcli.signal.source_types import DEFAULT_TYPES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -187,13 +187,13 @@ def test_what_is_damaged_is_what_a_float_file_holds(name: str, clean: Path, tmp_
     case = Evaluation(protocol, Settings(), "cpu", 0.5, (clip,), ()).case(clip)
     for samples in (case.known.recording.samples, case.truth.references):
         np.testing.assert_array_equal(samples, samples.astype(np.float32))
-    if case.known.damage is not None:  # the truth is one of the recordings that would have been damaged into this
+    if case.known.degradation is not None:  # the truth is one of the recordings that would have been damaged into this
         reference, damaged = case.truth.references[0], case.known.recording.samples
-        np.testing.assert_allclose(case.known.damage.project(reference, damaged), reference, atol=2**-15)
+        np.testing.assert_allclose(case.known.degradation.project(reference, damaged), reference, atol=2**-15)
 
 
 def test_white_noise_has_its_level() -> None:
-    case = Gaussian(0.05).damage([Audio(tone(4.0)[None], RATE)], np.random.default_rng(0))
+    case = Gaussian(0.05).degradation([Audio(tone(4.0)[None], RATE)], np.random.default_rng(0))
     assert case.truth.noise is not None
     assert case.truth.noise.std() == pytest.approx(0.05, rel=0.02)
     np.testing.assert_allclose(case.known.recording.samples, case.truth.references[0] + case.truth.noise, atol=1e-12)
@@ -208,7 +208,7 @@ def test_environmental_noise_has_an_snr_of_the_range_and_is_looped_where_it_is_s
     )
     protocol = Environmental(noise=(noise,), snr=(6.0, 7.0))
     for seed in range(5):
-        case = protocol.damage([Audio(np.stack([tone(1.0), tone(1.0, 300)]), RATE)], np.random.default_rng(seed))
+        case = protocol.degradation([Audio(np.stack([tone(1.0), tone(1.0, 300)]), RATE)], np.random.default_rng(seed))
         assert case.truth.noise is not None
         snr = 10 * math.log10(np.sum(case.truth.references**2) / np.sum(case.truth.noise**2))
         assert 5.999 < snr < 7.001
@@ -218,9 +218,9 @@ def test_environmental_noise_has_an_snr_of_the_range_and_is_looped_where_it_is_s
 @given(st.integers(0, 2**32))
 @settings(max_examples=30, deadline=None)
 def test_a_gap_has_a_length_of_the_range_and_sound_on_both_sides(seed: int) -> None:
-    case = Dropout().damage([Audio(tone(1.0)[None], RATE)], np.random.default_rng(seed))
-    assert isinstance(case.known.damage, MissingSamples)
-    ((start, stop),) = case.known.damage.gaps.channels[0]
+    case = Dropout().degradation([Audio(tone(1.0)[None], RATE)], np.random.default_rng(seed))
+    assert isinstance(case.known.degradation, Missing)
+    ((start, stop),) = case.known.degradation.gaps.channels[0]
     assert 0.1 * RATE - 1 <= stop - start <= 0.25 * RATE + 1
     assert start >= 0.15 * RATE
     assert stop <= 0.85 * RATE
@@ -231,12 +231,12 @@ def test_a_gap_has_a_length_of_the_range_and_sound_on_both_sides(seed: int) -> N
 
 def test_mixtures_are_sums_of_sources_of_one_level() -> None:
     clips = [Audio(gain * tone(0.5, pitch)[None], RATE) for gain, pitch in ((1.0, 200), (0.01, 310), (3.0, 470))]
-    case = Mixture(kinds=DEFAULT_KINDS[3]).damage(clips, np.random.default_rng(0))
+    case = Mixture(kinds=DEFAULT_TYPES[3]).degradation(clips, np.random.default_rng(0))
     assert case.truth.references.shape == (3, 1, RATE // 2)
     np.testing.assert_allclose(np.sqrt(np.mean(case.truth.references**2, axis=(1, 2))), 0.1, rtol=1e-6)
     np.testing.assert_allclose(case.known.recording.samples, case.truth.references.sum(axis=0), atol=1e-7)
     with pytest.raises(InputError, match="cannot be mixed"):
-        Mixture().damage([clips[0], Audio(clips[1].samples, 16_000)], np.random.default_rng(0))
+        Mixture().degradation([clips[0], Audio(clips[1].samples, 16_000)], np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
@@ -296,14 +296,14 @@ def test_pairs_that_do_not_match_are_named_and_left_out(seconds: float, rate: in
 
 def test_clipping_leaves_its_snr_and_quantization_its_levels() -> None:
     clean = Audio(tone(0.5)[None], RATE)
-    case = Clipped(10.0).damage([clean], np.random.default_rng(0))
+    case = Clipped(10.0).degradation([clean], np.random.default_rng(0))
     error = case.known.recording.samples - case.truth.references[0]
     assert 10 * math.log10(np.sum(case.truth.references**2) / np.sum(error**2)) == pytest.approx(10.0, abs=0.01)
-    assert isinstance(case.known.damage, Clipping)
-    assert case.known.damage.touches(case.known.recording.samples)
+    assert isinstance(case.known.degradation, Clipping)
+    assert case.known.degradation.affects(case.known.recording.samples)
 
-    case = Quantized(16).damage([clean], np.random.default_rng(0))
-    assert isinstance(case.known.damage, Quantization)
+    case = Quantized(16).degradation([clean], np.random.default_rng(0))
+    assert isinstance(case.known.degradation, Quantization)
     assert len(np.unique(case.known.recording.samples)) <= 16
     assert np.abs(case.truth.references).max() == pytest.approx(0.9)
 

@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 import pytest
 
+from dapcli.audio.files import check_writable, write_files
 from dapcli.errors import OutputError
-from dapcli.files import check_writable, write_files
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dapcli.errors import DeviceError, SettingsError
-from dapcli.fitting import OPTIMIZERS, STOPPING_RULES, Fit, Need, StopContext, choose_dtype, find_device
-from dapcli.fitting.optimizers import orthogonalise
-from dapcli.spectral import STFT
+from dapcli.fit import OPTIMIZERS, STOPPING_RULES, Fit, Need, StopContext, choose_dtype, find_device
+from dapcli.fit.optimizers import orthogonalise
+from dapcli.signal.stft import STFT
 
 STFT_SMALL = STFT(64, 16)
 LENGTH = 800

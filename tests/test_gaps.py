@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 
 from dapcli.audio import Audio, open_audio, recording
 from dapcli.errors import DapError, InputError, SettingsError
-from dapcli.gaps import DEFAULT_MIN_GAP, Gaps, Interval, describe, detect_gaps, make_gaps, merge, parse_gap, read_mask
+from dapcli.signal.gaps import Gaps, Interval, describe, merge
+from dapcli.signal.gaps_detection import DEFAULT_MIN_GAP, detect_gaps
+from dapcli.signal.gaps_given import make_gaps, parse_gap
+from dapcli.signal.gaps_mask import read_mask
 
 Samples = NDArray[np.float64]
 

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from dapcli.audio import Audio
 from dapcli.errors import SettingsError
-from dapcli.kinds import separate_kinds
 from dapcli.metrics.waveform import snr_db
-from dapcli.segments import align, plan_segments
-from dapcli.source_kinds import DEFAULT_KINDS, KINDS, check_kinds, default_names
+from dapcli.pipeline.segments import align, plan_segments
+from dapcli.signal.separation import separate_types
+from dapcli.signal.source_types import DEFAULT_TYPES, SOURCE_TYPES, check_types, default_names
 
 Samples = NDArray[np.float64]
 
 RATE = 8_000
-KIND_LISTS = st.lists(st.sampled_from(list(KINDS)), min_size=2, max_size=4).map(tuple)
+KIND_LISTS = st.lists(st.sampled_from(list(SOURCE_TYPES)), min_size=2, max_size=4).map(tuple)
 
 
 def tone(pitch: float, seconds: float = 1.0) -> Samples:
@@ -42,7 +42,7 @@ def test_a_sine_and_clicks_come_apart(turned: bool) -> None:
     kinds = ["harmonic", "percussive"]
     if turned:
         sources, kinds = sources[::-1], kinds[::-1]
-    parts = separate_kinds(np.sum(sources, axis=0), RATE, kinds, seed=0)
+    parts = separate_types(np.sum(sources, axis=0), RATE, kinds, seed=0)
     for source, part in zip(sources, parts, strict=True):
         assert snr_db(source, part, RATE) > 15
 
@@ -51,14 +51,14 @@ def test_a_glide_is_a_voice_beside_a_steady_tone_and_clicks() -> None:
     seconds = np.arange(2 * RATE) / RATE
     glide = 0.3 * np.sin(2 * np.pi * (1000 * seconds + 5 * np.sin(2 * np.pi * 3 * seconds)))[None]
     sources = [tone(300, 2.0), glide, clicks(2.0)]
-    parts = separate_kinds(np.sum(sources, axis=0), RATE, DEFAULT_KINDS[3], seed=0)
+    parts = separate_types(np.sum(sources, axis=0), RATE, DEFAULT_TYPES[3], seed=0)
     for index, part in enumerate(parts):
         assert int(np.argmax([snr_db(source, part, RATE) for source in sources])) == index
 
 
 def test_two_sources_of_one_kind_share_out_its_notes() -> None:
     low, high = tone(250) * (np.arange(RATE) < RATE // 2), tone(2500) * (np.arange(RATE) >= RATE // 2)
-    parts = separate_kinds(low + high, RATE, ("harmonic", "harmonic"), seed=0)
+    parts = separate_types(low + high, RATE, ("harmonic", "harmonic"), seed=0)
     for source, part in zip((low, high), parts, strict=True):
         assert snr_db(source, part, RATE) > 15
 
@@ -67,7 +67,7 @@ def test_two_sources_of_one_kind_share_out_its_notes() -> None:
 @given(KIND_LISTS, st.integers(1, 3_000), st.integers(1, 2), st.integers(0, 2**32 - 1))
 def test_the_parts_sum_to_the_mixture(kinds: tuple[str, ...], length: int, channels: int, seed: int) -> None:
     mixture = np.random.default_rng(seed).standard_normal((channels, length))
-    parts = separate_kinds(mixture, RATE, kinds, seed=0)
+    parts = separate_types(mixture, RATE, kinds, seed=0)
     assert parts.shape == (len(kinds), channels, length)
     assert np.isfinite(parts).all()
     np.testing.assert_allclose(parts.sum(axis=0), mixture, atol=1e-9)
@@ -77,20 +77,20 @@ def test_the_parts_sum_to_the_mixture(kinds: tuple[str, ...], length: int, chann
 @given(KIND_LISTS, st.integers(-20, 10))
 def test_level_does_not_matter(kinds: tuple[str, ...], exponent: int) -> None:
     mixture, scale = tone(330, 0.2) + clicks(0.2), 2.0**exponent
-    plain, scaled = (separate_kinds(level * mixture, RATE, kinds, seed=0) for level in (1.0, scale))
+    plain, scaled = (separate_types(level * mixture, RATE, kinds, seed=0) for level in (1.0, scale))
     np.testing.assert_allclose(scaled, scale * plain, atol=1e-6 * scale)
 
 
 @given(KIND_LISTS, st.integers(1, 2_000))
 @settings(max_examples=15, deadline=None)
 def test_silence_has_silent_parts(kinds: tuple[str, ...], length: int) -> None:
-    parts = separate_kinds(np.zeros((2, length)), RATE, kinds, seed=0)
+    parts = separate_types(np.zeros((2, length)), RATE, kinds, seed=0)
     np.testing.assert_array_equal(parts, np.zeros((len(kinds), 2, length)))
 
 
 def test_the_seed_decides_how_one_kind_is_divided() -> None:
     mixture = np.random.default_rng(1).standard_normal((1, 2_000))
-    first, same, other = (separate_kinds(mixture, RATE, ("voice", "voice"), seed) for seed in (1, 1, 2))
+    first, same, other = (separate_types(mixture, RATE, ("voice", "voice"), seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)
 
@@ -106,7 +106,7 @@ def test_the_seed_decides_how_one_kind_is_divided() -> None:
 )
 def test_kinds_that_cannot_be_are_refused(kinds: tuple[str, ...], reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
-        check_kinds(kinds)
+        check_types(kinds)
 
 
 @given(KIND_LISTS)
@@ -119,9 +119,9 @@ def test_every_source_has_a_name_of_its_own_that_begins_with_its_kind(kinds: tup
 
 
 def test_default_kinds_are_kinds() -> None:
-    for count, kinds in DEFAULT_KINDS.items():
+    for count, kinds in DEFAULT_TYPES.items():
         assert len(kinds) == count
-        check_kinds(kinds)
+        check_types(kinds)
 
 
 # From segment to segment

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from dapcli import Audio, separate
 from dapcli.errors import SettingsError
-from dapcli.observations import SEPARATION_ESTIMATORS
-from dapcli.observations.layered import LayeredObservation, exclusion, roughness
+from dapcli.objectives import SEPARATION_ESTIMATORS
+from dapcli.objectives.double_dip import DoubleDIP, exclusion, roughness
 from dapcli.priors import PRIORS
 from dapcli.settings import SEPARATION_PRESETS, Settings
-from dapcli.spectral import STFT
+from dapcli.signal.stft import STFT
 
 STFT_SMALL = STFT(64, 16)
 RATE = 8_000
 TINY = replace(SEPARATION_PRESETS["paper"]["quality"], width=2, iterations=3)
-KINDS = ("harmonic", "percussive")
+SOURCE_TYPES = ("harmonic", "percussive")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,10 +34,16 @@ def magnitudes(*shape: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-def observe(samples: NDArray[np.float64], count: int = 2, iterations: int = 100) -> LayeredObservation:
+def observe(samples: NDArray[np.float64], count: int = 2, iterations: int = 100) -> DoubleDIP:
     generator = torch.Generator().manual_seed(0)
-    return LayeredObservation(
-        samples, STFT_SMALL, KINDS[:1] * count, RATE, iterations=iterations, perturbation=0.0, generator=generator
+    return DoubleDIP(
+        samples,
+        STFT_SMALL,
+        SOURCE_TYPES[:1] * count,
+        RATE,
+        iterations=iterations,
+        perturbation=0.0,
+        generator=generator,
     )
 
 
@@ -147,7 +153,7 @@ def test_silence_and_short_recordings_have_finite_losses(length: int) -> None:
 @pytest.mark.parametrize("prior", PRIORS)
 def test_every_prior_separates(prior: str) -> None:
     mixture = Audio(noise(1, 2_000), RATE)
-    separation = separate(mixture, KINDS, replace(TINY, prior=prior), device="cpu")
+    separation = separate(mixture, SOURCE_TYPES, replace(TINY, prior=prior), device="cpu")
     assert len(separation.sources) == 2
     assert separation.kinds == ("source", "source")
     assert separation.result.segments[0].rule == "fixed"
@@ -168,14 +174,14 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
 
 def test_long_mixtures_keep_their_sources_apart_from_segment_to_segment() -> None:
     mixture = Audio(noise(1, 3 * RATE), RATE)
-    separation = separate(mixture, KINDS, replace(TINY, segment=1.5, iterations=1), device="cpu")
+    separation = separate(mixture, SOURCE_TYPES, replace(TINY, segment=1.5, iterations=1), device="cpu")
     assert len(separation.result.segments) == 3
     np.testing.assert_allclose(sum(each.samples for each in separation.audio), mixture.samples, atol=1e-6)
 
 
 def test_sources_as_fitted_need_not_sum_to_the_mixture() -> None:
     mixture = Audio(noise(1, 2_000), RATE)
-    fitted = separate(mixture, KINDS, TINY, consistent=False, device="cpu")
+    fitted = separate(mixture, SOURCE_TYPES, TINY, consistent=False, device="cpu")
     assert np.abs(sum(each.samples for each in fitted.audio) - mixture.samples).max() > 0.01
     np.testing.assert_allclose(np.concatenate([each.samples for each in fitted.audio]), fitted.result.audio.samples)
 
@@ -190,7 +196,7 @@ def test_the_oracle_takes_references_in_any_order() -> None:
     mixture = Audio(sources[0].samples + sources[1].samples, RATE)
     settings = replace(TINY, stop="oracle", iterations=6)
     results = [
-        separate(mixture, KINDS, settings, references=references, device="cpu").result
+        separate(mixture, SOURCE_TYPES, settings, references=references, device="cpu").result
         for references in (sources, sources[::-1])
     ]
     assert results[0].segments[0].rule == "oracle"
@@ -212,7 +218,7 @@ def test_presets_are_those_of_their_method() -> None:
 # Collapse
 
 
-class Scripted(LayeredObservation):
+class Scripted(DoubleDIP):
     """An observation whose second source is this much of the mixture, by seed, whatever the networks say."""
 
     seconds: dict[int, float]
@@ -230,7 +236,7 @@ def fit_scripted(
     monkeypatch.setitem(SEPARATION_ESTIMATORS, "paper", Scripted)
     monkeypatch.setattr(Scripted, "seconds", seconds, raising=False)
     mixture = Audio(noise(1, 2_000), RATE)
-    separation = separate(mixture, KINDS, settings, consistent=False, device="cpu")
+    separation = separate(mixture, SOURCE_TYPES, settings, consistent=False, device="cpu")
     first, second = (np.abs(each.samples).max() for each in separation.audio)
     return separation.result.notes, second / first
 
@@ -261,7 +267,7 @@ def test_notes_on_long_mixtures_say_where(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(SEPARATION_ESTIMATORS, "paper", Scripted)
     monkeypatch.setattr(Scripted, "seconds", {0: 0.0, 1: 0.5}, raising=False)
     settings = replace(TINY, segment=1.5, iterations=1)
-    notes = separate(Audio(noise(1, 2 * RATE), RATE), KINDS, settings, device="cpu").result.notes
+    notes = separate(Audio(noise(1, 2 * RATE), RATE), SOURCE_TYPES, settings, device="cpu").result.notes
     assert notes == (
         "from 0.00 to 1.25 s source 2 was silent; fitted again with seed 1",
         "from 0.75 to 2.00 s source 2 was silent; fitted again with seed 1",

@@ -19,13 +19,13 @@ import torch
 
 from dapcli import Audio, Progress, Settings, denoise, task
 from dapcli.audio.recording import blocks as recording_blocks
-from dapcli.engine import Denoiser, Engine
 from dapcli.errors import DeviceError, SettingsError
 from dapcli.metrics.waveform import snr_db
-from dapcli.result import Result
+from dapcli.pipeline.result import Result
+from dapcli.pipeline.run import plan, with_sound
+from dapcli.pipeline.store import FittedSegment, FolderStore, MemoryStore, Store
 from dapcli.settings import PRESETS
-from dapcli.store import FittedSegment, FolderStore, MemoryStore, Store
-from dapcli.task import plan, with_sound
+from dapcli.tasks import Denoiser, Engine
 
 RATE = 8_000
 ROOT = Path(__file__).parent.parent

@@ -113,7 +113,7 @@ def test_segmental_snr_leaves_out_frames_where_both_are_silent_but_not_noise_in_
     halved = 0.5 * s
     assert segmental_snr_db(s, halved, RATE) == pytest.approx(20 * math.log10(2))
     halved[:, 8000:] = 1e-4
-    # 130 whole frames in 16000 samples; the last of them that touches the first 8000 is number 66.
+    # 130 whole frames in 16000 samples; the last of them that affects the first 8000 is number 66.
     assert segmental_snr_db(s, halved, RATE) == pytest.approx((67 * 20 * math.log10(2) - 63 * 10) / 130, abs=0.2)
 
 

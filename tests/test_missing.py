@@ -1,4 +1,4 @@
-"""Missing samples: fills that keep what is known, exercises whose truth is known, and consistency."""
+"""Missing samples: fills that keep what is known, training_pairs whose truth is known, and consistency."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dapcli.damage import Damage, Exercise
-from dapcli.damage.missing import ORDERS_S, MissingSamples
-from dapcli.gaps import Gaps, Interval, merge
+from dapcli.signal.degradation import Degradation, TrainingPair
+from dapcli.signal.gaps import Gaps, Interval, merge
+from dapcli.signal.missing import ORDERS_S, Missing
 
 Samples = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ RATE = 2_000
 LENGTH = 2_000
 GAPS = Gaps((((250, 300), (500, 530)), ((1500, 1525),)))
 LEFT_ONLY = Gaps((((500, 550),), ()))
-DAMAGE = MissingSamples(GAPS)
+DAMAGE = Missing(GAPS)
 
 channels = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 8)), max_size=5).map(
     lambda some: merge((start, start + length) for start, length in some)
@@ -46,8 +46,8 @@ def candidates() -> Samples:
 
 
 @pytest.fixture(scope="module")
-def exercises(candidates: Samples) -> list[Exercise]:
-    return DAMAGE.exercises(music(), candidates, RATE, 0)
+def training_pairs(candidates: Samples) -> list[TrainingPair]:
+    return DAMAGE.training_pairs(music(), candidates, RATE, 0)
 
 
 # Candidates
@@ -69,10 +69,10 @@ def test_candidates_do_not_depend_on_what_is_written_in_the_gaps(candidates: Sam
 
 
 def test_a_channel_without_gaps_comes_back_as_it_is_and_does_not_matter_to_the_other() -> None:
-    filled = MissingSamples(LEFT_ONLY).candidates(music(), RATE)
+    filled = Missing(LEFT_ONLY).candidates(music(), RATE)
     for candidate in filled:
         np.testing.assert_array_equal(candidate[1], music()[1])
-    alone = MissingSamples(Gaps(LEFT_ONLY.channels[:1])).candidates(music(1), RATE)
+    alone = Missing(Gaps(LEFT_ONLY.channels[:1])).candidates(music(1), RATE)
     np.testing.assert_array_equal(filled[:, :1], alone)
 
 
@@ -80,68 +80,70 @@ def test_a_channel_without_gaps_comes_back_as_it_is_and_does_not_matter_to_the_o
 def test_recordings_of_few_samples_are_filled(length: int) -> None:
     samples = music(1, length)
     for gap in {(0, 1), (length // 2, length // 2 + 1), (length // 2, length), (0, length)}:
-        damage = MissingSamples(Gaps(((gap,),)))
-        filled = damage.candidates(samples, RATE)
+        degradation = Missing(Gaps(((gap,),)))
+        filled = degradation.candidates(samples, RATE)
         assert np.isfinite(filled).all()
-        for exercise in damage.exercises(samples, filled, RATE, 0):
-            assert np.isfinite(exercise.candidates).all()
+        for training_pair in degradation.training_pairs(samples, filled, RATE, 0):
+            assert np.isfinite(training_pair.candidates).all()
 
 
 # Exercises
 
 
-def test_exercises_are_gaps_of_the_same_lengths_elsewhere(exercises: list[Exercise]) -> None:
+def test_exercises_are_gaps_of_the_same_lengths_elsewhere(training_pairs: list[TrainingPair]) -> None:
     samples, missing = music(), GAPS.mask(0, LENGTH)
-    assert len(exercises) == 3
-    for exercise in exercises:
-        assert exercise.candidates.shape == (len(ORDERS_S), 2, LENGTH)
-        np.testing.assert_array_equal(exercise.truth[exercise.scored], samples[exercise.scored])
+    assert len(training_pairs) == 3
+    for training_pair in training_pairs:
+        assert training_pair.candidates.shape == (len(ORDERS_S), 2, LENGTH)
+        np.testing.assert_array_equal(training_pair.truth[training_pair.scored], samples[training_pair.scored])
         for channel in range(2):
             lengths = {stop - start for start, stop in GAPS.channels[channel]}
-            opened = intervals_of(exercise.scored[channel])
+            opened = intervals_of(training_pair.scored[channel])
             assert opened
             assert {stop - start for start, stop in opened} <= lengths
             # Sound on both sides of each, between it and any other gap.
-            everything = intervals_of(missing[channel] | exercise.scored[channel])
+            everything = intervals_of(missing[channel] | training_pair.scored[channel])
             assert len(everything) == len(opened) + len(GAPS.channels[channel])
             assert all(after[0] - before[1] >= 0.1 * RATE for before, after in pairwise(everything) if after in opened)
 
 
-def test_exercises_know_no_truth_where_it_counts(exercises: list[Exercise], candidates: Samples) -> None:
+def test_exercises_know_no_truth_where_it_counts(training_pairs: list[TrainingPair], candidates: Samples) -> None:
     missing = GAPS.mask(0, LENGTH)
-    for exercise in exercises:
-        altered = np.where(exercise.scored, 9.0, music())
-        known = ~(missing | exercise.scored)
-        for candidate in exercise.candidates:
+    for training_pair in training_pairs:
+        altered = np.where(training_pair.scored, 9.0, music())
+        known = ~(missing | training_pair.scored)
+        for candidate in training_pair.candidates:
             np.testing.assert_array_equal(candidate[known], music()[known])
-            assert not np.array_equal(candidate[exercise.scored], music()[exercise.scored])
-        more = MissingSamples(Gaps(tuple(merge(intervals_of(row)) for row in ~known)))
-        np.testing.assert_array_equal(more.candidates(altered, RATE), exercise.candidates)
+            assert not np.array_equal(candidate[training_pair.scored], music()[training_pair.scored])
+        more = Missing(Gaps(tuple(merge(intervals_of(row)) for row in ~known)))
+        np.testing.assert_array_equal(more.candidates(altered, RATE), training_pair.candidates)
 
 
-def test_exercises_are_the_same_for_the_same_seed_alone(exercises: list[Exercise], candidates: Samples) -> None:
+def test_exercises_are_the_same_for_the_same_seed_alone(
+    training_pairs: list[TrainingPair], candidates: Samples
+) -> None:
     def scored(seed: int) -> list[NDArray[np.bool_]]:
-        return [each.scored for each in DAMAGE.exercises(music(), candidates, RATE, seed)]
+        return [each.scored for each in DAMAGE.training_pairs(music(), candidates, RATE, seed)]
 
-    np.testing.assert_array_equal(scored(0), [each.scored for each in exercises])
+    np.testing.assert_array_equal(scored(0), [each.scored for each in training_pairs])
     assert not np.array_equal(scored(1), scored(0))
-    assert not np.array_equal(exercises[0].scored, exercises[1].scored)
+    assert not np.array_equal(training_pairs[0].scored, training_pairs[1].scored)
 
 
 def test_a_channel_without_gaps_is_exercised_with_those_of_the_other() -> None:
-    damage = MissingSamples(LEFT_ONLY)
-    for exercise in damage.exercises(music(), damage.candidates(music(), RATE), RATE, 0):
-        assert {stop - start for start, stop in intervals_of(exercise.scored[1])} == {50}
+    degradation = Missing(LEFT_ONLY)
+    for training_pair in degradation.training_pairs(music(), degradation.candidates(music(), RATE), RATE, 0):
+        assert {stop - start for start, stop in intervals_of(training_pair.scored[1])} == {50}
 
 
 @pytest.mark.parametrize("gap", [(10, LENGTH), (0, LENGTH - 10), (300, LENGTH - 300), (0, LENGTH)])
 def test_where_hardly_anything_is_known_no_fill_is_better_than_another(gap: Interval) -> None:
-    damage = MissingSamples(Gaps(((gap,),)))
-    filled = damage.candidates(music(1), RATE)
-    (exercise,) = damage.exercises(music(1), filled, RATE, 0)
-    np.testing.assert_array_equal(exercise.candidates, filled)
-    np.testing.assert_array_equal(exercise.truth, filled.mean(axis=0))
-    np.testing.assert_array_equal(exercise.scored, damage.gaps.mask(0, LENGTH))
+    degradation = Missing(Gaps(((gap,),)))
+    filled = degradation.candidates(music(1), RATE)
+    (training_pair,) = degradation.training_pairs(music(1), filled, RATE, 0)
+    np.testing.assert_array_equal(training_pair.candidates, filled)
+    np.testing.assert_array_equal(training_pair.truth, filled.mean(axis=0))
+    np.testing.assert_array_equal(training_pair.scored, degradation.gaps.mask(0, LENGTH))
 
 
 # Consistency
@@ -151,42 +153,42 @@ def test_where_hardly_anything_is_known_no_fill_is_better_than_another(gap: Inte
 def test_projection_keeps_known_samples_and_takes_the_others(
     left: tuple[Interval, ...], right: tuple[Interval, ...], seed: int
 ) -> None:
-    damage: Damage = MissingSamples(Gaps((left, right)))
+    degradation: Degradation = Missing(Gaps((left, right)))
     missing = Gaps((left, right)).mask(0, 40)
     samples, estimate = np.random.default_rng(seed).standard_normal((2, 2, 40))
-    projected = damage.project(estimate, samples)
+    projected = degradation.project(estimate, samples)
     np.testing.assert_array_equal(projected[~missing], samples[~missing])
     np.testing.assert_array_equal(projected[missing], estimate[missing])
-    np.testing.assert_array_equal(damage.project(projected, samples), projected)
-    assert damage.touches(samples) == missing.any()
+    np.testing.assert_array_equal(degradation.project(projected, samples), projected)
+    assert degradation.affects(samples) == missing.any()
 
 
 @given(channels, channels, st.integers(0, 2**32 - 1))
 def test_the_misfit_is_the_mean_squared_error_at_known_samples(
     left: tuple[Interval, ...], right: tuple[Interval, ...], seed: int
 ) -> None:
-    damage = MissingSamples(Gaps((left, right)))
-    known = ~damage.gaps.mask(0, 40)
+    degradation = Missing(Gaps((left, right)))
+    known = ~degradation.gaps.mask(0, 40)
     samples, estimate = np.random.default_rng(seed).standard_normal((2, 2, 40))
     leaf = torch.tensor(estimate, requires_grad=True)
-    misfit = damage.misfit(leaf, torch.tensor(samples))
-    misfit.backward()  # type: ignore[no-untyped-call]
+    data_fidelity = degradation.data_fidelity(leaf, torch.tensor(samples))
+    data_fidelity.backward()  # type: ignore[no-untyped-call]
     expected = np.mean((estimate - samples)[known] ** 2)
-    assert misfit.item() == pytest.approx(expected)
+    assert data_fidelity.item() == pytest.approx(expected)
     assert leaf.grad is not None
     assert (leaf.grad.numpy() != 0).tolist() == known.tolist()
-    assert damage.misfit(torch.tensor(damage.project(estimate, samples)), torch.tensor(samples)) == 0
+    assert degradation.data_fidelity(torch.tensor(degradation.project(estimate, samples)), torch.tensor(samples)) == 0
     worse = samples.copy()
     worse[known] += 1e-3
-    assert damage.misfit(torch.tensor(worse), torch.tensor(samples)) > 0
+    assert degradation.data_fidelity(torch.tensor(worse), torch.tensor(samples)) > 0
 
 
 def test_where_nothing_is_known_anything_fits() -> None:
-    damage = MissingSamples(Gaps((((0, 5),),)))
+    degradation = Missing(Gaps((((0, 5),),)))
     estimate = torch.ones(1, 5, requires_grad=True)
-    misfit = damage.misfit(estimate, torch.zeros(1, 5))
-    misfit.backward()  # type: ignore[no-untyped-call]
-    assert misfit == 0
+    data_fidelity = degradation.data_fidelity(estimate, torch.zeros(1, 5))
+    data_fidelity.backward()  # type: ignore[no-untyped-call]
+    assert data_fidelity == 0
     assert estimate.grad is not None
     assert not estimate.grad.any()
 
@@ -198,10 +200,10 @@ def test_a_part_has_the_gaps_that_are_in_it(
     whole = Gaps((left, right))
     expected = whole.mask(start, start + length)
     np.testing.assert_array_equal(whole.part(start, start + length).mask(0, length), expected)
-    part = MissingSamples(whole).part(start, start + length)
+    part = Missing(whole).part(start, start + length)
     samples, estimate = np.zeros((2, length)), np.ones((2, length))
     np.testing.assert_array_equal(part.project(estimate, samples), expected)
-    assert part.touches(samples) == expected.any()
+    assert part.affects(samples) == expected.any()
     # A part of a part is that part of the whole.
     again = whole.part(start, start + length).part(length // 2, length)
     assert again == whole.part(start + length // 2, start + length)

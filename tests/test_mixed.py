@@ -1,4 +1,4 @@
-"""Observations of damaged recordings: shares with a known answer, and losses and estimates over all damages."""
+"""Observations of damaged recordings: shares with a known answer, and losses and estimates over all degradations."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dapcli.audio import Recording
-from dapcli.damage import Damage, Exercise
-from dapcli.damage.clipping import Clipping
-from dapcli.damage.missing import MissingSamples
-from dapcli.damage.quantization import Quantization
 from dapcli.errors import SettingsError
-from dapcli.fitting import STOPPING_RULES, Fit, StopContext
-from dapcli.gaps import Gaps
-from dapcli.observations import REPAIR_ESTIMATORS
-from dapcli.observations.generated import ConsistentObservation
-from dapcli.observations.mixed import _LEAST_SHARE, MixedObservation, best_shares
-from dapcli.spectral import STFT
+from dapcli.fit import STOPPING_RULES, Fit, StopContext
+from dapcli.objectives import REPAIR_ESTIMATORS
+from dapcli.objectives.ensemble import _LEAST_SHARE, Ensemble, best_shares
+from dapcli.objectives.generate import ConsistentGeneration
+from dapcli.signal.clipping import Clipping
+from dapcli.signal.degradation import Degradation, TrainingPair
+from dapcli.signal.gaps import Gaps
+from dapcli.signal.missing import Missing
+from dapcli.signal.quantization import Quantization
+from dapcli.signal.stft import STFT
 
 Samples = NDArray[np.float64]
 
@@ -37,49 +37,49 @@ def music(channels: int = 1) -> Samples:
     return np.asarray(np.stack(rows) * np.exp(-t))
 
 
-def missing(samples: Samples) -> tuple[Damage, Samples]:
-    damage = MissingSamples(Gaps((((500, 560),),) * len(samples)))
-    return damage, np.where(damage.gaps.mask(0, LENGTH), 0.0, samples)
+def missing(samples: Samples) -> tuple[Degradation, Samples]:
+    degradation = Missing(Gaps((((500, 560),),) * len(samples)))
+    return degradation, np.where(degradation.gaps.mask(0, LENGTH), 0.0, samples)
 
 
-def clipped(samples: Samples) -> tuple[Damage, Samples]:
-    damage = Clipping((-0.25,) * len(samples), (0.3,) * len(samples))
-    return damage, damage.clip(samples)
+def clipped(samples: Samples) -> tuple[Degradation, Samples]:
+    degradation = Clipping((-0.25,) * len(samples), (0.3,) * len(samples))
+    return degradation, degradation.clip(samples)
 
 
-def quantized(samples: Samples) -> tuple[Damage, Samples]:
-    damage = Quantization(1 / 8, 1 / 16)
-    return damage, damage.quantize(samples)
+def quantized(samples: Samples) -> tuple[Degradation, Samples]:
+    degradation = Quantization(1 / 8, 1 / 16)
+    return degradation, degradation.quantize(samples)
 
 
 DAMAGES = {"missing": missing, "clipped": clipped, "quantized": quantized}
 
 
 class Prepared:
-    """A damage whose restorations, which take the time, are given."""
+    """A degradation whose restorations, which take the time, are given."""
 
     guide: ClassVar[str] = "what is given"
 
-    def __init__(self, damage: Damage, candidates: Samples, exercises: list[Exercise]) -> None:
-        self._damage, self._candidates, self._exercises = damage, candidates, exercises
+    def __init__(self, degradation: Degradation, candidates: Samples, training_pairs: list[TrainingPair]) -> None:
+        self._damage, self._candidates, self._exercises = degradation, candidates, training_pairs
 
-    def part(self, start: int, stop: int) -> Damage:
+    def part(self, start: int, stop: int) -> Degradation:
         return self
 
     def describe(self, recording: Recording) -> dict[str, Any]:
         return self._damage.describe(recording)
 
-    def touches(self, samples: Samples) -> bool:
+    def affects(self, samples: Samples) -> bool:
         return True
 
     def candidates(self, samples: Samples, rate: int) -> Samples:
         return self._candidates
 
-    def exercises(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[Exercise]:
+    def training_pairs(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[TrainingPair]:
         return self._exercises
 
-    def misfit(self, estimate: Tensor, samples: Tensor) -> Tensor:
-        return self._damage.misfit(estimate, samples)
+    def data_fidelity(self, estimate: Tensor, samples: Tensor) -> Tensor:
+        return self._damage.data_fidelity(estimate, samples)
 
     def finish(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:
         return estimate
@@ -89,28 +89,28 @@ class Prepared:
 
 
 @lru_cache
-def prepared(name: str, channels: int) -> tuple[Damage, Samples]:
-    damage, samples = DAMAGES[name](music(channels))
-    candidates = damage.candidates(samples, RATE)
-    return Prepared(damage, candidates, damage.exercises(samples, candidates, RATE, 0)), samples
+def prepared(name: str, channels: int) -> tuple[Degradation, Samples]:
+    degradation, samples = DAMAGES[name](music(channels))
+    candidates = degradation.candidates(samples, RATE)
+    return Prepared(degradation, candidates, degradation.training_pairs(samples, candidates, RATE, 0)), samples
 
 
-def observe(estimator: str, damage: Damage, samples: Samples) -> MixedObservation | ConsistentObservation:
+def observe(estimator: str, degradation: Degradation, samples: Samples) -> Ensemble | ConsistentGeneration:
     return REPAIR_ESTIMATORS[estimator](
-        samples, STFT_SMALL, damage, RATE, perturbation=0.1, generator=torch.Generator().manual_seed(0)
+        samples, STFT_SMALL, degradation, RATE, perturbation=0.1, generator=torch.Generator().manual_seed(0)
     )
 
 
-def made_up(shares: list[float], noise: float = 0.0, count: int = 3) -> list[Exercise]:
+def made_up(shares: list[float], noise: float = 0.0, count: int = 3) -> list[TrainingPair]:
     """Exercises whose truth is a mix of random candidates, where it counts."""
     rng = np.random.default_rng(0)
-    exercises = []
+    training_pairs = []
     for _ in range(count):
         candidates = rng.standard_normal((len(shares), 1, LENGTH))
         scored = rng.random((1, LENGTH)) < 0.3
         mixed = np.tensordot(shares, candidates, axes=1) + noise * rng.standard_normal((1, LENGTH))
-        exercises.append(Exercise(candidates, np.where(scored, mixed, 1e3), scored))
-    return exercises
+        training_pairs.append(TrainingPair(candidates, np.where(scored, mixed, 1e3), scored))
+    return training_pairs
 
 
 def zeros(outputs: int) -> torch.nn.Module:
@@ -127,7 +127,7 @@ def zeros(outputs: int) -> torch.nn.Module:
     return Zeros()
 
 
-# All estimators and damages
+# All estimators and degradations
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -139,7 +139,7 @@ def test_losses_can_be_differentiated_and_estimates_have_the_shape_of_the_record
     observation = observe(estimator, *prepared(name, channels))
     network = torch.nn.Conv2d(*observation.networks[0], 1)
     assert observation.spectrogram.shape == (channels, 2, 33, LENGTH // 16 + 1)
-    for _ in range(4):  # more than there are exercises
+    for _ in range(4):  # more than there are training_pairs
         loss, estimate = observation.evaluate(network, torch.Generator().manual_seed(1))
         assert estimate.shape == observation.spectrogram.shape
         assert not estimate.requires_grad
@@ -154,8 +154,8 @@ def test_losses_can_be_differentiated_and_estimates_have_the_shape_of_the_record
 
 @pytest.mark.parametrize("estimator", REPAIR_ESTIMATORS)
 def test_silence_has_a_finite_loss(estimator: str) -> None:
-    damage, _ = missing(music())
-    observation = observe(estimator, damage, np.zeros((1, LENGTH)))
+    degradation, _ = missing(music())
+    observation = observe(estimator, degradation, np.zeros((1, LENGTH)))
     network = torch.nn.Conv2d(*observation.networks[0], 1)
     loss, estimate = observation.evaluate(network, torch.Generator())
     loss.backward()  # type: ignore[no-untyped-call]
@@ -184,47 +184,53 @@ def test_shares_are_never_negative_or_more_than_one_together(shares: list[float]
 
 
 def test_the_best_shares_do_not_depend_on_the_level() -> None:
-    exercises = made_up([0.3, 0.6], noise=0.3)
-    quiet = [Exercise(1e-4 * each.candidates, 1e-4 * each.truth, each.scored) for each in exercises]
-    np.testing.assert_allclose(best_shares(quiet), best_shares(exercises), atol=1e-4)
+    training_pairs = made_up([0.3, 0.6], noise=0.3)
+    quiet = [TrainingPair(1e-4 * each.candidates, 1e-4 * each.truth, each.scored) for each in training_pairs]
+    np.testing.assert_allclose(best_shares(quiet), best_shares(training_pairs), atol=1e-4)
 
 
 @pytest.mark.parametrize("shares", [[0.3, 0.6], [1.0, 0.0], [-1.0, -1.0]])
 def test_a_network_that_returns_zeros_mixes_by_the_best_shares(shares: list[float]) -> None:
-    damage, samples = missing(music())
+    degradation, samples = missing(music())
     candidates = np.stack([music() * k for k in (1.0, -0.5)])
-    exercises = made_up(shares)
-    observation = observe("mix", Prepared(damage, candidates, exercises), samples)
+    training_pairs = made_up(shares)
+    observation = observe("mix", Prepared(degradation, candidates, training_pairs), samples)
     _, estimate = observation.evaluate(zeros(observation.networks[0][1]), torch.Generator())
-    mixed = torch.from_numpy(np.tensordot(best_shares(exercises), candidates, axes=1)).float()
+    mixed = torch.from_numpy(np.tensordot(best_shares(training_pairs), candidates, axes=1)).float()
     # Every candidate, and silence, has a least share.
     within = 4 * _LEAST_SHARE * float(STFT_SMALL.forward(torch.from_numpy(music())).abs().max())
     torch.testing.assert_close(estimate, STFT_SMALL.forward(mixed), atol=within, rtol=0)
 
 
 def test_the_loss_is_the_error_where_it_counts_relative_to_the_sound() -> None:
-    damage, samples = missing(music())
-    (exercise,) = made_up([0.3, 0.6], noise=1.0, count=1)
-    observation = observe("mix", Prepared(damage, exercise.candidates, [exercise]), samples)
+    degradation, samples = missing(music())
+    (training_pair,) = made_up([0.3, 0.6], noise=1.0, count=1)
+    observation = observe("mix", Prepared(degradation, training_pair.candidates, [training_pair]), samples)
     loss, estimate = observation.evaluate(zeros(3), torch.Generator())
     mixed = STFT_SMALL.inverse(estimate, LENGTH).double().numpy()
-    error = (mixed - exercise.truth)[exercise.scored]
-    assert loss.item() == pytest.approx((error**2).sum() / (exercise.truth[exercise.scored] ** 2).sum(), rel=1e-4)
-    # With one exercise there is no other to rehearse.
-    assert isinstance(observation, MixedObservation)
-    assert observation.rehearse() == pytest.approx(loss.item())
+    error = (mixed - training_pair.truth)[training_pair.scored]
+    assert loss.item() == pytest.approx(
+        (error**2).sum() / (training_pair.truth[training_pair.scored] ** 2).sum(), rel=1e-4
+    )
+    # With one training_pair there is no other to validate.
+    assert isinstance(observation, Ensemble)
+    assert observation.validate() == pytest.approx(loss.item())
 
 
 def test_the_last_exercise_is_rehearsed_and_not_learned_from() -> None:
-    damage, samples = missing(music())
-    exercises = made_up([0.3, 0.6])
-    hopeless = Exercise(np.zeros_like(exercises[0].candidates), exercises[0].truth, exercises[0].scored)
-    observation = observe("mix", Prepared(damage, exercises[0].candidates, [*exercises[:2], hopeless]), samples)
-    assert isinstance(observation, MixedObservation)
+    degradation, samples = missing(music())
+    training_pairs = made_up([0.3, 0.6])
+    hopeless = TrainingPair(
+        np.zeros_like(training_pairs[0].candidates), training_pairs[0].truth, training_pairs[0].scored
+    )
+    observation = observe(
+        "mix", Prepared(degradation, training_pairs[0].candidates, [*training_pairs[:2], hopeless]), samples
+    )
+    assert isinstance(observation, Ensemble)
     for _ in range(4):
         loss, _ = observation.evaluate(zeros(3), torch.Generator())
         assert loss.item() < 0.9
-        assert observation.rehearse() == pytest.approx(1.0)
+        assert observation.validate() == pytest.approx(1.0)
 
 
 # Generating
@@ -232,9 +238,9 @@ def test_the_last_exercise_is_rehearsed_and_not_learned_from() -> None:
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_along_the_candidate_s_phase_its_magnitudes_are_the_candidate(name: str) -> None:
-    damage, samples = prepared(name, 2)
-    observation = observe("generate", damage, samples)
-    restored = STFT_SMALL.forward(torch.from_numpy(damage.candidates(samples, RATE)[-1]).float())
+    degradation, samples = prepared(name, 2)
+    observation = observe("generate", degradation, samples)
+    restored = STFT_SMALL.forward(torch.from_numpy(degradation.candidates(samples, RATE)[-1]).float())
     size = restored.square().sum(dim=1).sqrt()
     along = torch.stack([size, torch.zeros_like(size)], dim=1)
 
@@ -248,8 +254,8 @@ def test_along_the_candidate_s_phase_its_magnitudes_are_the_candidate(name: str)
 
 
 def test_across_the_candidate_s_phase_is_a_quarter_turn() -> None:
-    damage, samples = prepared("missing", 1)
-    observation = observe("generate", damage, samples)
+    degradation, samples = prepared("missing", 1)
+    observation = observe("generate", degradation, samples)
     restored = observation.spectrogram
     size = restored.square().sum(dim=1).sqrt()
     _, estimate = observation.evaluate(
@@ -259,16 +265,16 @@ def test_across_the_candidate_s_phase_is_a_quarter_turn() -> None:
     torch.testing.assert_close(estimate, turned, atol=1e-5, rtol=1e-5)
 
 
-# Rehearsal
+# Validation
 
 
 def test_rehearsal_needs_exercises() -> None:
     with pytest.raises(SettingsError, match="--estimator mix"):
-        STOPPING_RULES["rehearsal"](StopContext(STFT_SMALL, torch.zeros(1, LENGTH)))
+        STOPPING_RULES["validation"](StopContext(STFT_SMALL, torch.zeros(1, LENGTH)))
 
 
 class Rehearsed:
-    """An observation whose estimates count up, with errors on an exercise that are given."""
+    """An observation whose estimates count up, with errors on an training_pair that are given."""
 
     networks = ((1, 1),)
     starts_from_zero = True
@@ -282,13 +288,13 @@ class Rehearsed:
         self._count += 1
         return network(torch.zeros(1, 1, 3, 4)).sum(), torch.full((1, 2, 3, 4), float(self._count))
 
-    def rehearse(self) -> float:
+    def validate(self) -> float:
         return self._errors[self._count - 1]
 
 
 def rehearsed(errors: list[float]) -> Fit:
     observation = Rehearsed(errors)
-    rule = STOPPING_RULES["rehearsal"](StopContext(STFT_SMALL, torch.zeros(1, 9), rehearse=observation.rehearse))
+    rule = STOPPING_RULES["validation"](StopContext(STFT_SMALL, torch.zeros(1, 9), validate=observation.validate))
     fit = Fit(
         zeros(1),
         observation,  # type: ignore[arg-type]

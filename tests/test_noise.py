@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, lfilter, sosfilt
 
-from dapcli.noise import Noise, estimate_noise, moving, protect, steady
-from dapcli.spectral import STFT
+from dapcli.signal import noise_spectrum as steady
+from dapcli.signal import noise_tracking as moving
+from dapcli.signal.noise import Noise, estimate_noise
+from dapcli.signal.noise_protection import protect
+from dapcli.signal.stft import STFT
 
 RATE = 16_000
 STFT_1022 = STFT(1022, 128)

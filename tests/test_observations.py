@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dapcli.noise import Noise
-from dapcli.observations import ESTIMATORS, Alternating
-from dapcli.observations.masked import MaskedObservation
-from dapcli.spectral import STFT
+from dapcli.objectives import ESTIMATORS, Alternating
+from dapcli.objectives.mask import Mask
+from dapcli.signal.noise import Noise
+from dapcli.signal.stft import STFT
 
 STFT_SMALL = STFT(64, 16)
 
@@ -86,9 +86,7 @@ def test_mask_loss_estimates_the_true_error_without_the_clean_recording(perturba
     clean = 2 * torch.sin(torch.arange(32_000) * 0.7)[None]
     noisy = clean + recording(length=32_000)
     generator = torch.Generator().manual_seed(1)
-    observation = MaskedObservation(
-        noisy, STFT_SMALL, white_noise(length=32_000), perturbation=perturbation, generator=generator
-    )
+    observation = Mask(noisy, STFT_SMALL, white_noise(length=32_000), perturbation=perturbation, generator=generator)
     gains = [0.1, 0.4, 0.7, 0.9]
     losses = []
     for gain in gains:
@@ -104,9 +102,7 @@ def test_mask_loss_estimates_the_true_error_without_the_clean_recording(perturba
 def test_noise_that_the_mask_adds_has_the_given_power_in_every_bin_and_frame() -> None:
     spectrum, level = torch.linspace(4.0, 0.1, 33)[None], torch.linspace(0.2, 5.0, 401)
     noise = Noise(spectrum, spectrum[..., None] * level, 0.001)
-    observation = MaskedObservation(
-        recording(length=6_400), STFT_SMALL, noise, perturbation=0.5, generator=torch.Generator()
-    )
+    observation = Mask(recording(length=6_400), STFT_SMALL, noise, perturbation=0.5, generator=torch.Generator())
     generator = torch.Generator().manual_seed(2)
     ratio = sum(observation._draw_noise(generator).square().sum(dim=1) for _ in range(50)) / (50 * noise.power)
     inner = ratio[:, 1:-1, 2:-2]

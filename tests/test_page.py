@@ -18,13 +18,13 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from dapcli import restore
 from dapcli.audio import Audio, full_scale_gain, open_audio, write_audio
+from dapcli.pipeline.result import Result
 from dapcli.report import plots
 from dapcli.report.page import render_page
 from dapcli.report.record import build_record
-from dapcli.result import Result
 from dapcli.settings import Settings
+from dapcli.tasks import _api_restore as restore
 
 Samples = NDArray[np.float64]
 

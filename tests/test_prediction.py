@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dapcli import prediction
-from dapcli.prediction import predict
+from dapcli.signal import lpc as prediction
+from dapcli.signal.lpc import predict
 
 Signal = NDArray[np.float64]
 Flags = NDArray[np.bool_]

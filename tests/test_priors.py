@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from dapcli.errors import SettingsError
 from dapcli.priors import PRIORS, build_prior, prior_layout
 from dapcli.priors.cost import describe_priors
-from dapcli.priors.several import SideBySide
+from dapcli.priors.independent import IndependentNetworks
 from dapcli.priors.unet import ConvBlock, UNet, UNetLayout
 from dapcli.settings import PRESETS
 
@@ -205,9 +205,9 @@ def test_cost_of_the_paper_setting() -> None:
 # Several at once
 
 
-def side_by_side(name: str, count: int) -> SideBySide:
+def side_by_side(name: str, count: int) -> IndependentNetworks:
     torch.manual_seed(0)
-    return SideBySide([build_prior(name, 1 + index, 2, width=2) for index in range(count)])
+    return IndependentNetworks([build_prior(name, 1 + index, 2, width=2) for index in range(count)])
 
 
 @pytest.mark.parametrize("name", PRIORS)

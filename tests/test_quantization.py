@@ -1,4 +1,4 @@
-"""Quantization: cells that survive writing, exercises whose truth is known, and grids that are detected or given."""
+"""Quantization: cells that survive writing, training_pairs whose truth is known, and grids that are detected or given."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dapcli.audio import Audio, open_audio, recording
-from dapcli.damage import Damage
-from dapcli.damage.bounds import ROUNDING
-from dapcli.damage.quantization import MOST_LEVELS, Quantization, detect_quantization, quantization_of
 from dapcli.errors import InputError, SettingsError
 from dapcli.metrics.waveform import snr_db
+from dapcli.signal.bounds import ROUNDING
+from dapcli.signal.degradation import Degradation
+from dapcli.signal.quantization import MOST_LEVELS, Quantization, detect_quantization, quantization_of
 
 Samples = NDArray[np.float64]
 
@@ -89,26 +89,26 @@ def test_the_misfit_is_the_squared_distance_to_the_cell(pair: tuple[Samples, Sam
     samples = pair[0]
     projected = SIXTEEN.project(pair[1], samples)
     estimate = torch.tensor(pair[1], dtype=dtype, requires_grad=True)
-    misfit = SIXTEEN.misfit(estimate, torch.tensor(samples, dtype=dtype))
-    misfit.backward()  # type: ignore[no-untyped-call]
-    assert misfit.item() == pytest.approx(np.mean((pair[1] - projected) ** 2), abs=1e-6)
+    data_fidelity = SIXTEEN.data_fidelity(estimate, torch.tensor(samples, dtype=dtype))
+    data_fidelity.backward()  # type: ignore[no-untyped-call]
+    assert data_fidelity.item() == pytest.approx(np.mean((pair[1] - projected) ** 2), abs=1e-6)
     assert estimate.grad is not None
     expected = 2 * (pair[1] - projected) / projected.size
     np.testing.assert_allclose(estimate.grad.numpy(), expected, rtol=0, atol=1e-6)
-    zero = SIXTEEN.misfit(torch.tensor(projected, dtype=dtype), torch.tensor(samples, dtype=dtype))
+    zero = SIXTEEN.data_fidelity(torch.tensor(projected, dtype=dtype), torch.tensor(samples, dtype=dtype))
     assert zero.item() == pytest.approx(0, abs=1e-13)
 
 
 def test_only_what_changes_needs_anything() -> None:
-    assert SIXTEEN.touches(np.array([[1, 1, 1], [1, 1, 3]]) / 16)
-    assert not SIXTEEN.touches(np.array([[1, 1, 1], [3, 3, 3]]) / 16)
-    assert not SIXTEEN.touches(np.full((1, 1), 1 / 16))
-    assert not SIXTEEN.touches(np.zeros((1, 0)))
+    assert SIXTEEN.affects(np.array([[1, 1, 1], [1, 1, 3]]) / 16)
+    assert not SIXTEEN.affects(np.array([[1, 1, 1], [3, 3, 3]]) / 16)
+    assert not SIXTEEN.affects(np.full((1, 1), 1 / 16))
+    assert not SIXTEEN.affects(np.zeros((1, 0)))
 
 
 def test_a_part_of_a_quantized_recording_is_quantized_alike() -> None:
-    damage: Damage = SIXTEEN
-    assert damage.part(5, 9) == SIXTEEN
+    degradation: Degradation = SIXTEEN
+    assert degradation.part(5, 9) == SIXTEEN
 
 
 @pytest.mark.parametrize("step", [0.0, -0.1, 2.0**-15, float("nan")])
@@ -140,19 +140,19 @@ def test_candidates_are_consistent_and_the_second_is_nearer_to_the_truth() -> No
 def test_exercises_lie_otherwise_in_the_cells_and_know_the_truth() -> None:
     samples = SIXTEEN.quantize(music(0.5, channels=2))
     candidates = SIXTEEN.candidates(samples, RATE)
-    exercises = SIXTEEN.exercises(samples, candidates, RATE, seed=0)
-    assert len(exercises) == 3
-    for exercise in exercises:
-        np.testing.assert_array_equal(exercise.truth, candidates[1])
-        assert exercise.candidates.shape == candidates.shape
-        assert exercise.scored.all()
-        centre, restored = exercise.candidates
+    training_pairs = SIXTEEN.training_pairs(samples, candidates, RATE, seed=0)
+    assert len(training_pairs) == 3
+    for training_pair in training_pairs:
+        np.testing.assert_array_equal(training_pair.truth, candidates[1])
+        assert training_pair.candidates.shape == candidates.shape
+        assert training_pair.scored.all()
+        centre, restored = training_pair.candidates
         # Cells are a little larger than the recording's, and the truth is in them.
-        half = (centre - exercise.truth).max()
+        half = (centre - training_pair.truth).max()
         assert 1 / 16 < half < 1.5 / 16
         assert np.abs(centre - restored).max() <= half + 1e-3
         assert (np.abs(centre - samples) > 1e-3).mean() > 0.5
-        assert snr_db(exercise.truth, restored, RATE) > snr_db(exercise.truth, centre, RATE) + 2
+        assert snr_db(training_pair.truth, restored, RATE) > snr_db(training_pair.truth, centre, RATE) + 2
 
 
 def test_an_exercise_at_the_same_gain_would_teach_nothing() -> None:
@@ -166,8 +166,8 @@ def test_silence_and_few_samples_are_restored(samples: Samples, quantizer: Quant
     samples = quantizer.quantize(samples)
     candidates = quantizer.candidates(samples, RATE)
     assert np.abs(candidates[1] - quantizer.project(candidates[1], samples)).max() <= ROUNDING
-    for exercise in quantizer.exercises(samples, candidates, RATE, seed=0):
-        assert np.isfinite(exercise.candidates).all()
+    for training_pair in quantizer.training_pairs(samples, candidates, RATE, seed=0):
+        assert np.isfinite(training_pair.candidates).all()
 
 
 # Detection

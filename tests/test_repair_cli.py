@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from dapcli.fitting import STOPPING_RULES, Step
-from dapcli.gaps import Gaps, list_intervals
+from dapcli.fit import STOPPING_RULES, Step
 from dapcli.metrics import GAP_METRICS, MetricUndefined, score_gaps
 from dapcli.metrics.inside import gaps_snr_db, gaps_snr_db_mean
-from dapcli.observations import REPAIR_ESTIMATORS
+from dapcli.objectives import REPAIR_ESTIMATORS
+from dapcli.pipeline.run import Progress
 from dapcli.report.console import damage_in_words, fit_progress
 from dapcli.settings import REPAIR_PRESETS
-from dapcli.task import Progress
+from dapcli.signal.gaps import Gaps, list_intervals
 from tests.command_line import CONTRACT, Dap, Run, assert_refused, read, record_of, tree
 from tests.test_page import Page
 
@@ -58,7 +58,7 @@ def quantized(samples: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @pytest.fixture
 def damaged(folder: Path) -> Path:
-    """The folder, with recordings of every damage."""
+    """The folder, with recordings of every degradation."""
 
     def write(name: str, samples: NDArray[np.float64], rate: int = RATE, subtype: str = "PCM_16") -> None:
         soundfile.write(folder / name, samples.T, rate, subtype=subtype)
@@ -141,18 +141,18 @@ def test_declip_keeps_reliable_samples_and_moves_the_others_beyond_the_level(
     assert (np.sign(observed) * restored)[clipped].min() >= LEVEL - 2**-14
     assert np.abs(restored).max() > 1.2 * LEVEL
     record = record_of(folder / "out.wav")
-    damage = record["damage"]
-    assert damage["clipped"] == pytest.approx(clipped.mean(), abs=1e-3)
-    assert damage["high"] == pytest.approx([LEVEL] * len(observed), abs=1e-4)
-    assert damage["low"] == pytest.approx([-LEVEL] * len(observed), abs=1e-4)
-    assert damage["source"] == "detected"
+    degradation = record["degradation"]
+    assert degradation["clipped"] == pytest.approx(clipped.mean(), abs=1e-3)
+    assert degradation["high"] == pytest.approx([LEVEL] * len(observed), abs=1e-4)
+    assert degradation["low"] == pytest.approx([-LEVEL] * len(observed), abs=1e-4)
+    assert degradation["source"] == "detected"
 
 
 def test_a_level_that_is_given_counts_on_both_sides(dap: Dap, folder: Path) -> None:
     run = ok(dap("declip", "clipped.wav", "out.wav", "--level", "0.2", *TINY))
-    damage = record_of(folder / "out.wav")["damage"]
-    assert damage["source"] == "given"
-    assert -damage["low"][0] == damage["high"][0] == pytest.approx(LEVEL, abs=1e-4)
+    degradation = record_of(folder / "out.wav")["degradation"]
+    assert degradation["source"] == "given"
+    assert -degradation["low"][0] == degradation["high"][0] == pytest.approx(LEVEL, abs=1e-4)
     assert "% of the samples clipped, at 0.2 (given)" in " ".join(run.err.split())
 
 
@@ -175,8 +175,8 @@ def test_dequantize_leaves_every_sample_in_its_cell_and_not_in_its_centre(
     observed, restored = read(folder / source), read(folder / "out.wav")
     np.testing.assert_array_equal(quantized(restored), observed)
     assert np.abs(restored - observed).max() > 0.02
-    damage = record_of(folder / "out.wav")["damage"]
-    assert damage == {
+    degradation = record_of(folder / "out.wav")["degradation"]
+    assert degradation == {
         "kind": "quantization",
         "step": pytest.approx(2 / LEVELS),
         "offset": pytest.approx(1 / LEVELS),
@@ -220,7 +220,7 @@ def test_the_record_has_every_key_of_the_contract_and_those_of_repairs(task: str
     page = Page((folder / "page.html").read_text())
     assert f"dap {task}" in page.prose
     assert "estimated noise" not in page.text
-    assert "Damage: " in page.prose
+    assert "Degradation: " in page.prose
     assert len(page.recordings) == 3
     marked = [label for label in page.pictures if "2 gaps marked" in label]
     assert len(marked) == (3 if task == "inpaint" else 0)
@@ -230,7 +230,7 @@ def test_the_record_has_every_key_of_the_contract_and_those_of_repairs(task: str
 def test_the_record_of_gaps_says_where_they_are_and_how_well_they_are_filled(dap: Dap, folder: Path) -> None:
     run = ok(dap("inpaint", "gaps.wav", "out.wav", "--mask", "mask.wav", "--reference", "whole.wav", *TINY))
     record = record_of(folder / "out.wav")
-    assert record["damage"] == {
+    assert record["degradation"] == {
         "kind": "gaps",
         "count": 2,
         "missing": 360,
@@ -263,7 +263,7 @@ def test_all_ways_to_say_what_is_missing_make_the_same_file(dap: Dap, folder: Pa
         ok(dap("inpaint", "gaps.wav", f"{number}.wav", *way, "--quiet", *TINY))
     outputs = [(folder / f"{number}.wav").read_bytes() for number in range(len(ways))]
     assert outputs.count(outputs[0]) == len(ways)
-    sources = [record_of(folder / f"{number}.wav")["damage"]["source"] for number in range(len(ways))]
+    sources = [record_of(folder / f"{number}.wav")["degradation"]["source"] for number in range(len(ways))]
     assert sources == ["given", "mask", "mask", "detected"]
 
 
@@ -273,7 +273,7 @@ def test_a_gap_of_one_channel_leaves_the_other_as_it_is(dap: Dap, folder: Path) 
     observed, filled = read(folder / "right.wav"), read(folder / "out.wav")
     np.testing.assert_array_equal(filled[0], observed[0])
     assert filled[1, 1600:1840].any()
-    assert record_of(folder / "out.wav")["damage"]["intervals"] == [[1600, 1840, [2]]]
+    assert record_of(folder / "out.wav")["degradation"]["intervals"] == [[1600, 1840, [2]]]
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_every_rule_runs_or_is_refused_before_the_fit(
     stop: str, estimator: str, dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = (*COMMANDS["dequantize"], "--stop", stop, "--estimator", estimator)
-    refused = stop in ("held-out", "discrepancy") or (stop, estimator) == ("rehearsal", "generate")
+    refused = stop in ("held-out", "discrepancy") or (stop, estimator) == ("validation", "generate")
     if refused:
         assert_refused(dap(*arguments), 2, f"--stop {stop}")
         return
@@ -401,7 +401,7 @@ def test_gaps_that_overlap_are_merged_and_it_is_said(dap: Dap) -> None:
 
 def test_too_long_a_gap_is_filled_with_a_warning(dap: Dap, folder: Path) -> None:
     run = ok(dap("inpaint", "whole.wav", "out.wav", "--gap", "0.1:0.4", *TINY))
-    notes = [note for key, note in record_of(folder / "out.wav")["notes"].items() if key.startswith("damage")]
+    notes = [note for key, note in record_of(folder / "out.wav")["notes"].items() if key.startswith("degradation")]
     assert len(notes) == 2
     assert "0.100-0.400 s is 0.300 s long" in notes[0]
     assert "0.25 s" in notes[0]
@@ -517,7 +517,7 @@ def test_metrics_in_gaps_know_nothing_of_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "channels", "words"),
+    ("degradation", "channels", "words"),
     [
         ({"kind": "gaps", "count": 1, "missing": 160, "longest_s": 0.02}, 1, "1 gap, 20 ms missing"),
         (
@@ -539,6 +539,6 @@ def test_metrics_in_gaps_know_nothing_of_the_rest() -> None:
         ({"kind": "quantization", "step": 2 / 15, "offset": 0.0}, 1, "15 levels, 0.133 apart"),
     ],
 )
-def test_damage_is_said_in_words(damage: dict[str, Any], channels: int, words: str) -> None:
-    record = {"damage": {**damage, "source": "given"}, "sample_rate": RATE, "channels": channels}
+def test_damage_is_said_in_words(degradation: dict[str, Any], channels: int, words: str) -> None:
+    record = {"degradation": {**degradation, "source": "given"}, "sample_rate": RATE, "channels": channels}
     assert damage_in_words(record) == f"{words} (given)"

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from dapcli import Audio, Progress, Settings, denoise
-from dapcli.engine.rules import DENOISING, REPAIRING, SEPARATING, choose_rule
 from dapcli.errors import InputError, SettingsError
-from dapcli.fitting import OPTIMIZERS
+from dapcli.fit import OPTIMIZERS
 from dapcli.metrics.waveform import snr_db
-from dapcli.observations import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS
-from dapcli.postfilter import POST_FILTERS
+from dapcli.objectives import ESTIMATORS, REPAIR_ESTIMATORS, SEPARATION_ESTIMATORS
 from dapcli.settings import PRESETS
+from dapcli.tasks.postfilter import POST_FILTERS
+from dapcli.tasks.rules import DENOISING, REPAIRING, SEPARATING, choose_rule
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -315,7 +315,7 @@ def test_settings_out_of_range_are_refused(changes: dict[str, float]) -> None:
         replace(Settings(), **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("stop", "reason"), [("rehearsal", "exercises"), ("oracle", "--reference")])
+@pytest.mark.parametrize(("stop", "reason"), [("validation", "training_pairs"), ("oracle", "--reference")])
 def test_a_rule_that_has_nothing_to_go_by_is_refused_before_the_fit(stop: str, reason: str) -> None:
     def on_step(progress: Progress) -> None:
         raise AssertionError("a fit has started")

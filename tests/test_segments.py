@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dapcli.segments import Joined, fade_weights, plan_segments
+from dapcli.pipeline.segments import Joined, fade_weights, plan_segments
 
 
 @st.composite

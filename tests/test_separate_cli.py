@@ -13,10 +13,10 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from dapcli.fitting import STOPPING_RULES
+from dapcli.fit import STOPPING_RULES
 from dapcli.metrics import SOURCE_METRICS
-from dapcli.observations import SEPARATION_ESTIMATORS
-from dapcli.observations.shared import SharedObservation
+from dapcli.objectives import SEPARATION_ESTIMATORS
+from dapcli.objectives.ratio_mask import RatioMask
 from dapcli.report.console import make_console, print_summary
 from dapcli.settings import SEPARATION_PRESETS
 from tests.command_line import CONTRACT, Dap, Run, assert_refused, read, tree
@@ -190,7 +190,7 @@ def test_sources_can_be_left_as_fitted(dap: Dap, folder: Path) -> None:
 def test_the_same_seed_makes_the_same_files_and_another_others(
     dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SharedObservation, "has_learned", lambda _: True)
+    monkeypatch.setattr(RatioMask, "has_learned", lambda _: True)
     for out, seed in (("a", "3"), ("b", "3"), ("c", "4")):
         ok(dap("separate", "mix.wav", out, *TINY, "--seed", seed, "--quiet"))
         torch.rand(1)
@@ -353,7 +353,7 @@ def test_sources_of_the_papers_method_have_no_kinds(dap: Dap, folder: Path) -> N
 @pytest.mark.parametrize("stop", ["auto", *STOPPING_RULES])
 def test_every_rule_runs_with_every_method_or_is_refused(stop: str, method: str, dap: Dap, folder: Path) -> None:
     arguments = (*MIX, "--method", method, "--stop", stop)
-    if stop in ("held-out", "discrepancy", "rehearsal"):
+    if stop in ("held-out", "discrepancy", "validation"):
         assert_refused(dap(*arguments), 2, f"--stop {stop}")
         return
     ok(dap(*arguments, *REFERENCES))

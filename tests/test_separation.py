@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from dapcli import SEPARATION_PRESETS, Audio, Progress, Separation, Settings, separate
 from dapcli.audio import encode
 from dapcli.errors import InputError, SettingsError
-from dapcli.kinds import separate_kinds
 from dapcli.metrics import score_sources
 from dapcli.metrics.waveform import snr_db
-from dapcli.observations.shared import SharedObservation
+from dapcli.objectives.ratio_mask import RatioMask
+from dapcli.pipeline.run import plan
 from dapcli.priors import build_prior
-from dapcli.spectral import STFT
-from dapcli.task import plan
+from dapcli.signal.separation import separate_types
+from dapcli.signal.stft import STFT
 from tests.test_kinds import clicks, tone
 
 Samples = NDArray[np.float64]
@@ -130,7 +130,7 @@ def test_blocks_of_the_sources_are_parts_of_the_whole() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SharedObservation, "has_learned", lambda _: True)
+    monkeypatch.setattr(RatioMask, "has_learned", lambda _: True)
     runs = [samples_of(tiny(mixture(), settings=replace(TINY, seed=seed))) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
@@ -168,7 +168,7 @@ def test_where_there_is_nothing_to_learn_the_classical_separation_is_kept() -> N
     noise = Audio(np.random.default_rng(0).standard_normal((1, RATE)), RATE)
     result = tiny(noise, settings=replace(TINY, iterations=8))
     assert any("the classical separation was kept" in note for note in result.result.notes)
-    for source, classical in zip(samples_of(result), separate_kinds(noise.samples, RATE, result.kinds, 0), strict=True):
+    for source, classical in zip(samples_of(result), separate_types(noise.samples, RATE, result.kinds, 0), strict=True):
         assert snr_db(classical, source, RATE) > 6  # its shares, in another STFT
 
 
@@ -189,12 +189,12 @@ def test_what_a_network_has_learned_of_one_part_it_knows_of_another() -> None:
     torch.testing.assert_close(estimate.reshape(2, -1).sum(dim=0), mixture)
 
 
-def observe_song() -> SharedObservation:
+def observe_song() -> RatioMask:
     """Notes that go on, each for a while, and drums that do not."""
     rng = np.random.default_rng(0)
     notes = np.concatenate([np.sin(np.arange(RATE // 2) * pitch) for pitch in (0.2, 0.9, 0.4, 1.5)])
     drums = rng.standard_normal(notes.size) * np.exp(-(np.arange(notes.size) % 3000) / 150)
-    return SharedObservation(
+    return RatioMask(
         (notes + drums)[None],
         STFT(512, 128),
         ("harmonic", "percussive"),
@@ -278,7 +278,7 @@ def test_references_that_do_not_match_are_refused() -> None:
         ((), {"prior": "nothing"}, "unknown prior"),
         ((), {"stop": "held-out"}, "--stop held-out.*noise"),
         ((), {"stop": "discrepancy"}, "--stop discrepancy.*noise"),
-        ((), {"stop": "rehearsal"}, "--stop rehearsal.*exercises"),
+        ((), {"stop": "validation"}, "--stop validation.*training_pairs"),
     ],
 )
 def test_settings_that_do_not_suit_are_refused(kinds: tuple[str, ...], changes: dict[str, str], reason: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dapcli.sources import levels, match, share_out
+from dapcli.signal.sources import levels, match, share_out
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dapcli.metrics.waveform import snr_db
-from dapcli.sparsity import refine_sparse, restore_sparse
+from dapcli.signal.spade import refine_sparse, restore_sparse
 
 Signal = NDArray[np.float64]
 

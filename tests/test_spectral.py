@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dapcli.settings import PRESETS
-from dapcli.spectral import STFT
+from dapcli.signal.stft import STFT
 
 
 @given(

@@ -16,11 +16,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dapcli.engine import SegmentFit
 from dapcli.errors import OutputError, SettingsError
-from dapcli.fitting import Step
+from dapcli.fit import Step
+from dapcli.pipeline.store import FittedSegment, FolderStore, MemoryStore, Store
 from dapcli.priors import build_prior
-from dapcli.store import FittedSegment, FolderStore, MemoryStore, Store
+from dapcli.tasks import SegmentFit
 
 RUN = {"version": "1", "seed": 0, "noise_profile": (0.0, 0.5), "files": ["ab"]}
 

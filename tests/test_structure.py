@@ -29,7 +29,7 @@ ROOMS = [
     "prediction",
     "sparsity",
     "kinds",
-    "damage",
+    "degradation",
     "noise",
     "metrics",
     "priors",

@@ -200,7 +200,7 @@ def open_matching(path: Path, other: Recording) -> AudioFile:
 def _is_cut_off(log: str) -> bool:
     """Whether libsndfile logged that a file ends before the data that it announces (it then reads what is there).
 
-    Programs that write to a pipe cannot know the length and announce the largest one; that is no damage.
+    Programs that write to a pipe cannot know the length and announce the largest one; that is no degradation.
     """
     sizes = [(int(there), int(announced)) for announced, there in _DATA_SIZE.findall(log)]
     frames = [(int(there), int(announced)) for there, announced in _DS64_FRAMES.findall(log)]

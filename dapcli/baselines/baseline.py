@@ -10,9 +10,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from dapcli.damage import Damage
 from dapcli.errors import SettingsError
-from dapcli.source_kinds import DEFAULT_KINDS
+from dapcli.signal.degradation import Degradation
+from dapcli.signal.source_types import DEFAULT_TYPES
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -21,15 +21,15 @@ Array: TypeAlias = NDArray[np.float64]
 class Observed:
     """What is known of a recording, ``samples`` ``[C, N]`` at ``rate`` Hz.
 
-    ``damage`` is what happened to it, ``noise_psd`` ``[C, F]`` the noise as ``noise_power`` returns it (None leaves a
+    ``degradation`` is what happened to it, ``noise_psd`` ``[C, F]`` the noise as ``noise_power`` returns it (None leaves a
     denoiser blind), ``kinds`` those of the sources to separate. All randomness comes from ``seed``.
     """
 
     samples: Array
     rate: int
-    damage: Damage | None = None
+    degradation: Degradation | None = None
     noise_psd: Array | None = None
-    kinds: tuple[str, ...] = DEFAULT_KINDS[2]
+    kinds: tuple[str, ...] = DEFAULT_TYPES[2]
     seed: int = 0
 
     @property

@@ -8,8 +8,8 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_toeplitz
 from scipy.signal import fftconvolve
 
 from dapcli.baselines.baseline import Array, Observed
-from dapcli.damage.missing import MissingSamples
 from dapcli.errors import SettingsError
+from dapcli.signal.missing import Missing
 
 # Janssen's order, the sound on either side that he may learn from, and his rounds; the best of 64 to 1000, 1024 to
 # 4096 and 1 to 5 at 16 kHz on piano.
@@ -65,7 +65,7 @@ def _fill(samples: Array, missing: NDArray[np.bool_], order: int) -> Array:
     return signal
 
 
-def _gaps_of(observed: Observed) -> MissingSamples:
-    if not isinstance(observed.damage, MissingSamples):
+def _gaps_of(observed: Observed) -> Missing:
+    if not isinstance(observed.degradation, Missing):
         raise SettingsError("this baseline fills gaps, and needs to be told where they are")
-    return observed.damage
+    return observed.degradation

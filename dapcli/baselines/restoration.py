@@ -7,10 +7,10 @@ from scipy.interpolate import CubicSpline
 
 from dapcli.baselines.baseline import Array, Observed
 from dapcli.baselines.denoising import white_noise_power, wiener
-from dapcli.damage.bounds import Bounded
-from dapcli.damage.clipping import Clipping
-from dapcli.damage.quantization import Quantization
 from dapcli.errors import SettingsError
+from dapcli.signal.bounds import Bounded
+from dapcli.signal.clipping import Clipping
+from dapcli.signal.quantization import Quantization
 
 
 def a_spade(observed: Observed) -> Array:
@@ -19,14 +19,14 @@ def a_spade(observed: Observed) -> Array:
     Kitic, Bertin & Gribonval, "Sparsity and cosparsity for audio declipping: a flexible non-convex approach" (2015,
     https://arxiv.org/abs/1506.01830).
     """
-    if not isinstance(observed.damage, Bounded):
+    if not isinstance(observed.degradation, Bounded):
         raise SettingsError("A-SPADE needs the levels at which the recording was clipped, or its quantizer")
-    return observed.damage.sparsest(observed.samples, observed.rate)
+    return observed.degradation.sparsest(observed.samples, observed.rate)
 
 
 def cubic_spline(observed: Observed) -> Array:
     """A cubic spline through the reliable samples in place of the clipped ones, and never below the level."""
-    clipping = observed.damage
+    clipping = observed.degradation
     if not isinstance(clipping, Clipping):
         raise SettingsError("a spline needs the levels at which the recording was clipped")
     positions = np.arange(observed.samples.shape[1])
@@ -44,7 +44,7 @@ def dequantizing_wiener(observed: Observed) -> Array:
 
     Widrow, "Statistical analysis of amplitude-quantized sampled-data systems" (1961): a variance of step^2 / 12.
     """
-    quantization = observed.damage
+    quantization = observed.degradation
     if not isinstance(quantization, Quantization):
         raise SettingsError("this filter needs the quantizer of the recording")
     power = white_noise_power(quantization.step**2 / 12, observed.rate)

@@ -12,7 +12,7 @@ from scipy.cluster.vq import kmeans2
 
 from dapcli.baselines.baseline import Array, Observed
 from dapcli.errors import SettingsError
-from dapcli.kinds import separate_kinds
+from dapcli.signal.separation import separate_types
 
 # Windows, s, with hops of a quarter, and components of a source: those that did best on mixtures of piano and drums, of
 # 0.03 to 0.5 s, and of 3 to 16 components.
@@ -27,7 +27,7 @@ def mixture(observed: Observed) -> Array:
 
 def by_kinds(observed: Observed) -> Array:
     """What dap's own separation starts from: the sources by their kinds, without a network."""
-    return separate_kinds(observed.samples, observed.rate, observed.kinds, observed.seed)
+    return separate_types(observed.samples, observed.rate, observed.kinds, observed.seed)
 
 
 def hpss(observed: Observed) -> Array:

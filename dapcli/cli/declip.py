@@ -11,7 +11,7 @@ from dapcli.errors import InputError
 
 if TYPE_CHECKING:
     from dapcli.audio import Recording
-    from dapcli.damage.clipping import Clipping
+    from dapcli.signal.clipping import Clipping
 
 
 @with_shared
@@ -54,8 +54,8 @@ def _find(recording: Recording, path: str, level: float | None) -> Clipping:
         SettingsError: The level is none.
         InputError: Nothing is clipped, or the recording is rather quantized.
     """
-    from dapcli.damage.clipping import clipping_at, detect_clipping
-    from dapcli.damage.quantization import detect_quantization
+    from dapcli.signal.clipping import clipping_at, detect_clipping
+    from dapcli.signal.quantization import detect_quantization
 
     if level is not None:
         return clipping_at(level, recording)

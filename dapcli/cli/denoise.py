@@ -12,9 +12,9 @@ from dapcli.cli import options
 from dapcli.cli.run import restoration_files
 
 if TYPE_CHECKING:
-    from dapcli.result import Result
-    from dapcli.store import Store
-    from dapcli.task import Progress
+    from dapcli.pipeline.result import Result
+    from dapcli.pipeline.run import Progress
+    from dapcli.pipeline.store import Store
 
 
 def denoise(
@@ -119,9 +119,9 @@ def denoise(
     )
     # Paths first: they fail at once, while torch takes seconds to import.
     with files.open() as job:
-        from dapcli import restore
         from dapcli.audio import read_audio
-        from dapcli.files import digest
+        from dapcli.audio.files import digest
+        from dapcli.tasks import _api_restore as restore
 
         # Before --overwrite removes finished segments.
         restore.check_denoising(settings, device, has_reference=reference is not None, parallel=parallel)

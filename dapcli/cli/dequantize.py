@@ -11,7 +11,7 @@ from dapcli.errors import InputError
 
 if TYPE_CHECKING:
     from dapcli.audio import Recording
-    from dapcli.damage.quantization import Quantization
+    from dapcli.signal.quantization import Quantization
 
 
 @with_shared
@@ -49,7 +49,7 @@ def _find(recording: Recording, path: str, levels: int | None) -> Quantization:
         SettingsError: The number of levels is out of range.
         InputError: The recording does not have these levels, or any that can be detected.
     """
-    from dapcli.damage.quantization import MOST_DETECTED, detect_quantization, quantization_of
+    from dapcli.signal.quantization import MOST_DETECTED, detect_quantization, quantization_of
 
     if levels is not None:
         return quantization_of(levels, recording)

@@ -39,9 +39,9 @@ def doctor(
 
     with ExitStack() as files:
         recording = files.enter_context(open_audio(input_path)) if input_path else None
-        from dapcli import speed
         from dapcli.priors import PRIORS
         from dapcli.report.console import duration, machine_table, make_console, speed_table
+        from dapcli.tasks import speed
 
         machine = speed.describe_machine()
         shape = speed.segment_shape(recording, settings) if recording else speed.USUAL_SHAPE

@@ -11,7 +11,7 @@ import typer
 from dapcli.cli import options
 from dapcli.errors import InterruptedRunError, PartialError, SettingsError
 from dapcli.settings import PRESETS, REPAIR_PRESETS, Settings
-from dapcli.source_kinds import DEFAULT_KINDS
+from dapcli.signal.source_types import DEFAULT_TYPES
 
 _PROTOCOL = "Protocol (defaults are the papers')"
 
@@ -83,7 +83,7 @@ def evaluate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Damage clean clips, or take noisy ones as they are, restore them with several methods, and compare.
+    """Degradation clean clips, or take noisy ones as they are, restore them with several methods, and compare.
 
     Writes to DIR results.md, .csv and .json, a page with players and pictures (index.html), and every recording. An
     interrupted run goes on where it was when the command is repeated; more priors, baselines and clips can be added.
@@ -100,11 +100,11 @@ def evaluate(
         duration = 1
     if duration is not None and not 0.1 < duration < math.inf:
         raise SettingsError("--duration must be finite and above 0.1 s")
-    if task == "separate" and len(clean) not in DEFAULT_KINDS:
+    if task == "separate" and len(clean) not in DEFAULT_TYPES:
         raise SettingsError("separate mixes a clip of each CLEAN; name two to four")
     told = None
     if task == "separate" or kinds:
-        told = tuple(kinds.split(",")) if kinds else DEFAULT_KINDS[len(clean)]
+        told = tuple(kinds.split(",")) if kinds else DEFAULT_TYPES[len(clean)]
         if task == "separate" and len(told) != len(clean):
             raise SettingsError(f"--kinds names {len(told)} sources for {len(clean)} of CLEAN; name the kind of each")
     values: dict[str, Any] = {
@@ -132,10 +132,10 @@ def evaluate(
     from dapcli.evaluation.protocols import make_protocol
     from dapcli.evaluation.run import run
     from dapcli.evaluation.unit import Evaluation
+    from dapcli.report.comparison import make_comparison
+    from dapcli.report.comparison_console import evaluation_progress, print_comparison
+    from dapcli.report.comparison_files import to_object, write_comparison
     from dapcli.report.console import make_console
-    from dapcli.report.evaluation.comparison import make_comparison
-    from dapcli.report.evaluation.console import evaluation_progress, print_comparison
-    from dapcli.report.evaluation.files import to_object, write_comparison
 
     for name in ("noise", "noisy"):
         if name in given:

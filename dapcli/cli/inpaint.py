@@ -13,7 +13,7 @@ from dapcli.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
     from dapcli.audio import Recording
-    from dapcli.gaps import Gaps
+    from dapcli.signal.gaps import Gaps
 
 # Of more gaps than this only the first are printed.
 _PRINTED = 20
@@ -56,7 +56,7 @@ def inpaint(
         raise InputError(f"nothing says which samples are missing; {_BY_HAND}, or add --detect")
 
     with shared.files(*([mask] if mask else [])).open() as job:
-        from dapcli.gaps import describe, list_intervals, warn_of_long
+        from dapcli.signal.gaps import describe, list_intervals, warn_of_long
 
         gaps, notes = _find(job.recording, shared.input_path, gap, mask, min_gap)
         lines = describe(gaps, job.recording.rate)
@@ -71,12 +71,12 @@ def inpaint(
                 typer.echo(json.dumps(found, indent=2))
             return
 
-        from dapcli.damage.missing import MissingSamples
+        from dapcli.signal.missing import Missing
 
         shared.repair(
             job,
             "inpaint",
-            MissingSamples(gaps),
+            Missing(gaps),
             settings,
             consistent=keep_known,
             source="given" if gap else "mask" if mask else "detected",
@@ -94,16 +94,16 @@ def _find(
         SettingsError: A gap, or ``min_gap``, is none.
         InputError: There are no gaps, or they do not go with the recording.
     """
-    from dapcli import gaps
+    from dapcli.signal import gaps_detection, gaps_given, gaps_mask
 
     if texts:
-        return gaps.make_gaps([gaps.parse_gap(text, recording.rate) for text in texts], recording)
+        return gaps_given.make_gaps([gaps_given.parse_gap(text, recording.rate) for text in texts], recording)
     if mask:
-        found, notes = gaps.read_mask(mask, recording)
+        found, notes = gaps_mask.read_mask(mask, recording)
         if not found:
             raise InputError(f"{mask}: nothing is missing by this mask; give another, or gaps with --gap START:END")
         return found, notes
-    found, notes = gaps.detect_gaps(recording, gaps.DEFAULT_MIN_GAP if min_gap is None else min_gap)
+    found, notes = gaps_detection.detect_gaps(recording, gaps_detection.DEFAULT_MIN_GAP if min_gap is None else min_gap)
     if not found:
         reasons = f" ({'; '.join(notes)})" if notes else ""
         raise InputError(f"{path}: no gaps were detected{reasons}; {_BY_HAND}")

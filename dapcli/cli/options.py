@@ -103,7 +103,7 @@ Stop = _setting(
 RepairStop = _setting(
     str,
     "--stop",
-    "auto, fixed, rehearsal, windowed-variance, exponential-variance, or oracle (needs --reference).",
+    "auto, fixed, validation, windowed-variance, exponential-variance, or oracle (needs --reference).",
 )
 SeparationStop = _setting(
     str,

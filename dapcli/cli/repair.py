@@ -16,10 +16,10 @@ from dapcli.errors import SettingsError
 from dapcli.settings import REPAIR_PRESETS, Settings
 
 if TYPE_CHECKING:
-    from dapcli.damage import Damage
-    from dapcli.result import Result
-    from dapcli.store import Store
-    from dapcli.task import Progress
+    from dapcli.pipeline.result import Result
+    from dapcli.pipeline.run import Progress
+    from dapcli.pipeline.store import Store
+    from dapcli.signal.degradation import Degradation
 
 _SETTINGS = (
     *("prior", "seed", "estimator", "stop", "iterations", "learning_rate", "width", "dilation", "perturbation"),
@@ -86,7 +86,7 @@ class Shared:
         self,
         job: Job,
         task: str,
-        damage: Damage,
+        degradation: Degradation,
         settings: Settings,
         *,
         consistent: bool,
@@ -94,9 +94,9 @@ class Shared:
         decides: Mapping[str, Any],
         notes: Sequence[str] = (),
     ) -> None:
-        """Restore the recording of a job, whose damage was found as ``source`` says; the rest as ``Job.restore``."""
-        from dapcli import restore
+        """Restore the recording of a job, whose degradation was found as ``source`` says; the rest as ``Job.restore``."""
         from dapcli.report.record import Repair
+        from dapcli.tasks import _api_restore as restore
 
         # Before --overwrite removes finished segments.
         has_reference = self.reference is not None
@@ -105,7 +105,7 @@ class Shared:
         def fill(on_step: Callable[[Progress], None] | None, store: Store | None) -> Result:
             return restore.repair(
                 job.recording,
-                damage,
+                degradation,
                 settings,
                 consistent=consistent,
                 device=self.device,
@@ -115,8 +115,8 @@ class Shared:
                 store=store,
             )
 
-        description = {**damage.describe(job.recording), "source": source}
-        repaired = Repair(damage, description, enforced=consistent, notes=tuple(notes))
+        description = {**degradation.describe(job.recording), "source": source}
+        repaired = Repair(degradation, description, enforced=consistent, notes=tuple(notes))
         job.restore(task, settings, decides, fill, repaired)
 
 

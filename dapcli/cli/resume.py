@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dapcli
+from dapcli.audio.files import digest
 from dapcli.errors import InterruptedRunError, OutputError
-from dapcli.files import digest
 
 if TYPE_CHECKING:
     from dapcli.audio import Recording
+    from dapcli.pipeline.store import Store
     from dapcli.settings import Settings
-    from dapcli.store import Store
 
 
 @contextmanager
@@ -39,8 +39,8 @@ def kept_segments(
         SettingsError: It belongs to another run.
         InterruptedRunError: In place of KeyboardInterrupt, when segments were kept.
     """
-    from dapcli.store import FolderStore
-    from dapcli.task import plan
+    from dapcli.pipeline.run import plan
+    from dapcli.pipeline.store import FolderStore
 
     count = len(plan(recording, settings))
     if folder.exists() and not resume:

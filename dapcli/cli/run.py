@@ -14,12 +14,12 @@ from dapcli.errors import OutputError
 
 if TYPE_CHECKING:
     from dapcli.audio import Recording
-    from dapcli.files import Content
+    from dapcli.audio.files import Content
+    from dapcli.pipeline.result import Result
+    from dapcli.pipeline.run import Progress
+    from dapcli.pipeline.store import Store
     from dapcli.report.record import Record, Repair
-    from dapcli.result import Result
     from dapcli.settings import Settings
-    from dapcli.store import Store
-    from dapcli.task import Progress
 
 #: What to call after every iteration.
 OnStep = Callable[["Progress"], None]
@@ -68,7 +68,7 @@ class Files:
             OutputError: A file cannot, or must not, be written.
         """
         from dapcli.audio import open_audio, open_matching, output_format
-        from dapcli.files import check_writable
+        from dapcli.audio.files import check_writable
 
         with ExitStack() as opened:
             recording = opened.enter_context(open_audio(self.input_path))
@@ -180,8 +180,8 @@ class Job:
         ``decides`` is what decides the finished segments besides the settings and the recording, as JSON can hold it;
         ``noise`` whether progress shows the level of some.
         """
+        from dapcli.audio.files import write_files
         from dapcli.cli.resume import kept_segments
-        from dapcli.files import write_files
         from dapcli.report.console import fit_progress, make_console, print_summary
         from dapcli.report.record import to_json
 

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dapcli.audio.files import output_folder
 from dapcli.cli import options
 from dapcli.cli.run import Files, OnStep, Outcome
 from dapcli.errors import SettingsError
-from dapcli.files import output_folder
-from dapcli.source_kinds import ANY_KIND, DEFAULT_KINDS, KINDS, check_kinds, default_names
+from dapcli.signal.source_types import ANY_TYPE, DEFAULT_TYPES, SOURCE_TYPES, check_types, default_names
 
 if TYPE_CHECKING:
-    from dapcli.store import Store
+    from dapcli.pipeline.store import Store
 
 # What the record, and the folder of finished segments, are called.
 _RECORD = "separation"
-_KINDS = "; ".join(f"{name} ({kind.description})" for name, kind in KINDS.items())
+_KINDS = "; ".join(f"{name} ({kind.description})" for name, kind in SOURCE_TYPES.items())
 
 
 def separate(
@@ -28,7 +28,7 @@ def separate(
     ],
     count: Annotated[
         int | None,
-        typer.Option("--sources", min=min(DEFAULT_KINDS), max=max(DEFAULT_KINDS), help="How many.", show_default="2"),
+        typer.Option("--sources", min=min(DEFAULT_TYPES), max=max(DEFAULT_TYPES), help="How many.", show_default="2"),
     ] = None,
     kinds: Annotated[
         str | None, typer.Option("--kinds", metavar="KIND,KIND", help=f"What each source is: {_KINDS}.")
@@ -98,7 +98,7 @@ def separate(
     if method == "paper" and kinds:
         raise SettingsError("--kinds belongs to --method share; the paper's makes no use of them")
     chosen = _choose_kinds(kinds, count)
-    called = _choose_names(names, (ANY_KIND,) * len(chosen) if method == "paper" else chosen)
+    called = _choose_names(names, (ANY_TYPE,) * len(chosen) if method == "paper" else chosen)
     if clean and len(clean) != len(chosen):
         raise SettingsError(f"--reference was given {len(clean)} times for {len(chosen)} sources; give one for each")
     if len(set(clean)) < len(clean):
@@ -121,8 +121,8 @@ def separate(
     )
     # Paths first: they fail at once, while torch takes seconds to import.
     with output_folder(output_path), files.open() as job:
-        from dapcli import separation
         from dapcli.report.sources import build_separation_record
+        from dapcli.tasks import _api_separation as separation
 
         # Before --overwrite removes finished segments.
         separation.check_separation(
@@ -177,9 +177,9 @@ def _choose_kinds(text: str | None, count: int | None) -> tuple[str, ...]:
         SettingsError: They are not kinds of two to four sources, or not of so many.
     """
     if text is None:
-        return DEFAULT_KINDS[count or 2]
+        return DEFAULT_TYPES[count or 2]
     kinds = _split(text)
-    check_kinds(kinds)
+    check_types(kinds)
     if count not in (None, len(kinds)):
         raise SettingsError(f"--kinds has {len(kinds)} sources, --sources {count}; they must agree, or leave one out")
     return kinds

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from dapcli.audio import Audio, Samples
-from dapcli.damage import Damage
+from dapcli.signal.degradation import Degradation
 
 
 @dataclass(frozen=True)
 class Known:
-    """All that a blind method may know: the recording, what is known of its damage, and the kinds of its sources."""
+    """All that a blind method may know: the recording, what is known of its degradation, and the kinds of its sources."""
 
     recording: Audio
-    damage: Damage | None = None
+    degradation: Degradation | None = None
     kinds: tuple[str, ...] = ()
 
     @property
@@ -49,10 +49,15 @@ def noisy_case(clean: Audio, noise: Samples, *notes: str) -> Case:
 
 
 def make_case(
-    references: Samples, damaged: Samples, rate: int, *, damage: Damage | None = None, kinds: tuple[str, ...] = ()
+    references: Samples,
+    damaged: Samples,
+    rate: int,
+    *,
+    degradation: Degradation | None = None,
+    kinds: tuple[str, ...] = (),
 ) -> Case:
     """What was left, ``[C, N]``, of references ``[K, C, N]`` at ``rate`` Hz."""
-    return Case(Known(Audio(single(damaged), rate), damage, kinds), Truth(single(references)))
+    return Case(Known(Audio(single(damaged), rate), degradation, kinds), Truth(single(references)))
 
 
 def single(samples: Samples) -> Samples:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from dapcli.audio import Audio, open_audio, open_matching, read_audio
+from dapcli.audio.files import digest
 from dapcli.errors import InputError
-from dapcli.files import digest
 
 # What is looked for in folders; a file that is named is read whatever its extension.
 _EXTENSIONS = {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"}

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from dapcli.audio import Audio, Samples, encode
+from dapcli.audio.files import write_files
 from dapcli.errors import OutputError, SettingsError
 from dapcli.evaluation.clips import Clip
 from dapcli.evaluation.methods import Method, key
-from dapcli.files import write_files
 
 #: A finished unit, as JSON holds it.
 Record = dict[str, Any]

@@ -13,11 +13,11 @@ from dapcli.audio import Audio, Samples
 from dapcli.baselines import BASELINES, Baseline, Observed, noise_power
 from dapcli.errors import SettingsError
 from dapcli.evaluation.cases import Known, Truth
+from dapcli.pipeline.result import Result
 from dapcli.priors import PRIORS
-from dapcli.restore import denoise, repair
-from dapcli.result import Result
-from dapcli.separation import separate
 from dapcli.settings import Settings
+from dapcli.tasks._api_restore import denoise, repair
+from dapcli.tasks._api_separation import separate
 
 #: What a method knows besides the recording: nothing, as users do; nothing but what it learned from other recordings;
 #: or the truth about the clip, its noise or its reference, which no user has.
@@ -121,7 +121,7 @@ class Peer:
         observed = Observed(
             recording.samples,
             recording.rate,
-            known.damage,
+            known.degradation,
             None if noise is None else noise_power(noise, recording.rate),
             known.kinds,
             self.seed,
@@ -189,10 +189,10 @@ def _fit(known: Known, settings: Settings, device: str, references: Samples | No
         separation = separate(known.recording, known.kinds, settings, device=device, references=clean)
         return np.stack([source.samples for source in separation.audio]), separation.result
     reference = clean[0] if clean else None
-    if known.damage is None:
+    if known.degradation is None:
         result = denoise(known.recording, settings, device=device, reference=reference)
     else:
-        result = repair(known.recording, known.damage, settings, device=device, reference=reference)
+        result = repair(known.recording, known.degradation, settings, device=device, reference=reference)
     return result.audio.samples[None], result
 
 

@@ -17,14 +17,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dapcli.audio import Audio, read_audio, resample
-from dapcli.damage.clipping import Clipping
-from dapcli.damage.missing import MissingSamples
-from dapcli.damage.quantization import MOST_LEVELS, Quantization
+from dapcli.audio.files import digest
 from dapcli.errors import InputError, SettingsError
 from dapcli.evaluation.cases import Case, make_case, noisy_case, single
-from dapcli.files import digest
-from dapcli.gaps import Gaps
-from dapcli.source_kinds import DEFAULT_KINDS, check_kinds
+from dapcli.signal.clipping import Clipping
+from dapcli.signal.gaps import Gaps
+from dapcli.signal.missing import Missing
+from dapcli.signal.quantization import MOST_LEVELS, Quantization
+from dapcli.signal.source_types import DEFAULT_TYPES, check_types
 
 # What is known on both sides of a gap, s.
 _MARGIN_S = 0.15
@@ -44,7 +44,7 @@ class Protocol(typing.Protocol):
         """Raise ``SettingsError`` where a value makes no sense for clips of so many seconds, whole files with None."""
         ...
 
-    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The case that clean clips ``[C, N]`` make: one, or one for every source."""
         ...
 
@@ -63,7 +63,7 @@ class Gaussian:
         if not 0 < self.noise_std < np.inf:
             raise SettingsError("--noise-std must be above 0")
 
-    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with noise added."""
         (clean,) = clips
         return noisy_case(clean, self.noise_std * rng.standard_normal(clean.samples.shape))
@@ -85,7 +85,7 @@ class Environmental:
             raise SettingsError("--protocol environmental needs noise; name a folder of it with --noise")
         _check_range("--snr", self.snr, -100, 100)
 
-    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with a stretch of a drawn noise file, which is looped where it is too short."""
         (clean,) = clips
         path = self.noise[rng.integers(len(self.noise))]
@@ -118,7 +118,7 @@ class Pairs:
         if not self.noisy:
             raise SettingsError("--protocol pairs needs recordings; name folders of them with --noisy and --clean")
 
-    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The noisy clip; the noise is what the clean one lacks of it."""
         clean, noisy = clips
         return noisy_case(clean, noisy.samples - clean.samples)
@@ -145,7 +145,7 @@ class Dropout:
                 f"{self.gap[1] + 2 * _MARGIN_S:g} s"
             )
 
-    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with a gap in all channels."""
         (clean,) = clips
         margin = round(_MARGIN_S * clean.rate)
@@ -155,9 +155,11 @@ class Dropout:
         starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / clean.length)
         # A clip whose sound is at its ends alone has to do with a quiet stretch.
         start = margin + int(rng.choice(starts) if starts.size else powers.argmax())
-        damage = MissingSamples(Gaps((((start, start + length),),) * clean.channels))
-        missing = damage.gaps.mask(0, clean.length)
-        return make_case(clean.samples[None], np.where(missing, 0.0, clean.samples), clean.rate, damage=damage)
+        degradation = Missing(Gaps((((start, start + length),),) * clean.channels))
+        missing = degradation.gaps.mask(0, clean.length)
+        return make_case(
+            clean.samples[None], np.where(missing, 0.0, clean.samples), clean.rate, degradation=degradation
+        )
 
 
 @dataclass(frozen=True)
@@ -168,16 +170,16 @@ class Mixture:
     task: ClassVar[str] = "separate"
 
     rms: float = 0.1
-    kinds: tuple[str, ...] = DEFAULT_KINDS[2]
+    kinds: tuple[str, ...] = DEFAULT_TYPES[2]
     """What dap is told of the sources, one kind for each."""
 
     def check(self, seconds: float | None) -> None:  # noqa: ARG002
         """Raise ``SettingsError`` unless the level is positive and the kinds are known."""
         if not 0 < self.rms < np.inf:
             raise SettingsError("--rms must be above 0")
-        check_kinds(self.kinds)
+        check_types(self.kinds)
 
-    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The mixture of one clip per source."""
         first = clips[0]
         for other in clips:
@@ -206,7 +208,7 @@ class Clipped:
         if not 0 < self.clip_snr < 100:
             raise SettingsError("--clip-snr must be between 0 and 100 dB")
 
-    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The clip, clipped on both sides."""
         (clean,) = clips
         low, high = 0.0, float(np.abs(clean.samples).max())
@@ -218,8 +220,8 @@ class Clipped:
         if not high:
             raise InputError("the clip is silent, and cannot be clipped; remove it")
         level = float(np.float32(high))  # as the samples at it are written
-        damage = Clipping((-level,) * clean.channels, (level,) * clean.channels)
-        return make_case(clean.samples[None], damage.clip(clean.samples), clean.rate, damage=damage)
+        degradation = Clipping((-level,) * clean.channels, (level,) * clean.channels)
+        return make_case(clean.samples[None], degradation.clip(clean.samples), clean.rate, degradation=degradation)
 
 
 @dataclass(frozen=True)
@@ -236,16 +238,16 @@ class Quantized:
         if not 2 <= self.levels <= MOST_LEVELS:
             raise SettingsError(f"--levels must be between 2 and {MOST_LEVELS}")
 
-    def damage(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The clip, quantized."""
         (clean,) = clips
         peak = np.abs(clean.samples).max()
         if not peak:
             raise InputError("the clip is silent, and has no levels; remove it")
         step = 2 / self.levels
-        damage = Quantization(step, 0.0 if self.levels % 2 else step / 2)
+        degradation = Quantization(step, 0.0 if self.levels % 2 else step / 2)
         reference = _PEAK / peak * clean.samples
-        return make_case(reference[None], damage.quantize(reference), clean.rate, damage=damage)
+        return make_case(reference[None], degradation.quantize(reference), clean.rate, degradation=degradation)
 
 
 #: By name; the first of a task is its default.

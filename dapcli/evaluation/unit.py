@@ -10,7 +10,6 @@ import numpy as np
 
 import dapcli
 from dapcli.audio import Samples
-from dapcli.damage.missing import MissingSamples
 from dapcli.errors import DapError, OutputError
 from dapcli.evaluation.cases import Case
 from dapcli.evaluation.clips import Clip
@@ -18,9 +17,10 @@ from dapcli.evaluation.folder import Folder
 from dapcli.evaluation.methods import KNOWING, Method
 from dapcli.evaluation.protocols import Protocol, describe
 from dapcli.metrics import score, score_gaps, score_sources
-from dapcli.restore import check_denoising, check_repair
-from dapcli.separation import check_separation
 from dapcli.settings import Settings
+from dapcli.signal.missing import Missing
+from dapcli.tasks._api_restore import check_denoising, check_repair
+from dapcli.tasks._api_separation import check_separation
 
 Unit = tuple[Clip, Method]
 
@@ -29,7 +29,7 @@ Unit = tuple[Clip, Method]
 class Evaluation:
     """What is evaluated: clips of so many seconds (None: whole files), damaged by a protocol, and the methods.
 
-    ``settings`` are those of all priors; their seed is that of the damage, too.
+    ``settings`` are those of all priors; their seed is that of the degradation, too.
     """
 
     protocol: Protocol
@@ -42,7 +42,7 @@ class Evaluation:
     def case(self, clip: Clip) -> Case:
         """The damaged clip, a function of the seed and the clip's files alone; the same for every method."""
         rng = clip.generator(self.settings.seed)
-        return self.protocol.damage(clip.read(self.seconds, rng), rng)
+        return self.protocol.degradation(clip.read(self.seconds, rng), rng)
 
     def configuration(self) -> dict[str, Any]:
         """All that decides a result besides its clip and its method, as JSON can hold it.
@@ -72,7 +72,7 @@ class Evaluation:
 
 
 def restore_unit(evaluation: Evaluation, folder: Folder, unit: Unit) -> str | None:
-    """Damage a clip, restore it, measure what is written of it; returns why that failed."""
+    """Degradation a clip, restore it, measure what is written of it; returns why that failed."""
     clip, method = unit
     try:
         case = evaluation.case(clip)
@@ -109,7 +109,7 @@ def measure(case: Case, estimate: Samples) -> tuple[Samples, dict[str, float | N
 
     Those inside of gaps begin with ``gaps_``; those of several sources end with ``_1`` and so on.
     """
-    references, rate, damage = case.truth.references, case.known.recording.rate, case.known.damage
+    references, rate, degradation = case.truth.references, case.known.recording.rate, case.known.degradation
     if len(references) > 1:
         scores = score_sources(references, estimate, rate)
         values, notes = (
@@ -118,8 +118,8 @@ def measure(case: Case, estimate: Samples) -> tuple[Samples, dict[str, float | N
         )
         return estimate[list(scores.permutation)], values, notes
     values, notes = score(references[0], estimate[0], rate)
-    if isinstance(damage, MissingSamples):
-        inside, reasons = score_gaps(references[0], estimate[0], rate, damage.gaps)
+    if isinstance(degradation, Missing):
+        inside, reasons = score_gaps(references[0], estimate[0], rate, degradation.gaps)
         values |= {f"gaps_{name}": value for name, value in inside.items()}
         notes |= {f"gaps_{name}": reason for name, reason in reasons.items()}
     return estimate, values, notes

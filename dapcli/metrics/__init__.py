@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dapcli.gaps import Gaps
 from dapcli.metrics.composite import cbak, covl, csig
 from dapcli.metrics.inside import gaps_snr_db, gaps_snr_db_mean
 from dapcli.metrics.perceptual import pesq_nb, pesq_wb, stoi
@@ -18,6 +17,7 @@ from dapcli.metrics.scoring import Metric, Scores, score_with
 from dapcli.metrics.separation import SOURCE_METRICS, SourceScores, score_sources
 from dapcli.metrics.spectral import envelope_distance, spectral_snr_db
 from dapcli.metrics.waveform import MetricUndefined, Signal, psnr_db, segmental_snr_db, si_sdr_db, snr_db
+from dapcli.signal.gaps import Gaps
 
 __all__ = [
     "GAP_METRICS",

@@ -8,8 +8,8 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
-from dapcli.gaps import Gaps, Interval
 from dapcli.metrics.waveform import MetricUndefined, Signal, comparable, decibels, is_silent
+from dapcli.signal.gaps import Gaps, Interval
 
 
 def gaps_snr_db(reference: Signal, estimate: Signal, rate: int, gaps: Gaps) -> float:

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dapcli.priors import PRIORS, build_prior
 from dapcli.settings import Settings
-from dapcli.spectral import STFT
+from dapcli.signal.stft import STFT
 
 
 @dataclass(frozen=True)

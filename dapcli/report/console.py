@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from dapcli.task import Progress as FitProgress
+    from dapcli.pipeline.run import Progress as FitProgress
 
 METRIC_TITLES = {
     "sdr_db": "SDR (dB)",
@@ -38,7 +38,7 @@ METRIC_TITLES = {
 # Letters of a source's name that leave room for its metrics in 80 columns.
 _NAME_WIDTH = 16
 # What a note on the record is about, by how its key begins.
-_ON_THE_RUN = ("restore", "damage", "consistency")
+_ON_THE_RUN = ("restore", "degradation", "consistency")
 
 
 def make_console() -> Console:
@@ -104,13 +104,13 @@ def print_summary(console: Console, record: Mapping[str, Any], files: Sequence[t
             f"noise: {kind}, standard deviation {noise['std']:.3g}; "
             f"input SNR about {noise['input_snr_db_estimated']:.1f} dB"
         )
-    if "damage" in record:
-        console.print(f"damage: {damage_in_words(record)}; guided by {record['guide']}")
+    if "degradation" in record:
+        console.print(f"degradation: {damage_in_words(record)}; guided by {record['guide']}")
         console.print(consistency_in_words(record))
     if "sources" in record:
         console.print(sum_in_words(record))
     for key, note in record["notes"].items():
-        if key.startswith(("restore", "consistency")):  # those on the damage were told before the fit
+        if key.startswith(("restore", "consistency")):  # those on the degradation were told before the fit
             console.print(f"note: {escape(note)}", soft_wrap=True)
     if record["gain"] != 1:
         console.print(f"note: peaks passed full scale; the output is lowered by {record['gain']:.4f}")
@@ -136,22 +136,20 @@ def all_metrics(record: Mapping[str, Any], which: str = "") -> dict[str, float |
 
 def damage_in_words(record: Mapping[str, Any]) -> str:
     """What was wrong with a recording, such as ``3 gaps, 150 ms missing, the longest 60 ms``."""
-    damage = record["damage"]
-    if damage["kind"] == "gaps":
+    degradation = record["degradation"]
+    if degradation["kind"] == "gaps":
         channels = f" over {record['channels']} channels" if record["channels"] > 1 else ""
-        longest = f", the longest {_in_words(damage['longest_s'])}" if damage["count"] > 1 else ""
-        plural = "s" if damage["count"] > 1 else ""
-        missing = _in_words(damage["missing"] / record["sample_rate"])
-        words = f"{damage['count']} gap{plural}, {missing} missing{channels}{longest}"
-    elif damage["kind"] == "clipping":
-        levels = [level for level in (*damage["low"], *damage["high"]) if level is not None]
+        longest = f", the longest {_in_words(degradation['longest_s'])}" if degradation["count"] > 1 else ""
+        plural = "s" if degradation["count"] > 1 else ""
+        missing = _in_words(degradation["missing"] / record["sample_rate"])
+        words = f"{degradation['count']} gap{plural}, {missing} missing{channels}{longest}"
+    elif degradation["kind"] == "clipping":
+        levels = [level for level in (*degradation["low"], *degradation["high"]) if level is not None]
         low, high = (f"{edge(map(abs, levels)):.3g}" for edge in (min, max))
-        words = (
-            f"{100 * damage['clipped']:.3g} % of the samples clipped, at {low if low == high else f'{low} to {high}'}"
-        )
+        words = f"{100 * degradation['clipped']:.3g} % of the samples clipped, at {low if low == high else f'{low} to {high}'}"
     else:
-        words = f"{round(2 / damage['step'])} levels, {damage['step']:.3g} apart"
-    return f"{words} ({damage['source']})"
+        words = f"{round(2 / degradation['step'])} levels, {degradation['step']:.3g} apart"
+    return f"{words} ({degradation['source']})"
 
 
 def _in_words(seconds: float) -> str:
@@ -163,7 +161,7 @@ def consistency_in_words(record: Mapping[str, Any]) -> str:
     consistency = record["consistency"]
     if consistency["outside_before"] is None:
         return "nothing was changed"
-    if record["damage"]["kind"] == "gaps" and consistency["enforced"]:
+    if record["degradation"]["kind"] == "gaps" and consistency["enforced"]:
         return "known samples are as they were"
     off = f"{100 * consistency['outside_before']:.3g} % of the estimate's samples were off what is known"
     return f"{off}, and are set right" if consistency["enforced"] else f"{off}, and were left so"

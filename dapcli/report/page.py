@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dapcli.audio import Audio, Recording, Samples, encode
+from dapcli.pipeline.result import Result
 from dapcli.report.console import (
     METRIC_TITLES,
     all_metrics,
@@ -22,8 +23,7 @@ from dapcli.report.console import (
 from dapcli.report.html import ONE_PLAYER, STYLE, text
 from dapcli.report.plots import Spectrogram, draw_convergence, draw_spectrogram, shared_scale, spectrogram
 from dapcli.report.template import PAGE
-from dapcli.result import Result
-from dapcli.separation import Sources
+from dapcli.tasks._api_separation import Sources
 
 Metrics = Mapping[str, float | None]
 
@@ -105,7 +105,8 @@ def _compose(record: Mapping[str, Any], result: Result, shown: Sequence[_Shown],
     pictures = [spectrogram(each.recording, each.scaled) for each in shown]
     scale = shared_scale(pictures)
     gaps = [
-        (start / source.rate, stop / source.rate) for start, stop, *_ in record.get("damage", {}).get("intervals", [])
+        (start / source.rate, stop / source.rate)
+        for start, stop, *_ in record.get("degradation", {}).get("intervals", [])
     ]
     cards = [
         _card(each, _beginning(each) * gain, picture, scale, gaps, f"picture{number}")
@@ -143,9 +144,9 @@ def _summary(record: Mapping[str, Any], result: Result, noisy: Recording) -> str
         return f"<p>Nothing was fitted to {source}; {output} holds the same sound.</p>"
     estimate = "estimate"
     parts = "" if len(result.segments) == 1 else f" in {len(result.segments)} segments"
-    if "damage" in record:
+    if "degradation" in record:
         words = (
-            f"Damage: {text(damage_in_words(record))}. The network was guided by {text(record['guide'])}; "
+            f"Degradation: {text(damage_in_words(record))}. The network was guided by {text(record['guide'])}; "
             f"{text(consistency_in_words(record))}."
         )
     elif "sources" in record:
@@ -265,7 +266,7 @@ def _notes(record: Mapping[str, Any], noisy: Recording, gain: float) -> str:
             inside = "gaps_" if group.startswith("metrics_gaps") else ""
             heading = METRIC_TITLES.get(inside + metric, "metrics")
             lines.append(f"{f'{source}, {heading}' if source else heading}: {note}")
-    if record.get("damage", {}).get("kind") == "gaps":
+    if record.get("degradation", {}).get("kind") == "gaps":
         lines.append("Lines above the pictures mark the gaps.")
     if record["gain"] != 1:
         written = "files are" if "sources" in record else "file is"

@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dapcli.audio import Recording, Samples
-from dapcli.engine import SegmentFit
-from dapcli.fitting import Step
+from dapcli.fit import Step
 from dapcli.report.svg import COLOURS, INK, WIDTH_IN, ink, to_svg
+from dapcli.tasks import SegmentFit
 
 Levels = NDArray[np.float64]
 

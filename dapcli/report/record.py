@@ -14,19 +14,19 @@ import numpy as np
 import dapcli
 from dapcli.audio import Recording
 from dapcli.audio.recording import BLOCK
-from dapcli.damage import TOLERANCE, Damage
-from dapcli.damage.missing import MissingSamples
 from dapcli.metrics import GAP_METRICS, METRICS, score, score_gaps
-from dapcli.result import Result
+from dapcli.pipeline.result import Result
+from dapcli.signal.degradation import TOLERANCE, Degradation
+from dapcli.signal.missing import Missing
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What was repaired: the damage, its description, whether it is enforced, and notes on it."""
+    """What was repaired: the degradation, its description, whether it is enforced, and notes on it."""
 
-    damage: Damage
+    degradation: Degradation
     description: Record
     enforced: bool
     notes: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def build_record(
     notes = notes_of(result)
     if repair:
         notes.update({f"damage_{index}": note for index, note in enumerate(repair.notes, 1)})
-    gaps = repair.damage.gaps if repair and isinstance(repair.damage, MissingSamples) else None
+    gaps = repair.degradation.gaps if repair and isinstance(repair.degradation, Missing) else None
     metrics: dict[str, dict[str, float | None]] = {}
     inside: dict[str, dict[str, float | None]] = {}
     for key, recording, scale in (("metrics", written, gain), ("metrics_input", noisy, 1.0)):
@@ -142,16 +142,16 @@ def _repair(repair: Repair, result: Result, written: Recording, gain: float, dam
     for start in range(0, written.length, BLOCK):
         stop = min(start + BLOCK, written.length)
         samples = written.read(start, stop) / gain
-        nearest = repair.damage.part(start, stop).project(samples, damaged.read(start, stop))
+        nearest = repair.degradation.part(start, stop).project(samples, damaged.read(start, stop))
         outside += int((np.abs(nearest - samples) > TOLERANCE).sum())
     return {
-        "damage": repair.description,
+        "degradation": repair.description,
         "consistency": {
             "enforced": repair.enforced,
             "outside_before": result.outside,
             "outside": outside / (written.length * written.channels),
         },
-        "guide": repair.damage.guide,
+        "guide": repair.degradation.guide,
     }
 
 

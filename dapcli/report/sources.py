@@ -13,7 +13,7 @@ from dapcli.audio.writing import keeps_samples
 from dapcli.metrics import METRICS, Scores, score_sources
 from dapcli.metrics.separation import SOURCE_METRICS
 from dapcli.report.record import Record, describe_run, notes_of
-from dapcli.separation import Separation, Sources
+from dapcli.tasks._api_separation import Separation, Sources
 
 Metrics = dict[str, float | None]
 

@@ -1,0 +1,1 @@
+"""A recording cut into segments, fitted by workers, and joined."""

@@ -1,1 +1,0 @@
-"""What people and programs are told of an evaluation: tables, files, figures and a page."""

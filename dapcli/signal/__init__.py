@@ -1,0 +1,1 @@
+"""Classical signal processing, one method a module."""

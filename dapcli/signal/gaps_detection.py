@@ -1,0 +1,122 @@
+"""Gaps that are detected: dropouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from dapcli.audio import Recording, Samples
+from dapcli.audio.recording import blocks
+from dapcli.errors import SettingsError
+from dapcli.signal.gaps import Flags, Gaps, Interval, checked_gaps, find_stretches, span_in_words
+
+#: The shortest dropout that is detected, s. Lost packets and buffers mostly last longer. Sound without noise rests on
+#: one value for some ms at a time: at the peaks of a low tone, and in quiet passages of 16 bits.
+DEFAULT_MIN_GAP = 0.005
+#: The longest dropout that is detected, s: what is longer was rather switched off.
+LONGEST_GAP = 1.0
+
+# How far beside a run the sound is looked at, s. A dropout cuts sound off; an editor's fade and a noise gate's release
+# are all but silent so close to their end.
+_BESIDE_S = 0.001
+# Sound counts from so many of its smallest steps on, and from so much of the channel's peak: -60 dB.
+_STEPS = 4
+_AUDIBLE = 1e-3
+
+
+def detect_gaps(recording: Recording, min_gap: float = DEFAULT_MIN_GAP) -> tuple[Gaps, list[str]]:
+    """Dropouts of a recording, channel by channel; and notes on runs that were not taken for any.
+
+    A dropout is a run of one and the same value, exactly: zeros, or the last good sample repeated, which itself is
+    not missing. It lasts at least ``min_gap`` seconds, and two samples. Of such runs, these are left out:
+
+    - runs that reach the beginning or the end of the recording: silence, mostly, and there is sound on one side only;
+    - runs of more than ``LONGEST_GAP``: silence between sounds;
+    - runs, not of zeros, at the highest or lowest value of the channel: clipping;
+    - runs with near silence on one side: a fade, a noise gate, or rounding in a quiet passage. Within 1 ms on both
+      sides a sample must differ from the run's value by 60 dB below the channel's peak or more, and by four of the
+      smallest steps between two samples of the channel, which in integer formats is the quantization step.
+
+    Sound that is switched on and off without a fade, such as generated Morse code, cannot be told from dropouts.
+
+    Raises:
+        SettingsError: ``min_gap`` is not between 0 and ``LONGEST_GAP``.
+    """
+    if not 0 < min_gap <= LONGEST_GAP:
+        raise SettingsError(f"--min-gap {min_gap:g}: must be above 0 and at most {LONGEST_GAP:g} s")
+    shortest = max(2, round(min_gap * recording.rate))
+    runs, levels = _find_runs(recording, shortest)
+    found: list[list[Interval]] = [[] for _ in range(recording.channels)]
+    left_out: dict[str, list[Interval]] = {}
+    for run, channel in runs:
+        gap, reason = _judge(recording, channel, run, levels)
+        if gap[1] - gap[0] < shortest:
+            continue
+        if reason:
+            left_out.setdefault(reason, []).append(gap)
+        else:
+            found[channel].append(gap)
+    notes = [
+        f"not taken for gaps: {len(gaps)} run{'s' * (len(gaps) > 1)} of one value {reason}, "
+        f"the first at {span_in_words(gaps[0], recording.rate)}"
+        for reason, gaps in left_out.items()
+    ]
+    return checked_gaps(found, recording, ""), notes
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Highest and lowest sample, and the smallest step between two neighbours that differ, of every channel ``[C]``."""
+
+    highest: Samples
+    lowest: Samples
+    step: Samples
+
+    def add(self, block: Samples, change: Samples) -> None:
+        """Take in more samples ``[C, n]`` and how far each is from the one before."""
+        np.maximum(self.highest, block.max(axis=1), out=self.highest)
+        np.minimum(self.lowest, block.min(axis=1), out=self.lowest)
+        np.minimum(self.step, np.where(change > 0, change, np.inf).min(axis=1), out=self.step)
+
+
+def _find_runs(recording: Recording, shortest: int) -> tuple[list[tuple[Interval, int]], _Levels]:
+    """Runs of at least ``shortest >= 2`` equal samples, each with its channel, in order; and the channels' levels."""
+    channels = recording.channels
+    levels = _Levels(np.full(channels, -np.inf), np.full(channels, np.inf), np.full(channels, np.inf))
+
+    def held() -> Iterator[Flags]:
+        before = np.full((channels, 1), np.nan)  # equal to no sample
+        for block in blocks(recording):
+            change = np.abs(np.diff(block, axis=1, prepend=before))
+            levels.add(block, change)
+            before = block[:, -1:]
+            yield change == 0
+
+    # A run's first sample differs from the one before.
+    stretches = find_stretches(held(), channels, shortest - 1)
+    runs = [((start - 1, stop), number) for number, channel in enumerate(stretches) for start, stop in channel]
+    return sorted(runs), levels
+
+
+def _judge(recording: Recording, channel: int, run: Interval, levels: _Levels) -> tuple[Interval, str]:
+    """What would be missing if a run of equal samples were a dropout, and why it is none; empty where it is one."""
+    first, stop = run
+    reach = max(1, round(_BESIDE_S * recording.rate))
+    left = recording.read(max(0, first - reach), first + 1)[channel]
+    value = left[-1]
+    gap = (first if value == 0 else first + 1, stop)
+    if first == 0 or stop == recording.length:
+        return gap, "at the beginning or the end"
+    if stop - gap[0] > LONGEST_GAP * recording.rate:
+        return gap, f"longer than {LONGEST_GAP:g} s"
+    highest, lowest = levels.highest[channel], levels.lowest[channel]
+    if value != 0 and value in (highest, lowest):
+        return gap, "at the channel's peak, as clipping makes"
+    right = recording.read(stop, min(stop + reach, recording.length))[channel]
+    # Half the range, for a constant offset is not heard.
+    audible = max(_STEPS * levels.step[channel], _AUDIBLE * (highest - lowest) / 2)
+    if min(np.abs(side - value).max() for side in (left, right)) < audible:
+        return gap, "beside near silence"
+    return gap, ""

@@ -1,0 +1,159 @@
+"""Missing samples: some are known exactly, of the others nothing is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dapcli.audio import Recording, Samples
+from dapcli.signal.degradation import Flags, TrainingPair
+from dapcli.signal.gaps import Gaps, Interval, list_intervals, merge
+from dapcli.signal.lpc import draw_deviation, predict
+
+#: Orders of linear prediction that gaps are filled with, s: from what follows a voice to what resolves a chord.
+ORDERS_S = (0.005, 0.01, 0.02, 0.04)
+# Sound on either side of a gap that a prediction learns from: so many times its order, within limits in s.
+_CONTEXT_ORDERS = 7
+_CONTEXT_S = (0.05, 0.25)
+# Gaps up to this length, s, are left to prediction; in longer ones sound is drawn, by a prediction of this order, s.
+_LONG_S = 0.08
+_TEXTURE_ORDER_S = 0.01
+# Gaps opened in what is known for the network to learn from, and copies of the recording that they are spread over.
+_PAIRS = 3
+_GAPS_PER_PAIR = 4
+# What is left between gaps of one training_pair, s.
+_SPACING_S = 0.1
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Gaps in a recording."""
+
+    guide: ClassVar[str] = "linear prediction"
+
+    gaps: Gaps
+
+    def part(self, start: int, stop: int) -> Missing:
+        """The gaps within the samples ``start`` to ``stop``."""
+        return Missing(self.gaps.part(start, stop))
+
+    def describe(self, recording: Recording) -> dict[str, Any]:
+        """How much is missing, and the intervals in samples."""
+        return {
+            "kind": "gaps",
+            "count": self.gaps.count,
+            "missing": self.gaps.missing,
+            "longest_s": self.gaps.longest / recording.rate,
+            "intervals": list_intervals(self.gaps),
+        }
+
+    def affects(self, samples: Samples) -> bool:
+        """Whether any sample is missing."""
+        del samples
+        return bool(self.gaps)
+
+    def candidates(self, samples: Samples, rate: int) -> Samples:
+        """Fills by linear prediction of several orders, ``[K, C, N]``, of samples ``[C, N]`` at ``rate`` Hz."""
+        channels = list(zip(samples, self.gaps.channels, self._missing(samples), strict=True))
+        return np.array([[_fill_gaps(*channel, order, rate) for channel in channels] for order in ORDERS_S])
+
+    def training_pairs(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[TrainingPair]:
+        """The same recording with further gaps, as long as those that it has, filled in the same way."""
+        rng = np.random.default_rng(seed)
+        training_pairs = [self._training_pair(samples, rate, rng) for _ in range(_PAIRS)]
+        # With hardly anything known there is nothing to learn but that no fill is better than another.
+        return [each for each in training_pairs if each.scored.any()] or [
+            TrainingPair(candidates, candidates.mean(axis=0), self._missing(samples))
+        ]
+
+    def data_fidelity(self, estimate: Tensor, samples: Tensor) -> Tensor:
+        """Mean squared error at the known samples, both ``[C, N]``; 0 where none is known."""
+        known = torch.from_numpy(~self.gaps.mask(0, samples.shape[1])).to(samples.device)
+        return (estimate - samples)[known].square().sum() / known.sum().clamp(min=1)
+
+    def finish(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:
+        """The estimate with sound in the middle of gaps that are too long to be predicted.
+
+        There the least squared error is that of silence, which is heard as a hole. What is added is as likely as
+        silence is not: a draw from the distribution of the sound around, as loud as that at the most. Gaps that are
+        short, or are predicted for the larger part, are left as they are.
+        """
+        rng = np.random.default_rng(seed)
+        finished: Samples = estimate.copy()
+        for filled, *channel in zip(finished, samples, self.gaps.channels, self._missing(samples), strict=True):
+            known, gaps, missing = channel
+            for start, stop in gaps:
+                if stop - start > _LONG_S * rate:
+                    texture = _draw_texture(known, missing, (start, stop), rate, rng)
+                    if np.sum(texture**2) > np.sum(filled[start:stop] ** 2):
+                        filled[start:stop] += texture
+        return finished
+
+    def project(self, estimate: Samples, samples: Samples) -> Samples:
+        """The known samples as they are, the others from the estimate, ``[C, N]``."""
+        return np.asarray(np.where(self._missing(samples), estimate, samples))
+
+    def _missing(self, samples: Samples) -> Flags:
+        return self.gaps.mask(0, samples.shape[1])
+
+    def _training_pair(self, samples: Samples, rate: int, rng: np.random.Generator) -> TrainingPair:
+        missing = self._missing(samples)
+        spacing = round(_SPACING_S * rate)
+        opened = [
+            _open_gaps([stop - start for start, stop in gaps or chain(*self.gaps.channels)], row, spacing, rng)
+            for gaps, row in zip(self.gaps.channels, missing, strict=True)
+        ]
+        scored = Gaps(tuple(opened)).mask(0, samples.shape[1])
+        more = Missing(Gaps(tuple(merge([*old, *new]) for old, new in zip(self.gaps.channels, opened, strict=True))))
+        return TrainingPair(more.candidates(np.where(scored, 0.0, samples), rate), samples, scored)
+
+
+def _open_gaps(lengths: list[int], missing: Flags, spacing: int, rng: np.random.Generator) -> tuple[Interval, ...]:
+    """A few gaps with some of these lengths where samples ``[N]`` are known, ``spacing`` samples from one another."""
+    taken = missing.copy()
+    opened = []
+    for length in rng.choice(lengths, _GAPS_PER_PAIR):
+        # A gap with its surroundings may begin wherever nothing is taken.
+        free = np.concatenate([[0], np.cumsum(taken)])
+        reach = length + 2 * spacing
+        starts = np.flatnonzero(free[reach:] == free[:-reach]) if reach < len(free) else np.array([])
+        if starts.size:
+            start = int(rng.choice(starts)) + spacing
+            opened.append((start, start + int(length)))
+            taken[start : start + length] = True
+    return merge(opened)
+
+
+def _fill_gaps(samples: Samples, gaps: tuple[Interval, ...], missing: Flags, order: float, rate: int) -> Samples:
+    """Every gap of samples ``[N]`` filled by prediction of an order in s out of its surroundings."""
+    filled = np.where(missing, 0.0, samples)
+    for start, stop in gaps:
+        around = _around(start, stop, order, rate)
+        predicted = predict(samples[around], missing[around], round(order * rate), rate)
+        filled[start:stop] = predicted[start - around.start : stop - around.start]
+    return filled
+
+
+def _draw_texture(known: Samples, missing: Flags, gap: Interval, rate: int, rng: np.random.Generator) -> Samples:
+    """What may be heard in a gap of samples ``[N]`` beside what is predicted."""
+    start, stop = gap
+    around = _around(start, stop, _TEXTURE_ORDER_S, rate)
+    order = round(_TEXTURE_ORDER_S * rate)
+    deviation = draw_deviation(known[around], missing[around], order, rate, rng)
+    texture = deviation[start - around.start : stop - around.start]
+    sides = (known[side][~missing[side]] for side in (slice(around.start, start), slice(stop, around.stop)))
+    levels = [np.sqrt(np.mean(side**2)) for side in sides if side.size]
+    level = np.prod(levels) ** (1 / max(len(levels), 1))
+    # The draw's own level is too high for a voice: the power of that is in its pulses, which the draw has not.
+    return np.asarray(texture * min(1.0, level / max(np.sqrt(np.mean(texture**2)), 1e-12)))
+
+
+def _around(start: int, stop: int, order: float, rate: int) -> slice:
+    """A gap and what a prediction of an order in s learns from."""
+    context = round(min(max(_CONTEXT_ORDERS * order, _CONTEXT_S[0]), _CONTEXT_S[1]) * rate)
+    return slice(max(0, start - context), stop + context)
