@@ -20,8 +20,8 @@ from dapcli.objectives.ratio_mask import RatioMask
 from dapcli.report.console import make_console, print_summary
 from dapcli.settings import SEPARATION_PRESETS
 from tests.command_line import CONTRACT, Dap, Run, assert_refused, read, tree
-from tests.test_kinds import clicks, tone
 from tests.test_page import Page
+from tests.test_source_types import clicks, tone
 
 Samples = NDArray[np.float64]
 

@@ -22,7 +22,7 @@ from dapcli.pipeline.run import plan
 from dapcli.priors import build_prior
 from dapcli.signal.separation import separate_types
 from dapcli.signal.stft import STFT
-from tests.test_kinds import clicks, tone
+from tests.test_source_types import clicks, tone
 
 Samples = NDArray[np.float64]
 

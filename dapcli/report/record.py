@@ -151,7 +151,7 @@ def _repair(repair: Repair, result: Result, written: Recording, gain: float, dam
             "outside_before": result.outside,
             "outside": outside / (written.length * written.channels),
         },
-        "guide": repair.degradation.guide,
+        "guide": repair.degradation.initial_estimate,
     }
 
 

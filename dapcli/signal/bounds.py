@@ -20,7 +20,12 @@ ROUNDING = 2.0**-15
 class Bounded(Degradation, ABC):
     """Degradation by which every sample lies between two bounds of its own. It is the same in all parts of a recording."""
 
-    guide: ClassVar[str] = "sparsest consistent signal (A-SPADE)"
+    initial_estimate: ClassVar[str] = "sparsest consistent signal (A-SPADE)"
+
+    @property
+    def gaps(self) -> None:
+        """None: something is known of every sample."""
+        return None
 
     @abstractmethod
     def bounds(self, samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,7 +43,7 @@ class Bounded(Degradation, ABC):
         low, high = self.bounds(samples)
         return (estimate - estimate.clamp(low, high)).square().mean()
 
-    def finish(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:  # noqa: ARG002
+    def add_texture(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:  # noqa: ARG002
         """The estimate itself: sound is there in all of it."""
         return estimate
 

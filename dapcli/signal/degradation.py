@@ -10,13 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
-
-Flags = NDArray[np.bool_]
+from dapcli.signal.gaps import Flags as Flags
+from dapcli.signal.gaps import Gaps
 
 #: Samples that are off what is known by less, half a step of 16 bits, count as consistent.
 TOLERANCE = 2.0**-16
@@ -37,8 +35,13 @@ class TrainingPair:
 class Degradation(Protocol):
     """What happened to a recording ``[C, N]``, or to a part of it."""
 
-    guide: ClassVar[str]
-    """What the classical restorations rest on, in words."""
+    initial_estimate: ClassVar[str]
+    """Method of the classical restorations, in words."""
+
+    @property
+    def gaps(self) -> Gaps | None:
+        """The missing samples; ``None`` where the degradation leaves none out."""
+        ...
 
     def part(self, start: int, stop: int) -> Degradation:
         """The same for the samples ``start`` to ``stop`` alone."""
@@ -64,7 +67,7 @@ class Degradation(Protocol):
         """How far an estimate ``[C, N]`` is from being consistent with samples ``[C, N]``; 0 where it is."""
         ...
 
-    def finish(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:
+    def add_texture(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:
         """The estimate ``[C, N]`` with what the least squared error leaves out although it is heard."""
         ...
 

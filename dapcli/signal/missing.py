@@ -34,7 +34,7 @@ _SPACING_S = 0.1
 class Missing:
     """Gaps in a recording."""
 
-    guide: ClassVar[str] = "linear prediction"
+    initial_estimate: ClassVar[str] = "linear prediction"
 
     gaps: Gaps
 
@@ -76,7 +76,7 @@ class Missing:
         known = torch.from_numpy(~self.gaps.mask(0, samples.shape[1])).to(samples.device)
         return (estimate - samples)[known].square().sum() / known.sum().clamp(min=1)
 
-    def finish(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:
+    def add_texture(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:
         """The estimate with sound in the middle of gaps that are too long to be predicted.
 
         There the least squared error is that of silence, which is heard as a hole. What is added is as likely as

@@ -1,4 +1,4 @@
-"""The classical separation of a mixture into sources of known kinds.
+"""The classical separation of a mixture into sources of known types.
 
 A sustained sound is a line along time in a spectrogram, a struck one a line along frequency, and a median filter along
 a line keeps what is on it (FitzGerald, "Harmonic/percussive separation using median filtering", DAFx 2010; the general
@@ -24,44 +24,44 @@ Magnitudes = NDArray[np.float64]
 
 # Frames of the filters' STFT in one window.
 _OVERLAP = 8
-# Keeps shares of silence finite.
+# Keeps masks of silence finite.
 _SILENCE = 1e-30
-# Factorisation of a part that holds several sources of one kind: its window in s, components of each, iterations.
+# Factorisation of a part that holds several sources of one type: its window in s, components of each, iterations.
 _PARTS_WINDOW, _PARTS_COMPONENTS, _PARTS_ITERATIONS = 0.064, 6, 100
 
 
-def separate_types(samples: Samples, rate: int, kinds: Sequence[str], seed: int) -> Samples:
-    """Sources ``[K, C, N]``, one of each kind in ``kinds``, that sum to a mixture ``[C, N]`` at ``rate`` Hz.
+def separate_types(samples: Samples, rate: int, types: Sequence[str], seed: int) -> Samples:
+    """Sources ``[K, C, N]`` of these ``types``, which sum to the mixture: samples ``[C, N]`` at ``rate`` Hz.
 
-    What goes on for longest is taken out first. Sources of the same kind share out what is left for them by how alike
-    the spectra of its components are, for which random numbers are drawn from ``seed``.
+    The type that goes on for longest is taken out first. Where sources have the same type, its part of the mixture is
+    divided by how alike the spectra of its components are; random numbers for that are drawn from ``seed``.
     """
-    lasting = sorted(set(kinds), key=lambda kind: -SOURCE_TYPES[kind].sustained)
+    lasting = sorted(set(types), key=lambda name: -SOURCE_TYPES[name].sustained)
     parts: dict[str, Samples] = {}
     rest = samples
-    for index, kind in enumerate(lasting[:-1]):
+    for index, name in enumerate(lasting[:-1]):
         width = min(SOURCE_TYPES[other].width for other in lasting[index + 1 :])
-        parts[kind] = _lasting_part(rest, rate, SOURCE_TYPES[kind], width)
-        rest = rest - parts[kind]
+        parts[name] = _lasting_part(rest, rate, SOURCE_TYPES[name], width)
+        rest = rest - parts[name]
     parts[lasting[-1]] = rest
-    divided = {kind: iter(_divide(part, rate, kinds.count(kind), seed)) for kind, part in parts.items()}
-    return np.stack([next(divided[kind]) for kind in kinds])
+    divided = {name: iter(_divide(part, rate, types.count(name), seed)) for name, part in parts.items()}
+    return np.stack([next(divided[name]) for name in types])
 
 
-def _lasting_part(samples: Samples, rate: int, kind: SourceType, width: float) -> Samples:
-    """What goes on, of samples ``[C, N]``, for as long as this kind does, and is not smooth over ``width`` Hz."""
-    stft = STFT.for_rate(rate, kind.window, kind.window / _OVERLAP)
+def _lasting_part(samples: Samples, rate: int, source_type: SourceType, width: float) -> Samples:
+    """The part of samples ``[C, N]`` that goes on for as long as this type does and is not smooth over ``width`` Hz."""
+    stft = STFT.for_rate(rate, source_type.window, source_type.window / _OVERLAP)
     spectrogram = stft.forward(torch.from_numpy(samples))
     magnitudes = spectrogram.square().sum(dim=1).sqrt().numpy()
     # Frames that reach beyond the ends see silence there, and so the beginning of a sound in every tone that is cut:
-    # they take the shares of the first and the last whole frame.
+    # they take the mask of the first and the last whole frame.
     cut = min(_OVERLAP // 2, (magnitudes.shape[2] - 1) // 2)
     whole = magnitudes[:, :, cut : magnitudes.shape[2] - cut]
-    lasting = _lasting(whole, round(kind.sustained * rate / stft.hop)) ** 2
+    lasting = _lasting(whole, round(source_type.sustained * rate / stft.hop)) ** 2
     wide = median_filter(whole, (1, 2 * round(width * stft.n_fft / rate / 2) + 1, 1)) ** 2
-    share = (lasting + _SILENCE / 2) / (lasting + wide + _SILENCE)
-    share = np.pad(share, ((0, 0), (0, 0), (cut, cut)), mode="edge")
-    return stft.inverse(torch.from_numpy(share)[:, None] * spectrogram, samples.shape[1]).numpy()
+    mask = (lasting + _SILENCE / 2) / (lasting + wide + _SILENCE)
+    mask = np.pad(mask, ((0, 0), (0, 0), (cut, cut)), mode="edge")
+    return stft.inverse(torch.from_numpy(mask)[:, None] * spectrogram, samples.shape[1]).numpy()
 
 
 def _lasting(magnitudes: Magnitudes, frames: int) -> Magnitudes:
@@ -101,5 +101,5 @@ def _divide(samples: Samples, rate: int, count: int, seed: int) -> Samples:
     edges = np.quantile(centre, (np.arange(count) + 0.5) / count)
     groups = kmeans2(centre, edges, minit="matrix")[1]
     powers = np.stack([(spectra[:, groups == part] @ activations[groups == part]) ** 2 for part in range(count)])
-    shares = torch.from_numpy((powers + _SILENCE) / (powers + _SILENCE).sum(axis=0))
-    return np.stack([stft.inverse(share * spectrogram, samples.shape[1]).numpy() for share in shares])
+    masks = torch.from_numpy((powers + _SILENCE) / (powers + _SILENCE).sum(axis=0))
+    return np.stack([stft.inverse(mask * spectrogram, samples.shape[1]).numpy() for mask in masks])

@@ -1,4 +1,4 @@
-"""What is known of the sources of a mixture. To add a kind of source, give it a line in :data:`SOURCE_TYPES`.
+"""Types of sources. To add one, give it a line in :data:`SOURCE_TYPES`.
 
 This module imports nothing heavy, so that the command line knows the names of its files at once.
 """
@@ -13,9 +13,9 @@ from dapcli.errors import SettingsError
 
 @dataclass(frozen=True)
 class SourceType:
-    """What is known of a kind of source: for how long its sounds go on, and how wide they are in frequency.
+    """A type of source: for how long its sounds go on, and how wide they are in frequency.
 
-    ``window`` is the length of the STFT's window, s, in which ``sustained``, s, tells it from kinds that go on for less
+    ``window`` is the length of the STFT's window, s, in which ``sustained``, s, tells it from types that go on for less
     time. Those are smooth over ``width``, Hz, where this one has lines.
     """
 
@@ -30,9 +30,9 @@ SOURCE_TYPES: dict[str, SourceType] = {
     "voice": SourceType("tones that glide: speech and singing", 0.032, 0.1, 60.0),
     "percussive": SourceType("struck and gone: drums, clicks", 0.016, 0.0, 120.0),
 }
-#: What a source is where its kind is not made use of.
+#: The type of a source where types are not used.
 ANY_TYPE = "source"
-#: The kinds of K sources where they are not given.
+#: The types of K sources where none are given.
 DEFAULT_TYPES = {
     2: ("harmonic", "percussive"),
     3: ("harmonic", "voice", "percussive"),
@@ -40,18 +40,18 @@ DEFAULT_TYPES = {
 }
 
 
-def check_types(kinds: Sequence[str]) -> None:
-    """Raise ``SettingsError`` unless these are the kinds of two to four sources."""
-    for kind in kinds:
-        if kind not in SOURCE_TYPES:
-            raise SettingsError(f"unknown kind {kind!r}; choose from {', '.join(SOURCE_TYPES)}")
-    if len(kinds) not in DEFAULT_TYPES:
-        raise SettingsError(f"a mixture is separated into 2 to 4 sources, and {len(kinds)} kinds were given")
+def check_types(types: Sequence[str]) -> None:
+    """Raise ``SettingsError`` unless these are the types of two to four sources."""
+    for each in types:
+        if each not in SOURCE_TYPES:
+            raise SettingsError(f"unknown type {each!r}; choose from {', '.join(SOURCE_TYPES)}")
+    if len(types) not in DEFAULT_TYPES:
+        raise SettingsError(f"a mixture is separated into 2 to 4 sources, and {len(types)} types were given")
 
 
-def default_names(kinds: Sequence[str]) -> tuple[str, ...]:
-    """What to call sources: by their kinds, numbered where one comes more than once, such as ``harmonic-2``."""
+def default_names(types: Sequence[str]) -> tuple[str, ...]:
+    """Names of sources: their types, numbered where one comes more than once, such as ``harmonic-2``."""
     return tuple(
-        f"{kind}-{kinds[: index + 1].count(kind)}" if kinds.count(kind) > 1 else kind
-        for index, kind in enumerate(kinds)
+        f"{each}-{types[: index + 1].count(each)}" if types.count(each) > 1 else each
+        for index, each in enumerate(types)
     )

@@ -1,4 +1,4 @@
-"""What several sources of one mixture have in common, as estimates hold them: one after the other, ``[K * C, ...]``."""
+"""The sources of one mixture: which is which, how loud they are, and their ratio masks."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-# Below this power no source is to be heard in a bin, and all have the same share of it.
+# Power that every source is given in every bin, so that masks of silence are finite, and equal.
 _SILENCE = 1e-20
 
 
-def match(errors: NDArray[np.floating], kinds: Sequence[str]) -> NDArray[np.intp]:
+def match(errors: NDArray[np.floating], types: Sequence[str]) -> NDArray[np.intp]:
     """For each of K sources the one that it is matched with, so that the sum of ``errors`` ``[K, K]`` is least.
 
-    Only sources of one kind can stand for each other.
+    Only sources of the same type are matched.
     """
-    allowed = np.array([[kind == other for other in kinds] for kind in kinds])
+    allowed = np.array([[one == other for other in types] for one in types])
     return np.asarray(linear_sum_assignment(np.where(allowed, errors, errors.sum() + 1))[1])
 
 
-def share_out(mixture: Tensor, sources: Tensor) -> Tensor:
-    """A mixture ``[C, 2, F, T]`` shared out among sources ``[K * C, 2, F, T]`` in proportion to their power in a bin.
+def ratio_masked(mixture: Tensor, sources: Tensor) -> Tensor:
+    """A mixture ``[C, 2, F, T]`` under the ratio mask of each source, ``[K, C, 2, F, T] -> [K, C, 2, F, T]``.
 
-    This is the Wiener filter of every source with the others as its noise; what it returns sums to the mixture.
+    A source's mask is its power in a bin relative to that of all: the Wiener filter with the others as its noise. The
+    result sums to the mixture.
     """
-    powers = sources.reshape(-1, *mixture.shape).square().sum(dim=2, keepdim=True) + _SILENCE
-    return (powers / powers.sum(dim=0) * mixture).flatten(0, 1)
+    powers = sources.square().sum(dim=2, keepdim=True) + _SILENCE
+    return powers / powers.sum(dim=0) * mixture
 
 
-def levels(sources: Tensor, count: int) -> Tensor:
-    """Energy ``[K]`` of ``count`` sources ``[K * C, ...]`` relative to that of all together."""
-    energies = sources.reshape(count, -1).square().sum(dim=1)
+def levels(sources: Tensor) -> Tensor:
+    """Energy ``[K]`` of each source in ``[K, ...]`` relative to that of all together."""
+    energies = sources.flatten(1).square().sum(dim=1)
     return energies / (energies.sum() + _SILENCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -33,18 +34,30 @@ class STFT:
         return float(_window(self.n_fft, torch.device("cpu"), torch.float64).square().sum()) / 2
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Spectrogram of samples: ``[C, N] -> [C, 2, F, T]`` with F = n_fft / 2 + 1, real part first."""
+        """Spectrogram of samples: ``[..., N] -> [..., 2, F, T]`` with F = n_fft / 2 + 1, real part first."""
+        *leading, length = samples.shape
         window = _window(self.n_fft, samples.device, samples.dtype)
         spectrum = torch.stft(
-            samples, self.n_fft, self.hop, window=window, center=True, pad_mode="constant", return_complex=True
+            samples.reshape(math.prod(leading), length),
+            self.n_fft,
+            self.hop,
+            window=window,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
         )
-        return torch.stack([spectrum.real, spectrum.imag], dim=1)
+        planes = torch.stack([spectrum.real, spectrum.imag], dim=1)
+        return planes.reshape(*leading, *planes.shape[1:])
 
     def inverse(self, spectrogram: Tensor, length: int) -> Tensor:
-        """Samples of a spectrogram: ``[C, 2, F, T] -> [C, length]``."""
-        spectrum = torch.complex(spectrogram[:, 0], spectrogram[:, 1])
+        """Samples of a spectrogram: ``[..., 2, F, T] -> [..., length]``."""
+        *leading, planes, bins, frames = spectrogram.shape
+        flat = spectrogram.reshape(math.prod(leading), planes, bins, frames)
         window = _window(self.n_fft, spectrogram.device, spectrogram.dtype)
-        return torch.istft(spectrum, self.n_fft, self.hop, window=window, center=True, length=length)
+        samples = torch.istft(
+            torch.complex(flat[:, 0], flat[:, 1]), self.n_fft, self.hop, window=window, center=True, length=length
+        )
+        return samples.reshape(*leading, length)
 
 
 @lru_cache(maxsize=8)

@@ -39,6 +39,6 @@ class Repairer(Engine):
         context = StopContext(self.stft, samples.float(), reference=self._reference(segment), validate=validate)
         spectrogram, fit = self._run(observation, context, generator, report)
         estimate = self.stft.inverse(spectrogram, samples.shape[1])
-        restored = degradation.finish(estimate.double().cpu().numpy(), observed, self.rate, self.settings.seed)
+        restored = degradation.add_texture(estimate.double().cpu().numpy(), observed, self.rate, self.settings.seed)
         outside = np.abs(degradation.project(restored, observed) - restored) > TOLERANCE
         return torch.from_numpy(restored), replace(fit, outside=float(outside.mean()))

@@ -9,7 +9,7 @@ from torch import Tensor
 from dapcli.fit import StopContext
 from dapcli.objectives import SEPARATION_ESTIMATORS
 from dapcli.objectives.ratio_mask import RatioMask
-from dapcli.signal.sources import levels, share_out
+from dapcli.signal.sources import levels, ratio_masked
 from dapcli.tasks.rules import SEPARATING
 from dapcli.tasks.solver import Engine, Report, Segment, SegmentFit
 
@@ -40,7 +40,8 @@ class Separator(Engine):
         if SEPARATION_ESTIMATORS[self.settings.estimator].generates:
             sources, fit = self._fit_audible_sources(segment, report)
             if self.consistent:
-                sources = share_out(self.stft.forward(self._load(segment.samples)), sources)
+                mixture = self.stft.forward(self._load(segment.samples))
+                sources = ratio_masked(mixture, sources.reshape(self.sources, -1, *sources.shape[1:])).flatten(0, 1)
         else:
             sources, fit = self._fit_sources(segment, report)
         return self.stft.inverse(sources, segment.samples.shape[1]), fit
@@ -54,7 +55,7 @@ class Separator(Engine):
             if fits:
                 notes[-1] += f"; fitted again with seed {seed}"
             sources, fit = replace(self, settings=replace(self.settings, seed=seed))._fit_sources(segment, report)
-            heard = levels(sources, self.sources)
+            heard = levels(sources.reshape(self.sources, -1, *sources.shape[1:]))
             fits.append((float(heard.min()), sources, fit))
             if heard.min() >= _SILENT:
                 break

@@ -98,7 +98,7 @@ def test_the_seed_decides_how_one_kind_is_divided() -> None:
 @pytest.mark.parametrize(
     ("kinds", "reason"),
     [
-        (("harmonic", "piano"), "unknown kind 'piano'.*harmonic, voice, percussive"),
+        (("harmonic", "piano"), "unknown type 'piano'.*harmonic, voice, percussive"),
         (("harmonic",), "2 to 4 sources, and 1 "),
         ((), "2 to 4 sources"),
         (("voice",) * 5, "2 to 4 sources, and 5 "),
