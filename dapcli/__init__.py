@@ -16,42 +16,27 @@ if TYPE_CHECKING:
     from dapcli.metrics import score
     from dapcli.pipeline.result import Result
     from dapcli.pipeline.run import Progress
-    from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
-    from dapcli.tasks._api_restore import denoise, repair
-    from dapcli.tasks._api_separation import Separation, separate
+    from dapcli.settings import Settings
+    from dapcli.tasks import TASKS
+    from dapcli.tasks.denoise import denoise
+    from dapcli.tasks.restore import restore
+    from dapcli.tasks.separate import separate
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "PRESETS",
-    "REPAIR_PRESETS",
-    "SEPARATION_PRESETS",
-    "Audio",
-    "Progress",
-    "Result",
-    "Separation",
-    "Settings",
-    "denoise",
-    "read_audio",
-    "repair",
-    "score",
-    "separate",
-]
+__all__ = ["TASKS", "Audio", "Progress", "Result", "Settings", "denoise", "read_audio", "restore", "score", "separate"]
 
 _HOMES = {
     "Audio": "audio",
-    "PRESETS": "settings",
-    "Progress": "task",
-    "REPAIR_PRESETS": "settings",
-    "Result": "result",
-    "SEPARATION_PRESETS": "settings",
-    "Separation": "separation",
+    "Progress": "pipeline.run",
+    "Result": "pipeline.result",
     "Settings": "settings",
-    "denoise": "restore",
+    "TASKS": "tasks",
+    "denoise": "tasks.denoise",
     "read_audio": "audio",
-    "repair": "restore",
+    "restore": "tasks.restore",
     "score": "metrics",
-    "separate": "separation",
+    "separate": "tasks.separate",
 }
 
 

@@ -1,19 +1,23 @@
-"""Fitting a prior to an observation: the loop, the rules that stop it, and where it runs."""
+"""Fitting a network to an objective: the loop, optimizers, the rules that stop it, and where it runs."""
 
 from dapcli.fit.device import choose_dtype, find_device
-from dapcli.fit.loop import Fit, Step
+from dapcli.fit.loop import Fitted, Iteration, Network, Objective, fit
 from dapcli.fit.optimizers import OPTIMIZERS
-from dapcli.fit.stopping import STOPPING_RULES, Need, StopContext, StoppingRule, check_rule
+from dapcli.fit.stopping import STOPPING_RULES, Need, Step, StopContext, StoppingRule, check_rule
 
 __all__ = [
     "OPTIMIZERS",
     "STOPPING_RULES",
-    "Fit",
+    "Fitted",
+    "Iteration",
     "Need",
+    "Network",
+    "Objective",
     "Step",
     "StopContext",
     "StoppingRule",
     "check_rule",
     "choose_dtype",
     "find_device",
+    "fit",
 ]

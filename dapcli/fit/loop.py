@@ -1,112 +1,152 @@
-"""The fitting loop: it neither prints nor reads files."""
+"""The fitting loop. It neither prints nor reads files, and hands on all that it finds as values."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dapcli.errors import SettingsError
 from dapcli.fit.optimizers import OPTIMIZERS
-from dapcli.fit.stopping import StoppingRule
-from dapcli.objectives import Objective
+from dapcli.fit.stopping import Step, StoppingRule
+
+Network = Callable[[Tensor], Tensor]
+
+
+class Objective(Protocol):
+    """How a network's output explains a recording of C channels as K sources, and what that costs."""
+
+    validates: ClassVar[bool]
+    """Whether its steps have a validation error, relative to that of a classical :attr:`initial` estimate."""
+    starts_from_zero: ClassVar[bool]
+    """Whether the networks' outputs are to be zero before the fit."""
+
+    @property
+    def networks(self) -> tuple[tuple[int, int], ...]:
+        """The channels that each of its networks takes in and puts out.
+
+        Several are handed to it as one, which has the channels of all, one after the other.
+        """
+        ...
+
+    @property
+    def initial(self) -> Tensor:
+        """The estimate ``[K, C, 2, F, T]`` without a network: the recording itself where there is no better one."""
+        ...
+
+    def begin(self) -> Any:
+        """The state that its first step is given."""
+        ...
+
+    def step(self, network: Network, state: Any, generator: torch.Generator) -> Step:
+        """One forward pass, out of the state that the step before has returned."""
+        ...
 
 
 @dataclass(frozen=True)
-class Step:
+class Iteration:
     """One iteration: its loss and the stopping rule's criterion (lower is better).
 
-    ``residual`` is what the estimate leaves over of the recording, as a root mean square over the STFT's planes.
+    ``residual`` is what the averaged estimate leaves over of the recording, as a root mean square over the STFT's
+    planes; ``validation`` the error on what the network does not learn from, relative to that of the initial estimate.
     """
 
     iteration: int
     loss: float
     criterion: float
     residual: float
+    validation: float | None = None
 
 
-class Fit:
-    """The fit of one network to one observation.
+@dataclass(frozen=True)
+class Fitted:
+    """A finished fit: the best average of estimates ``[K, C, 2, F, T]`` by the stopping rule, and how it was found."""
 
-    Iterate over it to run it; each :class:`Step` is one iteration. Between and after steps ``estimate``
-    ``[C, 2, F, T]`` is the best average so far by the stopping rule, found at ``best_iteration``; ``stopped_by`` and
-    ``seconds`` are set at the end. ``averaging`` is the weight of the past in the running average of estimates: the
-    noise that a prior passes differs from iteration to iteration, the sound does not. ``annealed`` lets the steps
-    fall to 0 at the end.
+    estimate: Tensor
+    best_iteration: int
+    stopped_by: str
+    seconds: float
+    iterations: tuple[Iteration, ...]
 
-    Raises ``SettingsError`` when the loss is no longer finite.
+
+def fit(
+    network: nn.Module | None,
+    objective: Objective,
+    rule: StoppingRule,
+    *,
+    iterations: int,
+    optimizer: str,
+    learning_rate: float,
+    annealed: bool = False,
+    ema_decay: float,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+    report: Callable[[Iteration], None] = lambda _: None,
+) -> Fitted:
+    """Fit a network to an objective.
+
+    Args:
+        network: Fitted in place, on the device of the generator; None leaves the objective's initial estimate.
+        objective: What it is fitted to.
+        rule: What stops it, and says which iterate is best.
+        iterations: So many at the most.
+        optimizer: A name in :data:`~dapcli.fit.optimizers.OPTIMIZERS`.
+        learning_rate: Its step size.
+        annealed: Let the steps fall to 0 at the end.
+        ema_decay: Weight of the past in the running average of estimates: the noise that a prior passes differs from
+            iteration to iteration, the sound does not.
+        dtype: The type that convolutions compute in.
+        generator: The source of all random numbers.
+        report: Called after every iteration.
+
+    Raises:
+        SettingsError: The loss is no longer finite.
     """
+    if network is None:
+        return Fitted(objective.initial, 0, "nothing: no network was fitted", 0.0, ())
+    started = time.perf_counter()
+    # Channels last keeps convolutions from reordering their inputs: twice as fast on CPUs.
+    network = network.to(device=generator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stepper = OPTIMIZERS[optimizer](network.parameters(), learning_rate)
 
-    def __init__(
-        self,
-        network: nn.Module,
-        observation: Objective,
-        rule: StoppingRule,
-        *,
-        iterations: int,
-        optimizer: str,
-        learning_rate: float,
-        annealed: bool = False,
-        averaging: float,
-        dtype: torch.dtype,
-        generator: torch.Generator,
-    ) -> None:
-        self.observation = observation
-        self.rule = rule
-        self.iterations = iterations
-        self.averaging = averaging
-        self.estimate: Tensor = torch.zeros_like(observation.spectrogram)
-        self.best_iteration = 0
-        self.stopped_by = ""
-        self.seconds = 0.0
-        self._dtype = dtype
-        self._generator = generator
-        self._annealed = annealed
-        # Channels last keeps convolutions from reordering their inputs: twice as fast on CPUs.
-        self._network = network.to(device=observation.spectrogram.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._learning_rate = learning_rate
-        self._optimizer = OPTIMIZERS[optimizer](network.parameters(), learning_rate)
-
-    def __iter__(self) -> Iterator[Step]:
-        started = time.perf_counter()
-        best = math.inf
-        average: Tensor | None = None
-        self.stopped_by = f"all {self.iterations} iterations done"
-        for iteration in range(1, self.iterations + 1):
-            if self._annealed:
-                share = 1 - (iteration - 1) / self.iterations
-                self._optimizer.param_groups[0]["lr"] = share * self._learning_rate
-            loss, output = self._step()
-            value = float(loss)
-            if not math.isfinite(value):
-                raise SettingsError(f"the fit diverged at iteration {iteration}; use a smaller --learning-rate")
-            # The first averages are plain means, so that the network's random start is soon forgotten.
-            weight = min(self.averaging, 1 - 1 / iteration)
-            average = output if average is None else torch.lerp(output, average, weight)
-            criterion = self.rule.criterion(output, average)
-            if criterion < best or iteration == 1:
-                best, self.best_iteration, self.estimate = criterion, iteration, average
-            self.seconds = time.perf_counter() - started
-            residual = float((self.observation.spectrogram - average).square().mean().sqrt())
-            yield Step(iteration, value, criterion, residual)
-            if self.rule.patience is not None and iteration - self.best_iteration >= self.rule.patience:
-                self.stopped_by = f"no better iterate in {self.rule.patience} iterations"
-                break
-
-    def _step(self) -> tuple[Tensor, Tensor]:
-        """One iteration: the loss before it and the estimate ``[C, 2, F, T]``, both detached."""
-        loss, output = self.observation.evaluate(self._forward, self._generator)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        return loss.detach(), output
-
-    def _forward(self, x: Tensor) -> Tensor:
+    def forward(x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, dtype=self._dtype, enabled=self._dtype is not torch.float32):
-            output: Tensor = self._network(x)
+        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+            output: Tensor = network(x)
         return output.float().contiguous()
+
+    done: list[Iteration] = []
+    state = objective.begin()
+    average = best_average = torch.empty(0)
+    best, best_iteration = math.inf, 0
+    stopped_by = f"all {iterations} iterations done"
+    for iteration in range(1, iterations + 1):
+        if annealed:
+            stepper.param_groups[0]["lr"] = (1 - (iteration - 1) / iterations) * learning_rate
+        step = objective.step(forward, state, generator)
+        state = step.state
+        stepper.zero_grad(set_to_none=True)
+        step.loss.backward()  # type: ignore[no-untyped-call]
+        stepper.step()
+        loss = float(step.loss.detach())
+        if not math.isfinite(loss):
+            raise SettingsError(f"the fit diverged at iteration {iteration}; use a smaller --learning-rate")
+        # The first averages are plain means, so that the network's random start is soon forgotten.
+        weight = min(ema_decay, 1 - 1 / iteration)
+        average = step.estimate if iteration == 1 else torch.lerp(step.estimate, average, weight)
+        criterion = rule.criterion(iteration, step, average)
+        if criterion < best or iteration == 1:
+            best, best_iteration, best_average = criterion, iteration, average
+        residual = float((step.observed - average).square().mean().sqrt())
+        validation = None if step.validation is None else float(step.validation)
+        done.append(Iteration(iteration, loss, criterion, residual, validation))
+        report(done[-1])
+        if rule.patience is not None and iteration - best_iteration >= rule.patience:
+            stopped_by = f"no better iterate in {rule.patience} iterations"
+            break
+    return Fitted(best_average, best_iteration, stopped_by, time.perf_counter() - started, tuple(done))

@@ -1,15 +1,19 @@
-"""The papers' observation of mixtures: networks generate the sources, and the masks that lay them over each other."""
+"""The papers' objective of mixtures: networks generate the sources, and the masks that lay them over each other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dapcli.audio import Samples
+from dapcli.fit import Network, Step
+from dapcli.objectives.generate import perturbed
+from dapcli.settings import Settings
 from dapcli.signal.stft import STFT
 
 # Scales of the exclusion, each of half the resolution of the one before.
@@ -30,62 +34,67 @@ class DoubleDIP:
     """The outputs of K networks are the magnitudes of sources, those of K - 1 more the masks that are laid over them.
 
     So the Design paper separates (Narayanaswamy et al. 2021), with the losses of Tian et al., "Deep Audio Prior"
-    (2019). With masks m_k = softmax(o)_k, where o_K = 0, the loss has four terms: the mean absolute difference between
-    the mixture's magnitudes and the sum of the masked sources m_k s_k; the :func:`exclusion` of these; the
-    :func:`roughness` of the s_k; and in the last tenth of the ``iterations`` 0.01 / mean |m - 1/2|, for binary masks.
-    For two sources the mixture is m s_1 + (1 - m) s_2 with m = sigmoid(o_1). The estimate has the mixture's phases.
+    (2019), after Gandelsman et al., "Double-DIP" (CVPR 2019). With masks m_k = softmax(o)_k, where o_K = 0, the loss
+    has four terms: the mean absolute difference between the mixture's magnitudes and the sum of the masked sources
+    m_k s_k; the :func:`exclusion` of these; the :func:`roughness` of the s_k; and in the last tenth of the iterations
+    0.01 / mean |m - 1/2|, for binary masks. For two sources the mixture is m s_1 + (1 - m) s_2 with m = sigmoid(o_1).
+    The estimate has the mixture's phases.
 
-    ``samples`` is ``[C, N]``; channels are separated jointly. Of ``kinds`` only the number K counts. The networks'
-    input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation ``perturbation``.
+    ``samples`` is ``[C, N]``; channels are separated jointly. Of ``types`` only the number K counts. The networks'
+    input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation ``settings.input_noise``.
+    The state is the number of steps done.
     """
 
-    starts_from_zero = False
+    validates: ClassVar[bool] = False
+    starts_from_zero: ClassVar[bool] = False
     #: The sources come in any order, need not sum to the mixture, and may be silent.
-    generates = True
+    generates: ClassVar[bool] = True
 
     def __init__(
         self,
         samples: Samples,
         stft: STFT,
-        kinds: Sequence[str],
-        rate: int,  # noqa: ARG002
+        types: Sequence[str],
+        rate: int,
         *,
-        iterations: int,
-        perturbation: float,
+        settings: Settings,
         generator: torch.Generator,
     ) -> None:
+        del rate
         mixture = stft.forward(torch.from_numpy(samples).float().to(generator.device))
         magnitudes = mixture.square().sum(dim=1).sqrt()
         # The terms of the loss have the same weights at every level.
         self._level = magnitudes.mean().clamp(min=_SILENCE)
         self._magnitudes = magnitudes / self._level
         self._phases = mixture / magnitudes.clamp(min=_SILENCE * self._level)[:, None]
-        self._sources = len(kinds)
+        self._sources = len(types)
         channels, bins, frames = magnitudes.shape
         self.networks = ((channels, channels),) * (2 * self._sources - 1)
-        self.spectrogram = (mixture / self._sources).repeat(self._sources, 1, 1, 1)
+        self.initial = (mixture / self._sources).expand(self._sources, *mixture.shape)
         shape = (1, len(self.networks) * channels, bins, frames)
         self._z = torch.randn(shape, generator=generator, device=generator.device)
-        self._perturbation = perturbation
-        self._until_late = round(_LATE * iterations)
+        self._input_noise = settings.input_noise
+        self._late = round(_LATE * settings.iterations)
 
-    def evaluate(self, network: Callable[[Tensor], Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The loss of one forward pass and the detached estimate ``[K * C, 2, F, T]``."""
-        z = self._z
-        if self._perturbation:
-            z = z + self._perturbation * torch.randn(z.shape, generator=generator, device=z.device)
+    def begin(self) -> int:
+        """No step is done."""
+        return 0
+
+    def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
+        """The loss of one forward pass and the estimate ``[K, C, 2, F, T]``."""
+        z = perturbed(self._z, self._input_noise, generator)
         outputs = network(z).reshape(len(self.networks), *self._magnitudes.shape)
         # A source that is 0 somewhere would get no gradient there with a ReLU, and those that are 0 everywhere do not
         # come back.
         sources = F.softplus(outputs[: self._sources] + _QUIET)
         masks = F.pad(outputs[self._sources :], (0,) * 7 + (1,)).softmax(dim=0)
         masked = masks * sources
-        data_fidelity = (masked.sum(dim=0) - self._magnitudes).abs().mean()
-        loss = data_fidelity + _EXCLUSION * exclusion(masked) + _ROUGHNESS * roughness(sources)
-        self._until_late -= 1
-        if self._until_late < 0:
+        reconstruction = (masked.sum(dim=0) - self._magnitudes).abs().mean()
+        loss = reconstruction + _EXCLUSION * exclusion(masked) + _ROUGHNESS * roughness(sources)
+        if state >= self._late:
             loss = loss + _INDECISION / ((masks - 0.5).abs().mean() + _SILENCE)
-        return loss, (self._level * masked.detach()[:, :, None] * self._phases).flatten(0, 1)
+        estimate = self._level * masked.detach()[:, :, None] * self._phases
+        return Step(loss, estimate, self.initial, state + 1)
 
 
 def exclusion(sources: Tensor) -> Tensor:

@@ -1,60 +1,67 @@
-"""The papers' observation: the network generates the clean spectrogram out of noise."""
+"""The papers' objective: the network generates the clean spectrogram out of noise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dapcli.audio import Samples
+from dapcli.fit import Network, Step
+from dapcli.settings import Settings
 from dapcli.signal.degradation import Degradation
 from dapcli.signal.noise import Noise
 from dapcli.signal.stft import STFT
 
 
+def perturbed(z: Tensor, input_noise: float, generator: torch.Generator) -> Tensor:
+    """An input of a network with fresh noise of a standard deviation added; without any, the input itself."""
+    if not input_noise:
+        return z
+    return z + input_noise * torch.randn(z.shape, generator=generator, device=z.device)
+
+
 class Generation:
     """The output of the network is the estimate, compared with the recording in the STFT.
 
-    Its input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation ``perturbation``
-    (0 in the papers). The loss is the mean squared error on real and imaginary parts, equation 1 of the Design
-    paper. ``samples`` is ``[C, N]``; ``noise`` is not used.
+    Its input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation
+    ``settings.input_noise`` (0 in the papers). The loss is the mean squared error on real and imaginary parts,
+    equation 1 of the Design paper. ``samples`` is ``[C, N]``; ``noise`` is not used.
     """
 
+    validates: ClassVar[bool] = False
+    starts_from_zero: ClassVar[bool] = False
     #: A network that generates one stretch of a recording has nothing to offer to another.
-    masks = False
-    starts_from_zero = False
+    masks: ClassVar[bool] = False
 
     def __init__(
-        self,
-        samples: Tensor,
-        stft: STFT,
-        noise: Noise | None,  # noqa: ARG002
-        *,
-        perturbation: float,
-        generator: torch.Generator,
+        self, samples: Tensor, stft: STFT, noise: Noise | None, *, settings: Settings, generator: torch.Generator
     ) -> None:
-        self.spectrogram = stft.forward(samples)
-        channels, _, bins, frames = self.spectrogram.shape
+        del noise
+        self.initial = stft.forward(samples)[None]
+        _, channels, _, bins, frames = self.initial.shape
         self.networks = ((2 * channels, 2 * channels),)
-        self._perturbation = perturbation
+        self._input_noise = settings.input_noise
         self._z = torch.randn(1, 2 * channels, bins, frames, generator=generator, device=samples.device)
 
-    def evaluate(self, network: Callable[[Tensor], Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The loss of one forward pass and the detached estimate ``[C, 2, F, T]``."""
-        z = self._z
-        if self._perturbation:
-            z = z + self._perturbation * torch.randn(z.shape, generator=generator, device=z.device)
-        estimate = self._read(network(z).reshape(self.spectrogram.shape))
-        return self._data_fidelity(estimate), estimate.detach()
+    def begin(self) -> None:
+        """No state."""
+
+    def step(self, network: Network, state: None, generator: torch.Generator) -> Step:
+        """The loss of one forward pass and the estimate ``[1, C, 2, F, T]``."""
+        del state
+        output = network(perturbed(self._z, self._input_noise, generator))
+        estimate = self._read(output.reshape(self.initial.shape))
+        return Step(self._data_fidelity(estimate), estimate.detach(), self.initial)
 
     def _read(self, output: Tensor) -> Tensor:
-        """The estimate ``[C, 2, F, T]`` that an output of the network stands for."""
+        """The estimate ``[1, C, 2, F, T]`` that an output of the network stands for."""
         return output
 
     def _data_fidelity(self, estimate: Tensor) -> Tensor:
-        """How far an estimate ``[C, 2, F, T]`` is from the recording."""
-        return (estimate - self.spectrogram).square().mean()
+        """How far an estimate ``[1, C, 2, F, T]`` is from the recording."""
+        return (estimate - self.initial).square().mean()
 
 
 class ConsistentGeneration(Generation):
@@ -73,22 +80,23 @@ class ConsistentGeneration(Generation):
         degradation: Degradation,
         rate: int,
         *,
-        perturbation: float,
+        settings: Settings,
         generator: torch.Generator,
     ) -> None:
         # Levels and cells are told apart in double precision only.
         restored = torch.from_numpy(degradation.candidates(samples, rate)[-1]).float().to(generator.device)
-        super().__init__(restored, stft, None, perturbation=perturbation, generator=generator)
+        super().__init__(restored, stft, None, settings=settings, generator=generator)
         self._stft = stft
-        self._damage = degradation
+        self._degradation = degradation
         self._samples = torch.from_numpy(samples).float().to(generator.device)
-        size = self.spectrogram.square().sum(dim=1, keepdim=True).sqrt()
-        self._phase = self.spectrogram / size.clamp(min=1e-12)
+        size = self.initial.square().sum(dim=2, keepdim=True).sqrt()
+        self._phase = self.initial / size.clamp(min=1e-12)
 
     def _read(self, output: Tensor) -> Tensor:
-        real, imaginary = self._phase.unbind(dim=1)
-        along, across = output.unbind(dim=1)
-        return torch.stack([along * real - across * imaginary, along * imaginary + across * real], dim=1)
+        real, imaginary = self._phase.unbind(dim=2)
+        along, across = output.unbind(dim=2)
+        return torch.stack([along * real - across * imaginary, along * imaginary + across * real], dim=2)
 
     def _data_fidelity(self, estimate: Tensor) -> Tensor:
-        return self._damage.data_fidelity(self._stft.inverse(estimate, self._samples.shape[1]), self._samples)
+        samples = self._stft.inverse(estimate[0], self._samples.shape[1])
+        return self._degradation.data_fidelity(samples, self._samples)

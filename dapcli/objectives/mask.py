@@ -1,12 +1,14 @@
-"""The observation that dap adds to the papers: the network masks the recording, fitted to its own estimated error."""
+"""The objective that dap adds to the papers: the network masks the recording, fitted to its own estimated error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from dapcli.fit import Network, Step
+from dapcli.settings import Settings
 from dapcli.signal.noise import Noise
 from dapcli.signal.stft import STFT
 
@@ -18,8 +20,8 @@ class Mask:
     """The output of the network is a gain in (0, 1) for every bin of the recording.
 
     The network sees the recording's power over the noise's, in the logarithm. The squared error against the clean
-    recording cannot be computed, but it can be estimated without bias where the noise's power is known: add more
-    noise n of that power to the recording y, and compare the masked sum with y, correcting for what n carries
+    recording cannot be computed, but it can be estimated without bias where the noise's power is known: recorrupt the
+    recording y with more noise n of that power, and compare the masked sum with y, correcting for what n carries
     through (Pang et al., "Recorrupted-to-Recorrupted: Unsupervised Deep Learning for Image Denoising", CVPR 2021,
     with its target written out; in the limit of little noise it is Stein's unbiased risk estimate)::
 
@@ -28,36 +30,36 @@ class Mask:
     Fresh noise in every iteration keeps the network from learning any one of them by heart. Bins count by
     noise^(-1/2), halfway between the waveform's error and that relative to the noise.
 
-    ``samples`` is ``[C, N]``, ``noise`` that of the frames of its spectrogram, which every iteration refines where
-    there is rumble; ``perturbation`` is a, the size of the added noise relative to the recording's own.
+    ``samples`` is ``[C, N]``, ``noise`` that of the frames of its spectrogram; a is ``settings.recorruption_scale``.
+    The state is the noise's power ``[C, F, T]``, which every step refines where there is rumble.
     """
 
+    validates: ClassVar[bool] = False
+    starts_from_zero: ClassVar[bool] = False
     #: The estimate is the recording with gains, and a network that has learned to mask one stretch masks another.
-    masks = True
-    starts_from_zero = False
+    masks: ClassVar[bool] = True
 
     def __init__(
-        self,
-        samples: Tensor,
-        stft: STFT,
-        noise: Noise,
-        *,
-        perturbation: float,
-        generator: torch.Generator,  # noqa: ARG002
+        self, samples: Tensor, stft: STFT, noise: Noise, *, settings: Settings, generator: torch.Generator
     ) -> None:
-        self.spectrogram = stft.forward(samples)
+        del generator
+        self.initial = stft.forward(samples)[None]
         self.networks = ((samples.shape[0], samples.shape[0]),)
         self._stft = stft
         self._shape = samples.shape
-        self._perturbation = perturbation
-        self._start = noise
-        self._noise = noise.power
+        self._scale = settings.recorruption_scale
+        self._noise = noise
 
-    def evaluate(self, network: Callable[[Tensor], Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The estimated squared error of one forward pass and the detached estimate ``[C, 2, F, T]``."""
-        y, noise = self.spectrogram, self._noise[:, None]
-        n = self._draw_noise(generator)
-        noisier = y + self._perturbation * n
+    def begin(self) -> Tensor:
+        """The noise's power as it was estimated."""
+        return self._noise.power
+
+    def step(self, network: Network, state: Tensor, generator: torch.Generator) -> Step:
+        """The estimated squared error of one forward pass, the estimate ``[1, C, 2, F, T]``, and the refined noise."""
+        y, noise = self.initial[0], state[:, None]
+        white = torch.randn(self._shape, generator=generator, device=generator.device)
+        n = self._stft.forward(white) * (state / (2 * self._stft.white_gain)).sqrt()[:, None]
+        noisier = y + self._scale * n
         power = noisier.square().sum(dim=1, keepdim=True)
         ratio = (power / noise + _POWER_FLOOR).log()
         # The first gains already let pass what is above the noise. From equal gains, the first steps of a fit to loud
@@ -65,13 +67,8 @@ class Mask:
         output = network(0.5 * ratio.transpose(0, 1)).transpose(0, 1)
         gain = (ratio - 1 + output).sigmoid()
         masked = gain * noisier
-        error = (masked - y).square() + (2 / self._perturbation) * masked * n
+        error = (masked - y).square() + (2 / self._scale) * masked * n
         weight = (noise / noise.mean(dim=(2, 3), keepdim=True)).rsqrt()
         gain = gain.detach()
-        self._noise = self._start.refine(self._noise, y.square().sum(dim=1), gain[:, 0])
-        return (weight * error).mean(), gain * y
-
-    def _draw_noise(self, generator: torch.Generator) -> Tensor:
-        """Gaussian noise ``[C, 2, F, T]`` of the power that the recording's has in every bin and frame."""
-        white = torch.randn(self._shape, generator=generator, device=generator.device)
-        return self._stft.forward(white) * (self._noise / (2 * self._stft.white_gain)).sqrt()[:, None]
+        refined = self._noise.refine(state, y.square().sum(dim=1), gain[:, 0])
+        return Step((weight * error).mean(), (gain * y)[None], self.initial, refined)

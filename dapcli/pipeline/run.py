@@ -1,4 +1,4 @@
-"""The segments of one recording: what is learned from them, which are done, and how many are fitted at once."""
+"""The run over a recording: its segments, several fitted at a time, and what one network learns from them before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dapcli.audio import Recording, resample
-from dapcli.errors import DeviceError, OutputError
-from dapcli.fit import Step
-from dapcli.pipeline.segments import plan_segments
+from dapcli.errors import DeviceError, InputError, OutputError
+from dapcli.fit import Iteration
+from dapcli.pipeline.result import Estimates, Result
+from dapcli.pipeline.segments import Joined, plan
+from dapcli.pipeline.solver import Segment, SegmentFit, Solver, Weights
 from dapcli.pipeline.store import FittedSegment, Store
-from dapcli.settings import SEGMENT_OVERLAP, Settings
-from dapcli.tasks import Engine, Segment, Weights
+from dapcli.priors import NO_PRIOR, build_prior
 
-#: What the names of threads begin with that fit segments.
+#: Prefix of the names of threads that fit segments.
 FIT_THREAD = "dap-fit"
 
-# Segments that the network learns from, the loudest ones, before it is refined on each.
-_LEARNED_SEGMENTS = 8
+# Segments that the network is pretrained on, the loudest ones, before it is finetuned on each.
+_PRETRAINED_SEGMENTS = 8
 # Of the loudest segment's power above the quietest's; below that a segment may hold nothing but noise.
 _SOUND_SHARE = 0.1
 # Cores that one fit keeps busy; further ones serve a second segment.
@@ -37,18 +38,21 @@ _MAX_PARALLEL = 4
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a restoration stands: a step of the fit of a segment, and the iterations done and to do over all of them.
+    """Where a run stands: an iteration of the fit of a segment, and iterations done and to do over all segments.
 
-    ``segment`` is None while the network learns from several segments. ``noise_std`` is the level of what the estimate
-    leaves over, full scale at 1.
+    ``segment`` is None while the network is pretrained. ``noise_std`` is the level of what the estimate leaves over,
+    full scale at 1.
     """
 
-    step: Step
+    iteration: Iteration
     segment: int | None
     segments: int
     completed: int
     total: int
     noise_std: float
+
+
+OnStep = Callable[[Progress], None]
 
 
 def choose_parallel(device: torch.device) -> int:
@@ -58,138 +62,146 @@ def choose_parallel(device: torch.device) -> int:
     return 1 if device.type == "mps" else min(max(torch.get_num_threads() // _CORES_PER_FIT, 1), _MAX_PARALLEL)
 
 
-def plan(recording: Recording, settings: Settings) -> list[tuple[int, int]]:
-    """Start and end, in samples of the recording, of the segments that are fitted one by one."""
-    longest, overlap = (round(seconds * recording.rate) for seconds in (settings.segment, SEGMENT_OVERLAP))
-    return plan_segments(recording.length, longest, min(overlap, longest // 3))  # at odd rates both are rounded
+class Pipeline:
+    """A recording in segments, a solver that fits them, and a store that keeps what is finished.
 
+    ``references`` are the K sources as they were, for the oracle stopping rule. ``on_step`` is called after every
+    iteration, always from the calling thread.
 
-class Task:
-    """The restoration of one recording: its segments, those that are done, and how many fits run at once."""
+    Raises:
+        InputError: The recording is too short, or the references do not match it.
+    """
 
     def __init__(
         self,
-        engine: Engine,
         recording: Recording,
-        reference: Recording | None,
-        store: Store,
-        on_step: Callable[[Progress], None] | None,
+        solver: Solver,
+        references: Sequence[Recording] = (),
+        on_step: OnStep | None = None,
+        store: Store | None = None,
     ) -> None:
-        self.plan = plan(recording, engine.settings)
-        self.notes: list[str] = []
-        self.learning: list[Step] = []
-        self.learning_seconds = 0.0
-        self.workers = 1
-        self._engine = engine
+        if recording.length < 2:
+            raise InputError("the recording has one sample only; there is nothing to fit to")
+        if references and len(references) != len(solver.types):
+            raise InputError(f"{len(references)} references for {len(solver.types)} sources; give one for each")
+        for each in references:
+            if (each.channels, each.length) != (recording.channels, recording.length):
+                raise InputError(
+                    f"a reference has shape {(each.channels, each.length)}, "
+                    f"the recording {(recording.channels, recording.length)}"
+                )
+        self.plan = plan(recording, solver.settings)
         self._recording = recording
-        self._reference = reference
-        self._store = store
+        self._solver = solver
+        self._references = references
         self._on_step = on_step
+        self._store = store or Store()
+        self._store.begin(len(self.plan))
+        self._notes: list[str] = []
+        self._pretraining: list[Iteration] = []
+        self._pretraining_seconds = 0.0
+        self._workers = 1
         self._reading = threading.Lock()
-        self._learning, self._share = engine.iterations
-        self._powers: list[float] = []
-        self._untouched: list[int] = []
-        for index, (start, stop) in enumerate(self.plan):
-            samples = recording.read(start, stop)
-            self._powers.append(float(np.mean(samples**2)))
-            if not engine.needs_fit(samples, start):
-                self._untouched.append(index)
-        self._finished = {index for index in range(len(self.plan)) if store.load(index)}
-        self._iterations: dict[int | None, int] = dict.fromkeys(self._finished, self._share)
+        self._finished = {index for index in range(len(self.plan)) if self._store.load(index)}
+        self._most_pretraining, self._most = solver.iterations
+        self._done: dict[int | None, int] = {}
 
-    def load(self, index: int) -> FittedSegment:
-        """A finished segment."""
-        segment = self._store.load(index)
-        if segment is None:
-            raise OutputError("a finished segment cannot be read back; start again")
-        return segment
+    def run(self, parallel: int | None = None) -> Result:
+        """Fit all segments, ``parallel`` at a time, and join their estimates.
 
-    def run(self, workers: int) -> None:
-        """Fit all segments, ``workers`` at a time; fewer where memory does not suffice."""
-        for index, power in enumerate(self._powers):
-            if not power:
-                self._keep_silence(index)
-        if not any(self._powers):
-            self.notes = ["the recording is silent; the output is the input"]
-            return
-        for index in self._untouched:
-            if index not in self._finished:
-                self._keep(index, self._recording.read(*self.plan[index]).astype(np.float32))
+        Fewer are fitted at a time where memory does not suffice; by default it depends on what the device has room for.
+
+        Raises:
+            DeviceError: The device's memory does not suffice for one segment.
+        """
+        started = time.perf_counter()
+        powers = self._keep_unfitted()
         pending = [index for index in range(len(self.plan)) if index not in self._finished]
-        self.workers = min(workers, max(len(pending), 1))
-        weights = self._learned() if self._learning and pending else None
+        workers = choose_parallel(self._solver.device) if parallel is None else parallel
+        self._workers = min(workers, max(len(pending), 1))
+        weights = self._pretrained(powers) if self._most_pretraining and pending else None
         while pending:
             try:
                 self._fit(pending, weights)
             except RuntimeError as error:
-                _refuse_unless_memory(error, self.workers)
+                _refuse_unless_memory(error, self._workers)
                 # Its traceback holds the tensors that did not fit.
                 error.__traceback__ = None
-                self.workers //= 2
-                at_once = "one segment" if self.workers == 1 else f"{self.workers} segments"
-                self.notes.append(f"memory did not suffice for more than {at_once} at a time")
-                if self._engine.device.type == "cuda":
+                self._workers //= 2
+                at_once = "one segment" if self._workers == 1 else f"{self._workers} segments"
+                self._notes.append(f"memory did not suffice for more than {at_once} at a time")
+                if self._solver.device.type == "cuda":
                     torch.cuda.empty_cache()
             pending = [index for index in pending if index not in self._finished]
+        return self._result(time.perf_counter() - started)
 
-    def _keep_silence(self, index: int) -> None:
-        start, stop = self.plan[index]
-        rate = self._recording.rate
-        self.notes.append(f"silence from {start / rate:.2f} to {stop / rate:.2f} s is left as it is")
-        shape = self._engine.sources * self._recording.channels, stop - start
-        self._keep(index, np.zeros(shape, dtype=np.float32))
+    def _keep_unfitted(self) -> list[float]:
+        """Keep segments for which no fit has anything to do; returns the powers of all."""
+        powers = []
+        for index, (start, stop) in enumerate(self.plan):
+            samples = self._recording.read(start, stop)
+            powers.append(float(np.mean(samples**2)))
+            shape = (len(self._solver.types), *samples.shape)
+            if not powers[-1]:
+                rate = self._recording.rate
+                self._notes.append(f"silence from {start / rate:.2f} to {stop / rate:.2f} s is left as it is")
+                self._keep(index, np.zeros(shape, dtype=np.float32))
+            elif index not in self._finished and not self._solver.needs_fit(samples, start):
+                self._keep(index, np.broadcast_to(samples.astype(np.float32), shape))
+        self._done.update(dict.fromkeys(self._finished, self._most))
+        if not any(powers):
+            self._notes = ["the recording is silent; the output is the input"]
+        return powers
 
-    def _keep(self, index: int, estimate: NDArray[np.float32]) -> None:
-        """Take an estimate ``[K * C, n]`` for which nothing was fitted."""
-        self._store.save(index, FittedSegment(estimate, None))
+    def _keep(self, index: int, estimate: NDArray[np.float32], fit: SegmentFit | None = None) -> None:
+        self._store.save(index, FittedSegment(estimate, fit))
         self._finished.add(index)
-        self._iterations[index] = self._share
 
-    def _learned(self) -> Weights:
-        """What the network learns from the recording, unless an earlier run has left it."""
+    def _pretrained(self, powers: Sequence[float]) -> Weights:
+        """The weights of the pretrained network, unless an earlier run has left them."""
         weights = self._store.load_weights()
         if weights is None:
-            chosen = with_sound(self._powers)
             started = time.perf_counter()
+            segments = [self._read(self._recording, index) for index in with_sound(powers)]
             try:
-                weights = self._engine.learn(
-                    [self._read(self._recording, index) for index in chosen], self._report_learning
-                )
+                weights = self._solver.pretrain(segments, self._report_pretraining)
             except RuntimeError as error:
                 _refuse_unless_memory(error, 1)
                 raise
-            self.learning_seconds = time.perf_counter() - started
+            self._pretraining_seconds = time.perf_counter() - started
             self._store.save_weights(weights)
-        self._iterations[None] = self._learning
+        self._done[None] = self._most_pretraining
         return weights
 
     def _fit(self, indices: Iterable[int], weights: Weights | None) -> None:
         """Fit segments, several at a time, each in a thread of its own; reports come from the calling thread."""
-        device = self._engine.device
-        events: queue.SimpleQueue[tuple[int, Step] | Future[int]] = queue.SimpleQueue()
+        device = self._solver.device
+        events: queue.SimpleQueue[tuple[int, Iteration] | Future[int]] = queue.SimpleQueue()
         stopped = threading.Event()
 
         def fit(index: int) -> int:
-            def report(step: Step) -> None:
+            def report(iteration: Iteration) -> None:
                 if stopped.is_set():
                     raise _StoppedError
-                events.put((index, step))
+                events.put((index, iteration))
 
             start, stop = self.plan[index]
             samples = self._read(self._recording, index)
-            reference = None if self._reference is None else self._read(self._reference, index)
+            references = [self._read(each, index) for each in self._references]
+            segment = Segment(samples, start, stop, weights, torch.stack(references) if references else None)
             with _own_stream(device):
-                estimate, record = self._engine.fit_segment(Segment(samples, start, stop, weights, reference), report)
-                restored = resample(estimate.double().cpu().numpy(), self._engine.rate, self._recording.rate)
-            self._store.save(index, FittedSegment(restored[:, : stop - start].astype(np.float32), record))
-            self._finished.add(index)
+                estimate, record = self._solver.fit_segment(segment, report)
+                flat = estimate.double().cpu().flatten(0, 1).numpy()
+                restored = resample(flat, self._solver.rate, self._recording.rate)[:, : stop - start]
+            restored = restored.reshape(*estimate.shape[:2], -1).astype(np.float32)
+            self._keep(index, restored, replace(record, start=start, stop=stop))
             return index
 
         threads = torch.get_num_threads()
         if device.type == "cpu":
-            torch.set_num_threads(max(threads // self.workers, 1))
+            torch.set_num_threads(max(threads // self._workers, 1))
         # Until it is asked, a new thread does not know torch's number, and its first fit would have other bits.
-        with ThreadPoolExecutor(self.workers, thread_name_prefix=FIT_THREAD, initializer=torch.get_num_threads) as pool:
+        with ThreadPoolExecutor(self._workers, thread_name_prefix=FIT_THREAD, initializer=torch.get_num_threads) as pool:
             try:
                 running = 0
                 for index in indices:
@@ -199,7 +211,7 @@ class Task:
                     event = events.get()
                     if isinstance(event, Future):
                         running -= 1
-                        self._iterations[event.result()] = self._share
+                        self._done[event.result()] = self._most
                     else:
                         self._report(*event)
             finally:
@@ -211,20 +223,63 @@ class Task:
         """A segment ``[C, n]`` at the working rate."""
         with self._reading:
             samples = recording.read(*self.plan[index])
-        return torch.from_numpy(resample(samples, recording.rate, self._engine.rate))
+        return torch.from_numpy(resample(samples, recording.rate, self._solver.rate))
 
-    def _report_learning(self, step: Step) -> None:
-        self.learning.append(step)
-        self._report(None, step)
+    def _report_pretraining(self, iteration: Iteration) -> None:
+        self._pretraining.append(iteration)
+        self._report(None, iteration)
 
-    def _report(self, index: int | None, step: Step) -> None:
+    def _report(self, index: int | None, iteration: Iteration) -> None:
         if self._on_step is None:
             return
-        self._iterations[index] = step.iteration
+        self._done[index] = iteration.iteration
         # Spectrograms are fitted, people think in samples: white noise of level 1 has this power in a bin.
-        level = step.residual * self._engine.stft.white_gain**-0.5
-        total = self._learning + self._share * len(self.plan)
-        self._on_step(Progress(step, index, len(self.plan), sum(self._iterations.values()), total, level))
+        level = iteration.residual * self._solver.stft.white_gain**-0.5
+        total = self._most_pretraining + self._most * len(self.plan)
+        self._on_step(Progress(iteration, index, len(self.plan), sum(self._done.values()), total, level))
+
+    def _load(self, index: int) -> FittedSegment:
+        """A finished segment."""
+        segment = self._store.load(index)
+        if segment is None:
+            raise OutputError("a finished segment cannot be read back; start again")
+        return segment
+
+    def _result(self, seconds: float) -> Result:
+        solver, recording = self._solver, self._recording
+        fits = tuple(fit for index in range(len(self.plan)) if (fit := self._load(index).fit))
+        noise = [fit.noise_std for fit in fits if fit.noise_std is not None]
+        noise_std = float(np.sqrt(np.mean(np.square(noise)))) if noise else None
+        inconsistent = [fit.inconsistent for fit in fits if fit.inconsistent is not None]
+        joined = Joined(self.plan, solver.types, recording.channels, lambda index: self._load(index).estimate)
+        estimates = Estimates(joined, recording, solver.finalise, solver.types, recording.subtype, recording.format)
+        bins = 1
+        if solver.settings.prior != NO_PRIOR:
+            with torch.device("meta"):
+                bins = build_prior(solver.settings, 1, 1).receptive_field()
+        return Result(
+            estimates=estimates,
+            settings=solver.settings,
+            device=solver.device,
+            dtype=solver.dtype,
+            parallel=self._workers,
+            stft=solver.stft,
+            rate=solver.rate,
+            receptive_field=(bins * solver.stft.hop / solver.rate, bins * solver.rate / solver.stft.n_fft),
+            segments=fits,
+            pretraining=tuple(self._pretraining),
+            pretraining_seconds=self._pretraining_seconds,
+            noise_std=noise_std,
+            input_snr_db=_snr_db(float(np.mean([fit.power for fit in fits])), noise_std**2) if noise_std else None,
+            inconsistent=float(np.mean(inconsistent)) if inconsistent else None,
+            seconds=seconds,
+            notes=(*self._notes, *(f"{self._where(fit)}{note}" for fit in fits for note in fit.notes)),
+        )
+
+    def _where(self, fit: SegmentFit) -> str:
+        """What a note on a fit begins with: where in a recording of several segments it is."""
+        rate = self._recording.rate
+        return "" if len(self.plan) == 1 else f"from {fit.start / rate:.2f} to {fit.stop / rate:.2f} s "
 
 
 def with_sound(powers: Sequence[float]) -> list[int]:
@@ -232,7 +287,12 @@ def with_sound(powers: Sequence[float]) -> list[int]:
     heard = sorted((index for index, power in enumerate(powers) if power), key=lambda index: (-powers[index], index))
     loudest, quietest = powers[heard[0]], powers[heard[-1]]
     least = min(quietest + _SOUND_SHARE * (loudest - quietest), loudest / 2)
-    return sorted(index for index in heard[:_LEARNED_SEGMENTS] if powers[index] >= least)
+    return sorted(index for index in heard[:_PRETRAINED_SEGMENTS] if powers[index] >= least)
+
+
+def _snr_db(power: float, noise_power: float) -> float:
+    """SNR of a recording of this power with noise of that, dB; no sound at all counts as -60 dB."""
+    return 10 * float(np.log10(max(power / noise_power - 1, 1e-6)))
 
 
 def _own_stream(device: torch.device) -> AbstractContextManager[object]:
@@ -256,4 +316,4 @@ def _refuse_unless_memory(error: RuntimeError, workers: int) -> None:
     if not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in str(error):
         raise error
     if workers == 1:
-        raise DeviceError("out of memory; use a shorter --segment or a smaller --width") from error
+        raise DeviceError("out of memory; use a shorter --segment or a smaller --base-channels") from error

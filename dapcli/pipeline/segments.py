@@ -9,9 +9,17 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dapcli.audio import Recording, Samples
+from dapcli.settings import SEGMENT_OVERLAP, Settings
 from dapcli.signal.sources import match
 
-Samples = NDArray[np.float64]
+Load = Callable[[int], NDArray[np.floating]]
+
+
+def plan(recording: Recording, settings: Settings) -> list[tuple[int, int]]:
+    """Start and end, in samples of the recording, of the segments that are fitted one by one."""
+    longest, overlap = (round(seconds * recording.rate) for seconds in (settings.segment, SEGMENT_OVERLAP))
+    return plan_segments(recording.length, longest, min(overlap, longest // 3))  # at odd rates both are rounded
 
 
 def plan_segments(length: int, longest: int, overlap: int) -> list[tuple[int, int]]:
@@ -30,7 +38,7 @@ def plan_segments(length: int, longest: int, overlap: int) -> list[tuple[int, in
     return [(start, start + size) for start in starts]
 
 
-def fade_weights(segments: list[tuple[int, int]], index: int) -> Samples:
+def fade_weights(segments: Sequence[tuple[int, int]], index: int) -> Samples:
     """Weight of each sample ``[N]`` of one segment; over all segments the weights of a sample sum to 1."""
     start, stop = segments[index]
     weights = np.ones(stop - start)
@@ -44,56 +52,39 @@ def fade_weights(segments: list[tuple[int, int]], index: int) -> Samples:
 
 
 class Joined:
-    """Segments joined by cross-fades, ``[C, N]``, with no more than a few of them in memory.
+    """Segments joined by cross-fades, ``[K, C, N]``, with no more than a few of them in memory.
 
-    ``load`` returns the samples ``[C, n]`` of a segment by its index.
+    ``load`` returns the K sources ``[K, C, n]`` of a segment by its index; ``types`` are theirs. Sources of one type
+    have no order of their own, and continue those of the segment before.
     """
 
-    def __init__(
-        self, segments: list[tuple[int, int]], channels: int, load: Callable[[int], NDArray[np.floating]]
-    ) -> None:
-        self.channels = channels
-        self.length = segments[-1][1]
+    def __init__(self, segments: Sequence[tuple[int, int]], types: Sequence[str], channels: int, load: Load) -> None:
         self._segments = segments
+        self._shape = (len(types), channels)
         # Blocks are read in order, and at most two segments overlap.
-        self._load = lru_cache(maxsize=2)(load)
+        self._load = lru_cache(maxsize=2)(lambda index: load(index)[orders[index]])
+        orders = [np.arange(len(types))] * len(segments)
+        if len(set(types)) == len(types):
+            return
+        for index in range(1, len(segments)):
+            shared = segments[index - 1][1] - segments[index][0]
+            before = self._load(index - 1)[..., -shared:].reshape(len(types), -1)
+            after = load(index)[..., :shared].reshape(len(types), -1)
+            # What is left of a source when another is taken for its continuation.
+            errors = np.array([[np.sum((one - other) ** 2) for other in after] for one in before])
+            orders[index] = match(errors, types)
 
     def read(self, start: int, stop: int) -> Samples:
-        """Samples ``[C, stop - start]``. Raises ``ValueError`` outside the recording."""
-        if not 0 <= start <= stop <= self.length:
-            raise ValueError(f"{start} to {stop} is not within 0 to {self.length}")
-        joined = np.zeros((self.channels, stop - start))
+        """Samples ``[K, C, stop - start]``. Raises ``ValueError`` outside the recording."""
+        if not 0 <= start <= stop <= self._segments[-1][1]:
+            raise ValueError(f"{start} to {stop} is not within 0 to {self._segments[-1][1]}")
+        joined = np.zeros((*self._shape, stop - start))
         for index, (begin, end) in enumerate(self._segments):
             low, high = max(start, begin), min(stop, end)
             if low < high:
                 weights = fade_weights(self._segments, index)[low - begin : high - begin]
-                joined[:, low - start : high - start] += self._load(index)[:, low - begin : high - begin] * weights
+                joined[..., low - start : high - start] += self._load(index)[..., low - begin : high - begin] * weights
         return joined
-
-
-def align(
-    segments: list[tuple[int, int]], kinds: Sequence[str], load: Callable[[int], NDArray[np.floating]]
-) -> Callable[[int], NDArray[np.floating]]:
-    """``load`` with the sources of a segment in the order in which they continue those of the segment before.
-
-    Estimates are ``[K * C, n]`` with K ``kinds``; sources of one kind have no order of their own.
-    """
-    if len(set(kinds)) == len(kinds) or len(segments) == 1:
-        return load
-
-    def in_order(index: int) -> NDArray[np.floating]:
-        estimate = load(index)
-        return estimate.reshape(len(kinds), -1, estimate.shape[1])[orders[index]].reshape(estimate.shape)
-
-    orders = [np.arange(len(kinds))]
-    for index in range(1, len(segments)):
-        shared = segments[index - 1][1] - segments[index][0]
-        before = in_order(index - 1)[:, -shared:].reshape(len(kinds), -1)
-        after = load(index)[:, :shared].reshape(len(kinds), -1)
-        # What is left of a source when another is taken for its continuation.
-        errors = np.array([[np.sum((one - other) ** 2) for other in after] for one in before])
-        orders.append(match(errors, kinds))
-    return in_order
 
 
 def _rise(length: int) -> Samples:

@@ -1,89 +1,84 @@
 """The priors: untrained networks, each by the name that the command line knows.
 
-To add one, write a function from :class:`PriorSize` to a network and give it a line in :data:`PRIORS`.
+To add one, write a subclass of :class:`PriorNetwork` and give it a line in :data:`PRIORS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
 
 from dapcli.errors import SettingsError
+from dapcli.priors.independent import IndependentNetworks
+from dapcli.priors.network import PriorNetwork
 from dapcli.priors.unet import UNet, UNetLayout
+from dapcli.settings import Settings
 
-#: Filters of the first convolution in the Design paper; all others are its multiples by 2 and 4.
-PAPER_WIDTH = 35
-#: Dilation of every convolution of the ``dilated`` prior; the paper names none, its released code takes 4.
-DEFAULT_DILATION = 4
+#: Stands for no network: the classical estimate alone.
+NO_PRIOR = "none"
 
 _EXPONENTIAL = ((2, 4), (8, 16), (32, 32), (16, 8), (4, 2))
 
 
 @dataclass(frozen=True)
 class Prior:
-    """One entry of the registry: what it is, and its layout as a function of width and dilation."""
+    """One line of the registry: what it is, and its network by channels of input and output, and settings.
+
+    Of the settings only the network's own count: ``base_channels``, ``fold`` and ``dilation``.
+    """
 
     summary: str
-    layout: Callable[[int, int], UNetLayout]
+    build: Callable[[int, int, Settings], PriorNetwork]
 
 
-def _paper_filters(width: int) -> tuple[tuple[int, ...], ...]:
-    w = width
-    return ((w, 2 * w), (2 * w, 4 * w), (2 * w, 2 * w), (4 * w, 2 * w), (2 * w, w))
+def _paper(summary: str, dilations: Sequence[tuple[int, int]] | None, *, dense: bool = False) -> Prior:
+    """A prior of the Design paper's text; without dilations they are those of the settings throughout."""
+
+    def build(in_channels: int, out_channels: int, settings: Settings) -> PriorNetwork:
+        w, d = settings.base_channels, settings.dilation
+        filters = ((w, 2 * w), (2 * w, 4 * w), (2 * w, 2 * w), (4 * w, 2 * w), (2 * w, w))
+        layout = UNetLayout(filters, tuple(dilations or ((d, d),) * 5), dense=dense, fold=settings.fold)
+        return UNet(layout, in_channels, out_channels)
+
+    return Prior(summary, build)
 
 
-def _released_filters(width: int) -> tuple[tuple[int, ...], ...]:
-    return tuple((k * width, k * width) for k in (1, 2, 4, 2, 1))
-
-
-def _constant(dilation: int) -> tuple[tuple[int, ...], ...]:
-    return ((dilation, dilation),) * 5
+def _released(in_channels: int, out_channels: int, settings: Settings) -> PriorNetwork:
+    """The network that the authors of the Design paper released."""
+    filters = tuple((k * settings.base_channels, k * settings.base_channels) for k in (1, 2, 4, 2, 1))
+    dilations = ((1, 2), (4, 8), (16, 32), (32, 16), (8, 4))
+    layout = UNetLayout(filters, dilations, dense=True, upsample_conv=True, raw_skip=True, fold=settings.fold)
+    return UNet(layout, in_channels, out_channels)
 
 
 PRIORS: dict[str, Prior] = {
-    "conv": Prior("plain convolutions", lambda w, _: UNetLayout(_paper_filters(w), _constant(1))),
-    "dilated": Prior("one constant dilation", lambda w, d: UNetLayout(_paper_filters(w), _constant(d))),
-    "exp": Prior("dilations that double from layer to layer", lambda w, _: UNetLayout(_paper_filters(w), _EXPONENTIAL)),
-    "exp-dense": Prior(
-        "exponential dilations and dense blocks", lambda w, _: UNetLayout(_paper_filters(w), _EXPONENTIAL, dense=True)
-    ),
-    "ddunet": Prior(
-        "exp-dense as the authors released it",
-        lambda w, _: UNetLayout(
-            _released_filters(w),
-            ((1, 2), (4, 8), (16, 32), (32, 16), (8, 4)),
-            dense=True,
-            upsample_conv=True,
-            raw_skip=True,
-        ),
-    ),
+    "conv": _paper("plain convolutions", ((1, 1),) * 5),
+    "dilated": _paper("one constant dilation", None),
+    "exp": _paper("dilations that double from layer to layer", _EXPONENTIAL),
+    "exp-dense": _paper("exponential dilations and dense blocks", _EXPONENTIAL, dense=True),
+    "ddunet": Prior("exp-dense as the authors released it", _released),
 }
 
 
-def prior_layout(name: str, *, width: int = PAPER_WIDTH, dilation: int = DEFAULT_DILATION, fold: int = 1) -> UNetLayout:
-    """The layout of a registered prior.
+def build_prior(settings: Settings, in_channels: int, out_channels: int) -> PriorNetwork:
+    """The untrained network of ``settings.prior``, ``[1, in_channels, F, T] -> [1, out_channels, F, T]``.
+
+    Its weights are drawn from torch's global generator.
 
     Raises:
-        SettingsError: No prior has this name, or a number is below 1.
+        SettingsError: No prior has this name.
     """
-    if name not in PRIORS:
-        raise SettingsError(f"unknown prior {name!r}; choose one of {', '.join(PRIORS)}")
-    if min(width, dilation, fold) < 1:
-        raise SettingsError("width, dilation and fold must be at least 1")
-    return replace(PRIORS[name].layout(width, dilation), fold=fold)
+    if settings.prior not in PRIORS:
+        raise SettingsError(f"unknown prior {settings.prior!r}; choose one of {', '.join(PRIORS)}")
+    return PRIORS[settings.prior].build(in_channels, out_channels, settings)
 
 
-def build_prior(
-    name: str,
-    in_channels: int,
-    out_channels: int,
-    *,
-    width: int = PAPER_WIDTH,
-    dilation: int = DEFAULT_DILATION,
-    fold: int = 1,
-) -> UNet:
-    """An untrained network of a registered prior, ``[1, in_channels, F, T] -> [1, out_channels, F, T]``.
-
-    Its weights are drawn from torch's global generator. Raises as :func:`prior_layout`.
-    """
-    return UNet(prior_layout(name, width=width, dilation=dilation, fold=fold), in_channels, out_channels)
+def build_priors(settings: Settings, channels: Sequence[tuple[int, int]], *, zero: bool) -> nn.Module:
+    """One network for each pair of channels of input and output; several as one. ``zero`` lets them put out zeros."""
+    networks = [build_prior(settings, *each) for each in channels]
+    if zero:
+        for network in networks:
+            network.zero_output()
+    return networks[0] if len(networks) == 1 else IndependentNetworks(networks)

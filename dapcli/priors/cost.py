@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,13 +33,11 @@ def describe_priors(settings: Settings, rate: int) -> list[PriorCost]:
     for name, prior in PRIORS.items():
         # The meta device computes shapes only, which is all that counting takes.
         with torch.device("meta"):
-            network = build_prior(
-                name, planes, planes, width=settings.width, dilation=settings.dilation, fold=settings.fold
-            )
+            network = build_prior(replace(settings, prior=name), planes, planes)
             z = torch.empty(shape)
         with FlopCounterMode(display=False) as counter:
             network(z).sum().backward()
-        extent = network.layout.receptive_field()
+        extent = network.receptive_field()
         costs.append(
             PriorCost(
                 name=name,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dapcli.priors.unet import UNet
+from dapcli.priors.network import PriorNetwork
 
 
 class IndependentNetworks(nn.Module):
@@ -21,7 +21,7 @@ class IndependentNetworks(nn.Module):
     than one, and a third more time.
     """
 
-    def __init__(self, networks: Sequence[UNet]) -> None:
+    def __init__(self, networks: Sequence[PriorNetwork]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
         self._in_channels = [network.in_channels for network in networks]

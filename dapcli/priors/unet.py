@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dapcli.priors.network import PriorNetwork
+
 # In bfloat16 every convolution reads a multiple of so many channels, filled up with zeros, which changes nothing.
 # Hardware multiplies blocks of them, and oneDNN's gradient for other numbers writes past its buffers on processors
 # that have AVX-512's bfloat16 but no AMX (torch 2.11): the process crashes.
@@ -135,7 +137,7 @@ class ConvBlock(nn.Module):
         return (y if self.transition is None else _convolve(self.transition, parts)), parts
 
 
-class UNet(nn.Module):
+class UNet(PriorNetwork):
     """U-Net from an input of noise to a spectrogram.
 
     Shape: ``[1, in_channels, F, T] -> [1, out_channels, F, T]`` for any F and T of at least 1: the input is
@@ -174,6 +176,15 @@ class UNet(nn.Module):
             self.up.append(block)
             channels = block.out_channels
         self.head = nn.Conv2d(channels, out_channels * layout.fold**2, 1)
+
+    def zero_output(self) -> None:
+        """Set the last convolution to zero."""
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def receptive_field(self) -> int:
+        """That of the layout."""
+        return self.layout.receptive_field()
 
     def forward(self, z: Tensor) -> Tensor:
         """Map ``[1, in_channels, F, T]`` to ``[1, out_channels, F, T]``."""

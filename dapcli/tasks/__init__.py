@@ -1,19 +1,204 @@
-"""Networks fitted to the segments of a recording, where all parts of dap meet: a class for each task."""
+"""The tasks: what ``dap`` does to a recording, in one table.
 
-from dapcli.tasks.denoise import COARSENESS, Denoiser, count_iterations
-from dapcli.tasks.restore import Repairer
-from dapcli.tasks.separate import Separator
-from dapcli.tasks.solver import Engine, Report, Segment, SegmentFit, Weights
+To add a task, write a function like those it names, a dataclass of its options, and a line in :data:`TASKS`; the
+command line, the evaluation and the tests that run over the table then know it. To add an objective, give it a line
+in the ``estimators`` of its task. This module imports nothing heavy: what fits is named by ``module:name``, and loaded
+when it is needed.
+"""
 
-__all__ = [
-    "COARSENESS",
-    "Denoiser",
-    "Engine",
-    "Repairer",
-    "Report",
-    "Segment",
-    "SegmentFit",
-    "Separator",
-    "Weights",
-    "count_iterations",
-]
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+
+from dapcli.settings import PAPER_RATE, Settings
+from dapcli.tasks.options import DeclipOptions, DenoiseOptions, DequantizeOptions, InpaintOptions, SeparateOptions, TaskOptions
+
+
+def load(name: str) -> Any:
+    """The object that ``module:name`` names."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How a network's output becomes an estimate: an objective, and what stops its fit.
+
+    ``stop`` is the rule that ``--stop auto`` stands for, the one that measured best (docs/results.md), and ``reason``
+    why it suits. ``summary`` is for the help.
+    """
+
+    objective: str
+    stop: str
+    reason: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One line of the table.
+
+    ``function`` is the task's function of the Python API: it takes a recording, settings, the fields of a
+    :class:`~dapcli.tasks.problem.Problem` that ``arguments`` names, and how to run. ``pose`` makes the problem out of
+    a recording and the options of the command line. ``columns`` are the metrics of the task's table in an evaluation.
+    """
+
+    summary: str
+    function: str
+    pose: str
+    arguments: tuple[str, ...]
+    options: type[TaskOptions]
+    presets: Mapping[str, Settings]
+    estimators: Mapping[str, Estimator]
+    columns: tuple[str, ...]
+
+
+# What the papers' networks are fitted with, and what suits all but masks.
+_PLAIN: dict[str, Any] = {"optimizer": "adam", "learning_rate": 2e-3, "fold": 1, "finetune_iterations": 0}
+
+# The papers' estimator with what it takes to work without a reference: a blind stop, noise at the input, an average of
+# estimates, a post-filter.
+_GENERATE = Settings(
+    **_PLAIN, estimator="generate", post_filter="wiener", iterations=400, base_channels=32, input_noise=0.1
+)
+# The Design paper to the letter, and as its released code does where the paper is silent.
+_PAPER = Settings(
+    **{**_PLAIN, "learning_rate": 1e-3},
+    estimator="generate",
+    stop="fixed",
+    iterations=2000,
+    base_channels=35,
+    ema_decay=0.0,
+    hop=64 / PAPER_RATE,
+    rate=PAPER_RATE,
+    precision="float32",
+)
+# What training pairs teach is little, and the classical candidates have done most of the work.
+_ENSEMBLE = Settings(**_PLAIN, estimator="ensemble", base_channels=8, ema_decay=0.9, hop=256 / PAPER_RATE)
+_RESTORATION = {
+    "quality": _ENSEMBLE,
+    "fast": replace(_ENSEMBLE, iterations=10),
+    "generate": replace(_GENERATE, post_filter="none", iterations=200, base_channels=16),
+    "paper": replace(_PAPER, rate=None),
+}
+# The window has to resolve tones.
+_RATIO_MASK = Settings(
+    **_PLAIN,
+    estimator="ratio-mask",
+    iterations=24,
+    base_channels=8,
+    input_noise=0.1,
+    ema_decay=0.8,
+    window=2048 / PAPER_RATE,
+    hop=256 / PAPER_RATE,
+)
+_RESTORERS = {
+    "ensemble": Estimator(
+        "dapcli.objectives.ensemble:Ensemble",
+        "validation",
+        "what the network learns from training pairs must help with another one",
+        "weigh classical restorations",
+    ),
+    "generate": Estimator(
+        "dapcli.objectives.generate:ConsistentGeneration",
+        "fixed",
+        "there is no noise that the network could take up",
+        "paint it out of noise, as in the papers",
+    ),
+}
+
+TASKS: dict[str, Task] = {
+    "denoise": Task(
+        "Remove noise from one recording.",
+        "dapcli.tasks.denoise:denoise",
+        "dapcli.tasks.denoise:pose",
+        ("noise_profile",),
+        DenoiseOptions,
+        {
+            "quality": Settings(),
+            "fast": Settings(base_channels=8, iterations=30, finetune_iterations=10),
+            "generate": _GENERATE,
+            "paper": _PAPER,
+        },
+        {
+            "mask": Estimator(
+                "dapcli.objectives.mask:Mask",
+                "fixed",
+                "a mask is fitted to its own estimated error and hardly takes up noise",
+                "filter the recording",
+            ),
+            "generate": Estimator(
+                "dapcli.objectives.generate:Generation",
+                "held-out",
+                "samples that the fit has not seen tell sound from noise",
+                "paint it out of noise, as in the papers",
+            ),
+        },
+        ("pesq_nb", "pesq_wb", "snr_db", "si_sdr_db", "stoi", "segmental_snr_db", "csig", "cbak", "covl"),
+    ),
+    "inpaint": Task(
+        "Fill the gaps of one recording.",
+        "dapcli.tasks.restore:restore",
+        "dapcli.tasks.restore:pose_gaps",
+        ("degradation", "consistent"),
+        InpaintOptions,
+        _RESTORATION,
+        _RESTORERS,
+        ("gaps_snr_db", "spectral_snr_db", "envelope_distance", "snr_db"),
+    ),
+    "declip": Task(
+        "Restore the peaks of a clipped recording.",
+        "dapcli.tasks.restore:restore",
+        "dapcli.tasks.restore:pose_clipping",
+        ("degradation", "consistent"),
+        DeclipOptions,
+        _RESTORATION,
+        _RESTORERS,
+        ("snr_db", "si_sdr_db", "pesq_nb", "stoi"),
+    ),
+    "dequantize": Task(
+        "Restore a recording that was quantized to a few levels.",
+        "dapcli.tasks.restore:restore",
+        "dapcli.tasks.restore:pose_quantization",
+        ("degradation", "consistent"),
+        DequantizeOptions,
+        _RESTORATION,
+        _RESTORERS,
+        ("snr_db", "si_sdr_db", "segmental_snr_db", "pesq_nb"),
+    ),
+    "separate": Task(
+        "Separate a mixture into its sources.",
+        "dapcli.tasks.separate:separate",
+        "dapcli.tasks.separate:pose",
+        ("types", "consistent"),
+        SeparateOptions,
+        {
+            "quality": _RATIO_MASK,
+            # Fewer iterations are not enough for so small a network.
+            "fast": replace(_RATIO_MASK, base_channels=4, learning_rate=4e-3),
+            # The Design paper's method at a bearable cost, and to the letter, where it says so.
+            "double-dip": Settings(
+                **_PLAIN, estimator="double-dip", iterations=300, ema_decay=0.9, hop=256 / PAPER_RATE
+            ),
+            "paper": replace(_PAPER, estimator="double-dip"),
+        },
+        {
+            "ratio-mask": Estimator(
+                "dapcli.objectives.ratio_mask:RatioMask",
+                "fixed",
+                "the structure of a separation is learned in the first iterations, its errors later",
+                "mask the mixture by what is known of its sources",
+            ),
+            "double-dip": Estimator(
+                "dapcli.objectives.double_dip:DoubleDIP",
+                "fixed",
+                "a mixture has no noise that the networks could take up",
+                "paint the sources out of noise, as in the papers",
+            ),
+        },
+        ("sdr_db", "sir_db", "sar_db", "spectral_snr_db", "envelope_distance"),
+    ),
+}

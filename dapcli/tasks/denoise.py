@@ -1,23 +1,34 @@
-"""Fits that remove noise: its spectrum, the samples to hold out, the post-filter, and what one fit leaves to others."""
+"""``denoise``: its function, its solver, and its problem on the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dapcli.fit import STOPPING_RULES, Fit, StopContext
-from dapcli.objectives import ESTIMATORS, Alternating, Objective
+from dapcli.audio import Recording, read_audio, resample
+from dapcli.audio.files import digest
+from dapcli.audio.recording import count_channels
+from dapcli.errors import InputError, SettingsError
+from dapcli.fit import STOPPING_RULES, Iteration, StopContext, fit
+from dapcli.objectives.alternating import Alternating
+from dapcli.pipeline.result import Result
+from dapcli.pipeline.run import OnStep, Pipeline
+from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver, Weights
+from dapcli.pipeline.store import Store
 from dapcli.settings import Settings
-from dapcli.signal.noise import PROFILE_MARGIN, Noise, estimate_noise
+from dapcli.signal.noise import NOISE_MODELS, PROFILE_MARGIN, Noise, estimate_noise
 from dapcli.signal.noise_protection import protect
-from dapcli.signal.noise_spectrum import Spectrum, noise_std
-from dapcli.tasks.postfilter import POST_FILTERS
-from dapcli.tasks.rules import DENOISING, choose_rule
-from dapcli.tasks.solver import Engine, Report, Segment, SegmentFit, Weights
+from dapcli.signal.noise_spectrum import Spectrum, noise_std, profile_spectrum
+from dapcli.signal.stft import STFT
+from dapcli.tasks import TASKS
+from dapcli.tasks.check import check, look_up
+from dapcli.tasks.options import DenoiseOptions
+from dapcli.tasks.problem import Problem
 
 # Share of the samples that the held-out rule hides from the fit.
 _HIDDEN_SHARE = 0.05
@@ -29,114 +40,156 @@ _LIMITED = (
     "little was changed, for what seems to be noise may be the recording's own; "
     "--noise-profile or --attenuation-limit 40 takes more away"
 )
-#: A network learns on frames so many hops apart, which takes as much less time, and is refined on all.
+#: A network is pretrained on frames so many hops apart, which takes as much less time, and is finetuned on all.
 COARSENESS = 2
 
 
-def count_iterations(settings: Settings) -> tuple[int, int]:
-    """Iterations at the most for learning from a recording with noise, and for each of its segments."""
-    rule, _ = choose_rule(settings, DENOISING)
-    # A rule that may end a fit early has to see all of it.
-    if not settings.refinement or not ESTIMATORS[settings.estimator].masks or STOPPING_RULES[rule].patience:
-        return 0, settings.iterations
-    return settings.iterations, settings.refinement
+def denoise(
+    recording: Recording,
+    settings: Settings | None = None,
+    *,
+    noise_profile: tuple[float, float] | Recording | None = None,
+    device: str = "auto",
+    parallel: int | None = None,
+    references: Sequence[Recording] = (),
+    on_step: OnStep | None = None,
+    store: Store | None = None,
+) -> Result:
+    """Remove noise from a recording by fitting an untrained network to it.
+
+    A recording longer than ``settings.segment`` is restored in segments. One network is pretrained on the loudest of
+    them in turn, on every second frame, and is then finetuned on each.
+
+    Args:
+        recording: The noisy recording, ``[C, N]``, in memory or in a file; its channels are fitted jointly.
+        settings: What to do; the ``quality`` preset by default.
+        noise_profile: Start and end, in seconds, of a stretch with nothing but noise, or another recording with nothing
+            but that noise. Without it the noise is estimated from the recording.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        parallel: Segments to fit at the same time; by what the device has room for where it is None.
+        references: The clean recording, ``[C, N]``, for the ``oracle`` stopping rule only.
+        on_step: Called after every iteration, always from the calling thread.
+        store: Keeps finished segments, and may hold some from an earlier run; in memory by default.
+
+    Raises:
+        SettingsError: A setting is unknown, or does not go with the others.
+        InputError: The recording, the noise profile or the reference cannot be used.
+        DeviceError: The device is not there, or its memory does not suffice.
+    """
+    settings = settings or Settings()
+    look_up(settings.noise_model, NOISE_MODELS, "noise model")
+    look_up(settings.post_filter, POST_FILTERS, "post-filter")
+    if settings.attenuation_limit is not None and settings.estimator != "mask":
+        raise SettingsError("--attenuation-limit is for --estimator mask; leave it out")
+    given = ("hidden", "reference") if references else ("hidden",)
+    fields = check(TASKS["denoise"], settings, recording.rate, device=device, parallel=parallel, given=given)
+    profile = _profile(fields["stft"], recording, fields["rate"], noise_profile)
+    return Pipeline(recording, Denoiser(**fields, profile=profile), references, on_step, store).run(parallel)
+
+
+def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem:
+    """The problem of a noisy recording by the options of the command line."""
+    del path
+    file, stretch = options.profile_file, options.profile_stretch
+    return Problem(
+        recording,
+        noise_profile=read_audio(file) if file else stretch,
+        fingerprint={"noise_profile": digest(file) if file else stretch},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Denoiser(Engine):
+class Denoiser(Solver):
     """Removes noise from the segments of a recording.
 
     ``profile`` ``[C, F]`` is the spectrum of a noise profile; without one, every segment's noise is estimated.
     """
 
-    automatic_rules = DENOISING
-
     profile: Spectrum | None = None
 
     @property
     def iterations(self) -> tuple[int, int]:
-        """Iterations at the most for learning from a recording, and for each of its segments."""
-        return count_iterations(self.settings)
+        """Iterations at the most for pretraining on a recording, and for each of its segments."""
+        settings = self.settings
+        # A rule that may end a fit early has to see all of it.
+        if not (settings.finetune_iterations and self.objective.masks) or STOPPING_RULES[self.rule].patience:
+            return 0, settings.iterations
+        return settings.iterations, settings.finetune_iterations
 
-    def learn(self, segments: Sequence[Tensor], report: Report) -> Weights:
+    def pretrain(self, segments: Sequence[Tensor], report: Report) -> Weights:
         """The weights of one network that was fitted to some segments ``[C, N]`` in turn, for each to start from.
 
         It is fitted on every second frame. Then a fraction of the iterations on all frames is enough, on any segment
         of the recording: also on one that it has not seen, unless what it has seen is nothing but noise. It would
-        return silence then, and no refinement brings it back.
+        return silence then, and no finetuning brings it back.
         """
         # Between frames further apart than that, samples would be lost.
         stride = COARSENESS if 2 * COARSENESS * self.stft.hop <= self.stft.n_fft else 1
-        coarse = replace(self, stft=replace(self.stft, hop=stride * self.stft.hop))
-        generator = self._generator()
-        observations = [
-            coarse._observe(self._load(samples), self._noise(samples).every(stride), generator) for samples in segments
+        stft, generator = replace(self.stft, hop=stride * self.stft.hop), self.generator()
+        objectives = [
+            self.objective(
+                self.load(samples), stft, self._noise(samples).every(stride), settings=self.settings, generator=generator
+            )
+            for samples in segments
         ]
-        network = self._build(observations[0])
-        fit = Fit(
-            network,
-            Alternating(observations, self.settings.seed),
-            STOPPING_RULES["fixed"](StopContext(coarse.stft, segments[0])),
-            iterations=self.settings.iterations,
-            optimizer=self.settings.optimizer,
-            learning_rate=self.settings.learning_rate,
-            averaging=0.0,
-            dtype=self.dtype,
-            generator=generator,
-        )
-        for step in fit:
-            report(step)
+        objective = Alternating(objectives, self.settings.iterations, self.settings.seed)
+        network = self.build(objective)
+        assert network is not None
+        rule = STOPPING_RULES["fixed"](StopContext(stft, segments[0]))
+        # What is wanted are the weights; their estimates are of different segments.
+        fit(network, objective, rule, **{**self.loop(), "ema_decay": 0.0}, generator=generator, report=report)
         return {name: weights.cpu() for name, weights in network.state_dict().items()}
 
-    def _estimate(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
-        samples, generator = self._load(segment.samples), self._generator()
-        noise = self._noise(segment.samples)
-        mean = noise.power.mean(dim=2)
+    def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
+        """The estimate ``[1, C, N]`` of a segment without its noise, and its record."""
+        samples, noise = self.load(segment.samples), self._noise(segment.samples)
         hidden = None
-        if STOPPING_RULES[choose_rule(self.settings, DENOISING)[0]].needs == "hidden":
+        if STOPPING_RULES[self.rule].needs == "hidden":
             hidden = _hidden_samples(samples.shape[1], self.settings.seed).to(self.device)
         visible = samples if hidden is None else _hide(samples, hidden)
-        observation = self._observe(visible, noise, generator)
-        context = StopContext(self.stft, samples, mean, hidden, self._reference(segment))
-        estimate, fit = self._run(observation, context, generator, report, segment.weights)
         observed = self.stft.forward(samples)
-        if ESTIMATORS[self.settings.estimator].masks:
-            notes: list[str] = []
-            if _lets_noise_pass(estimate, observed, noise):
-                settings = replace(self.settings, seed=(self.settings.seed + 1) % 2**63)
-                observation, done = self._observe(visible, noise, generator), fit.steps[-1]
-                # Progress stays where it is, and a thread that is to stop still learns of it.
-                estimate, fit = replace(self, settings=settings)._run(
-                    observation, context, generator, lambda _: report(done)
-                )
-                failed = _lets_noise_pass(estimate, observed, noise)
-                notes.append(
-                    _PASSED if failed else f"the fit let the noise pass; fitted again with seed {settings.seed}"
-                )
+        context, generator = self.context(segment, hidden), self.generator()
+        again = (self.settings.seed + 1) % 2**63
+        notes: list[str] = []
+        # A mask that lets the noise pass is fitted anew from other weights.
+        for seed, weights in ((self.settings.seed, segment.weights), (again, None)):
+            objective = self.objective(visible, self.stft, noise, settings=self.settings, generator=generator)
+            network = self.build(objective, seed, weights)
+            rule = STOPPING_RULES[self.rule](context)
+            fitted = fit(network, objective, rule, **self.loop(weights), generator=generator, report=report)
+            estimate = fitted.estimate[0]
+            if not (self.objective.masks and _lets_noise_pass(estimate, observed, noise)):
+                break
+            notes.append(_PASSED if notes else f"the fit let the noise pass; fitted again with seed {again}")
+            # Progress stays where it is, and a thread that is to stop still learns of it.
+            report = _repeat(report, fitted.iterations[-1])
+        notes = notes[-1:]
+        if self.objective.masks:
             estimate, limited = self._limit(estimate, observed, noise)
-            fit = replace(fit, notes=(*notes, *limited))
+            notes += [_LIMITED] if limited else []
+        mean = noise.power.mean(dim=2)
         level = noise_std(mean.double().cpu().numpy(), self.stft) / (PROFILE_MARGIN**0.5 if noise.known else 1)
-        fit = replace(fit, noise_std=level, white_noise=noise.white)
+        record = self.record(fitted, network, context)
         filtered = POST_FILTERS[self.settings.post_filter](estimate, observed, noise.power)
-        return self.stft.inverse(filtered, samples.shape[1]), fit
+        return self.stft.inverse(filtered, samples.shape[1])[None], replace(
+            record, noise_std=level, white_noise=noise.white, notes=tuple(notes)
+        )
 
-    def _limit(self, estimate: Tensor, observed: Tensor, noise: Noise) -> tuple[Tensor, tuple[str, ...]]:
-        """An estimate that is a recording with gains, both ``[C, 2, F, T]``, with more left of it; and notes."""
+    def _limit(self, estimate: Tensor, observed: Tensor, noise: Noise) -> tuple[Tensor, bool]:
+        """An estimate that is a recording with gains, both ``[C, 2, F, T]``, with more left of it.
+
+        The second value is true where little was changed, for what seems to be noise may be the recording's own.
+        """
         power, gain = observed.square().sum(dim=1), _gain(estimate, observed)
         if self.settings.attenuation_limit is None:
             gain, limited = protect(gain, power, noise, self.rate / self.stft.n_fft)
-            return gain[:, None] * observed, (_LIMITED,) if limited else ()
-        return gain.clamp(min=10 ** (-self.settings.attenuation_limit / 20))[:, None] * observed, ()
+            return gain[:, None] * observed, limited
+        return gain.clamp(min=10 ** (-self.settings.attenuation_limit / 20))[:, None] * observed, False
 
     def _noise(self, samples: Tensor) -> Noise:
         """The noise of samples ``[C, N]``, on the device."""
         model = self.settings.noise_model
         return estimate_noise(self.stft, samples.float().cpu(), self.rate, model, self.profile).to(self.device)
-
-    def _observe(self, samples: Tensor, noise: Noise, generator: torch.Generator) -> Objective:
-        return ESTIMATORS[self.settings.estimator](
-            samples, self.stft, noise, perturbation=self.settings.perturbation, generator=generator
-        )
 
 
 def _gain(estimate: Tensor, observed: Tensor) -> Tensor:
@@ -163,3 +216,58 @@ def _hide(samples: Tensor, hidden: Tensor) -> Tensor:
     samples = samples.clone()
     samples[:, hidden] = (samples[:, hidden - 1] + samples[:, hidden + 1]) / 2
     return samples
+
+
+def _profile(
+    stft: STFT, recording: Recording, rate: int, given: tuple[float, float] | Recording | None
+) -> Spectrum | None:
+    """The noise spectrum ``[C, F]`` of a stretch, in seconds, or of a recording that holds nothing but noise."""
+    if given is None:
+        return None
+    if isinstance(given, tuple):
+        start, stop = given
+        if not 0 <= start < stop:
+            raise SettingsError(f"--noise-profile {start:g}:{stop:g} is not a stretch; give START:END in seconds")
+        if stop * recording.rate > recording.length:
+            length = recording.length / recording.rate
+            raise InputError(f"--noise-profile ends at {stop:g} s, the recording at {length:.3f} s")
+        source, samples = recording, recording.read(round(start * recording.rate), round(stop * recording.rate))
+    else:
+        source, samples = given, given.read(0, given.length)
+        if source.channels not in (1, recording.channels):
+            raise InputError(
+                f"--noise-profile has {count_channels(source.channels)}, the recording {recording.channels}; "
+                "give as many, or one"
+            )
+    piece = torch.from_numpy(resample(samples, source.rate, rate)).float()
+    if piece.shape[1] < 2 * stft.n_fft:
+        raise InputError(f"--noise-profile must be at least {2 * stft.n_fft / rate:.3f} s long to show a spectrum")
+    if not piece.any():
+        raise InputError("--noise-profile covers digital silence; choose a stretch where the noise can be heard")
+    spectrum = profile_spectrum(stft, piece)
+    return np.broadcast_to(spectrum, (recording.channels, spectrum.shape[1]))
+
+
+def _repeat(report: Report, last: Iteration) -> Report:
+    """A report that says the same, whatever it is told."""
+    return lambda _: report(last)
+
+
+def _no_filter(estimate: Tensor, observed: Tensor, noise_power: Tensor) -> Tensor:
+    """The estimate as it is."""
+    del observed, noise_power
+    return estimate
+
+
+def _wiener(estimate: Tensor, observed: Tensor, noise_power: Tensor) -> Tensor:
+    """A Wiener filter on the recording, with the fitted estimate as its model of the sound.
+
+    ``estimate`` and ``observed`` are ``[C, 2, F, T]``, ``noise_power`` is ``[C, F, T]``. A generated estimate is
+    blurred where the recording is not; where it says that there is sound, the recording is the better witness.
+    """
+    power = estimate.square().sum(dim=1, keepdim=True)
+    return observed * (power / (power + noise_power[:, None]))
+
+
+#: Filters that follow a fit; to add one, write a function and give it a line.
+POST_FILTERS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"none": _no_filter, "wiener": _wiener}

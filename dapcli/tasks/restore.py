@@ -1,44 +1,191 @@
-"""Fits that restore what a recording has lost, within what its degradation allows."""
+"""``restore``: recordings that lost samples (inpaint), peaks (declip) or levels (dequantize)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dapcli.audio import Samples
-from dapcli.fit import StopContext
-from dapcli.objectives import REPAIR_ESTIMATORS
-from dapcli.objectives.ensemble import Ensemble
+from dapcli.audio import Recording, Samples
+from dapcli.errors import InputError, SettingsError
+from dapcli.fit import STOPPING_RULES, fit
+from dapcli.pipeline.result import Result
+from dapcli.pipeline.run import OnStep, Pipeline
+from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver
+from dapcli.pipeline.store import Store
+from dapcli.settings import Settings
+from dapcli.signal.clipping import clipping_at, detect_clipping
 from dapcli.signal.degradation import TOLERANCE, Degradation
-from dapcli.tasks.rules import REPAIRING
-from dapcli.tasks.solver import Engine, Report, Segment, SegmentFit
+from dapcli.signal.gaps import list_intervals, warn_of_long
+from dapcli.signal.gaps_detection import DEFAULT_MIN_GAP, detect_gaps
+from dapcli.signal.gaps_given import make_gaps, parse_gap
+from dapcli.signal.gaps_mask import read_mask
+from dapcli.signal.missing import Missing
+from dapcli.signal.quantization import MOST_DETECTED, detect_quantization, quantization_of
+from dapcli.tasks import TASKS
+from dapcli.tasks.check import check
+from dapcli.tasks.options import BY_HAND, DeclipOptions, DequantizeOptions, InpaintOptions
+from dapcli.tasks.problem import Problem
+
+
+def restore(
+    recording: Recording,
+    degradation: Degradation,
+    settings: Settings | None = None,
+    *,
+    consistent: bool = True,
+    device: str = "auto",
+    parallel: int | None = None,
+    references: Sequence[Recording] = (),
+    on_step: OnStep | None = None,
+    store: Store | None = None,
+) -> Result:
+    """Restore what a recording has lost: missing, clipped or quantized samples.
+
+    Segments that the degradation does not affect are copied; a network is fitted to each of the others.
+
+    Args:
+        recording: The degraded recording, ``[C, N]``.
+        degradation: What happened to it.
+        settings: What to do; the ``quality`` preset of :data:`dapcli.TASKS` by default.
+        consistent: Move the estimate to where the degradation allows it: samples that are known come back bit by bit.
+        device: As for :func:`dapcli.denoise`, like the arguments that follow.
+        parallel: See there.
+        references: See there.
+        on_step: See there.
+        store: See there.
+
+    Raises:
+        SettingsError: A setting is unknown, or does not go with the others.
+        InputError: The recording or the reference cannot be used.
+        DeviceError: The device is not there, or its memory does not suffice.
+    """
+    task = TASKS["dequantize"]
+    given = ("reference",) if references else ()
+    settings = settings or task.presets["quality"]
+    fields = check(task, settings, recording.rate, device=device, parallel=parallel, given=given)
+    solver = Restorer(**fields, degradation=degradation, consistent=consistent)
+    return Pipeline(recording, solver, references, on_step, store).run(parallel)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repairer(Engine):
-    """Restores what the segments of a recording with a ``degradation`` have lost, at the recording's own rate."""
+class Restorer(Solver):
+    """Restores what the segments of a recording have lost to a ``degradation``, at the recording's own rate.
 
-    automatic_rules = REPAIRING
+    Its estimates are ``consistent`` with what is known of the recording if that is true.
+    """
 
     degradation: Degradation
+    consistent: bool = True
 
     def needs_fit(self, samples: Samples, start: int) -> bool:
-        """Whether anything is damaged in samples ``[C, N]`` of the recording that begin at ``start``."""
+        """Whether anything is degraded in samples ``[C, N]`` of the recording that begin at ``start``."""
         return self.degradation.part(start, start + samples.shape[1]).affects(samples)
 
-    def _estimate(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
-        samples, degradation = segment.samples, self.degradation.part(segment.start, segment.stop)
-        observed, generator = samples.numpy(), self._generator()
-        observation = REPAIR_ESTIMATORS[self.settings.estimator](
-            observed, self.stft, degradation, self.rate, perturbation=self.settings.perturbation, generator=generator
+    def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
+        """The restored segment ``[1, C, N]`` and its record."""
+        degradation = self.degradation.part(segment.start, segment.stop)
+        observed, generator, context = segment.samples.numpy(), self.generator(), self.context(segment)
+        objective = self.objective(
+            observed, self.stft, degradation, self.rate, settings=self.settings, generator=generator
         )
-        validate = observation.validate if isinstance(observation, Ensemble) else None
-        context = StopContext(self.stft, samples.float(), reference=self._reference(segment), validate=validate)
-        spectrogram, fit = self._run(observation, context, generator, report)
-        estimate = self.stft.inverse(spectrogram, samples.shape[1])
-        restored = degradation.add_texture(estimate.double().cpu().numpy(), observed, self.rate, self.settings.seed)
-        outside = np.abs(degradation.project(restored, observed) - restored) > TOLERANCE
-        return torch.from_numpy(restored), replace(fit, outside=float(outside.mean()))
+        network, rule = self.build(objective), STOPPING_RULES[self.rule](context)
+        fitted = fit(network, objective, rule, **self.loop(), generator=generator, report=report)
+        estimate = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
+        restored = degradation.add_texture(estimate, observed, self.rate, self.settings.seed)
+        inconsistent = np.abs(degradation.project(restored, observed) - restored) > TOLERANCE
+        record = self.record(fitted, network, context)
+        return torch.from_numpy(restored)[None], replace(record, inconsistent=float(inconsistent.mean()))
+
+    def finalise(
+        self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None
+    ) -> Samples:
+        """The estimate with what is known put back."""
+        if self.consistent:
+            part = self.degradation.part(start, start + observed.shape[1])
+            estimate = part.project(estimate[0], observed)[None]
+        return super().finalise(estimate, observed, start, gain, step)
+
+
+def pose_gaps(recording: Recording, options: InpaintOptions, path: Path) -> Problem[Missing]:
+    """The problem of a recording with gaps out of the one source that was given.
+
+    Raises:
+        SettingsError: What was given is not a gap.
+        InputError: There are no gaps, or they do not go with the recording.
+    """
+    if options.gap:
+        gaps, notes = make_gaps([parse_gap(text, recording.rate) for text in options.gap], recording)
+    elif options.mask:
+        gaps, notes = read_mask(options.mask, recording)
+        if not gaps:
+            raise InputError(f"{options.mask}: nothing is missing by this mask; give another, or gaps with --gap START:END")
+    else:
+        gaps, notes = detect_gaps(recording, DEFAULT_MIN_GAP if options.min_gap is None else options.min_gap)
+        if not gaps:
+            reasons = f" ({'; '.join(notes)})" if notes else ""
+            raise InputError(f"{path}: no gaps were detected{reasons}; {BY_HAND}")
+    return Problem(
+        recording,
+        Missing(gaps),
+        consistent=options.consistent,
+        source="given" if options.gap else "mask" if options.mask else "detected",
+        notes=(*notes, *warn_of_long(gaps, recording)),
+        fingerprint={"gaps": list_intervals(gaps)},
+    )
+
+
+def pose_clipping(recording: Recording, options: DeclipOptions, path: Path) -> Problem[Degradation]:
+    """The problem of a clipped recording: at a level, or as detected.
+
+    Raises:
+        SettingsError: The level is out of range.
+        InputError: Nothing is clipped, or the recording is rather quantized.
+    """
+    if options.level is not None:
+        clipping = clipping_at(options.level, recording)
+    elif detect_quantization(recording):
+        raise InputError(
+            f"{path}: is quantized to a few levels, so that clipping cannot be detected; use dap dequantize, "
+            "or give the level of clipping with --level"
+        )
+    elif found := detect_clipping(recording):
+        clipping = found
+    else:
+        raise InputError(f"{path}: no clipping was detected; if it is clipped, give the level with --level")
+    return Problem(
+        recording,
+        clipping,
+        consistent=options.consistent,
+        source="detected" if options.level is None else "given",
+        fingerprint={"low": clipping.low, "high": clipping.high},
+    )
+
+
+def pose_quantization(recording: Recording, options: DequantizeOptions, path: Path) -> Problem[Degradation]:
+    """The problem of a quantized recording: of so many levels, or as detected.
+
+    Raises:
+        SettingsError: The number of levels is out of range.
+        InputError: The recording does not have these levels, or any that can be detected.
+    """
+    if options.levels is not None:
+        quantization = quantization_of(options.levels, recording)
+    elif found := detect_quantization(recording):
+        quantization = found
+    else:
+        raise InputError(
+            f"{path}: no quantization to {MOST_DETECTED} levels or fewer was detected; "
+            "if it is quantized, give the number of levels with --levels"
+        )
+    return Problem(
+        recording,
+        quantization,
+        consistent=options.consistent,
+        source="detected" if options.levels is None else "given",
+        fingerprint={"step": quantization.step, "offset": quantization.offset},
+    )

@@ -1,17 +1,29 @@
-"""Fits that separate a mixture, with further seeds where a source stays silent."""
+"""``separate``: a mixture into its sources."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
-from dapcli.fit import StopContext
-from dapcli.objectives import SEPARATION_ESTIMATORS
-from dapcli.objectives.ratio_mask import RatioMask
+from dapcli.audio import Recording, Samples
+from dapcli.audio.recording import blocks
+from dapcli.errors import InputError, SettingsError
+from dapcli.fit import STOPPING_RULES, fit
+from dapcli.pipeline.result import Result
+from dapcli.pipeline.run import OnStep, Pipeline
+from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver
+from dapcli.pipeline.store import Store
+from dapcli.settings import Settings
+from dapcli.signal.source_types import ANY_TYPE, DEFAULT_TYPES, check_types
 from dapcli.signal.sources import levels, ratio_masked
-from dapcli.tasks.rules import SEPARATING
-from dapcli.tasks.solver import Engine, Report, Segment, SegmentFit
+from dapcli.tasks import TASKS
+from dapcli.tasks.check import check
+from dapcli.tasks.options import SeparateOptions
+from dapcli.tasks.problem import Problem
 
 # Sources that are painted out of noise are fitted with so many seeds, at the most, until none is silent: has less than
 # this share of the energy of all. Of all sources and not of the mixture, for a fit that has only begun is no collapse.
@@ -19,70 +31,128 @@ _SEEDS = 4
 _SILENT = 0.01
 
 
-@dataclass(frozen=True, kw_only=True)
-class Separator(Engine):
-    """Separates the segments of a mixture into K sources of these ``kinds``.
+def separate(
+    recording: Recording,
+    types: Sequence[str] = DEFAULT_TYPES[2],
+    settings: Settings | None = None,
+    *,
+    consistent: bool = True,
+    device: str = "auto",
+    parallel: int | None = None,
+    references: Sequence[Recording] = (),
+    on_step: OnStep | None = None,
+    store: Store | None = None,
+) -> Result:
+    """Separate a mixture into sources by fitting untrained networks to it; its ``estimates`` are the sources.
 
-    Estimates hold them one after the other, ``[K * C, N]``; they sum to the mixture where they are ``consistent``.
+    Args:
+        recording: The mixture, ``[C, N]``.
+        types: What each of the two to four sources is, see :data:`dapcli.signal.source_types.SOURCE_TYPES`; one type
+            may come twice. The estimator ``double-dip`` only counts them.
+        settings: What to do; the ``quality`` preset of :data:`dapcli.TASKS` by default.
+        consistent: Make the sources sum to the mixture; they always do but with ``double-dip``.
+        device: As for :func:`dapcli.denoise`, like the arguments that follow.
+        parallel: See there.
+        references: The sources as they were, ``[C, N]`` each, for the ``oracle`` stopping rule only; in any order for
+            those of one type.
+        on_step: See there.
+        store: See there.
+
+    Raises:
+        SettingsError: A type or a setting is unknown, or they do not go together.
+        InputError: The recording is silent, or it or the references cannot be used.
+        DeviceError: The device is not there, or its memory does not suffice.
     """
+    task = TASKS["separate"]
+    settings = settings or task.presets["quality"]
+    given = ("reference",) if references else ()
+    fields = check(task, settings, recording.rate, device=device, parallel=parallel, given=given)
+    if fields["objective"].generates:
+        types = (ANY_TYPE,) * len(types)
+    else:
+        check_types(types)
+        if not consistent:
+            raise SettingsError("--no-consistent belongs to --estimator double-dip; ratio masks always sum to the mixture")
+    if not any(block.any() for block in blocks(recording)):
+        raise InputError("the mixture is silent; there is nothing to separate")
+    solver = Separator(**fields, source_types=tuple(types), consistent=consistent)
+    return Pipeline(recording, solver, references, on_step, store).run(parallel)
 
-    automatic_rules = SEPARATING
 
-    kinds: tuple[str, ...]
+def pose(recording: Recording, options: SeparateOptions, path: Path) -> Problem:
+    """The problem of a mixture by the options of the command line."""
+    del path
+    types = options.source_types("")
+    return Problem(recording, types=types, consistent=options.consistent, fingerprint={"types": types})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separator(Solver):
+    """Separates the segments of a mixture into K sources of these types; they sum to it where they are consistent."""
+
+    source_types: tuple[str, ...]
     consistent: bool = True
 
     @property
-    def sources(self) -> int:
-        """Number of sources K in an estimate."""
-        return len(self.kinds)
+    def types(self) -> tuple[str, ...]:
+        """The types of the K sources."""
+        return self.source_types
 
-    def _estimate(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
-        if SEPARATION_ESTIMATORS[self.settings.estimator].generates:
-            sources, fit = self._fit_audible_sources(segment, report)
-            if self.consistent:
-                mixture = self.stft.forward(self._load(segment.samples))
-                sources = ratio_masked(mixture, sources.reshape(self.sources, -1, *sources.shape[1:])).flatten(0, 1)
-        else:
-            sources, fit = self._fit_sources(segment, report)
-        return self.stft.inverse(sources, segment.samples.shape[1]), fit
+    def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
+        """The sources ``[K, C, N]`` of a segment and the record of their fit.
 
-    def _fit_audible_sources(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
-        """Sources ``[K * C, 2, F, T]``, fitted with further seeds as long as one is silent."""
-        seeds = [(self.settings.seed + index) % 2**63 for index in range(_SEEDS)]
-        fits: list[tuple[float, Tensor, SegmentFit]] = []
+        Sources that are generated are fitted with further seeds as long as one is silent.
+        """
+        context = self.context(segment)
+        tries: list[tuple[float, Tensor, SegmentFit]] = []
         notes: list[str] = []
-        for seed in seeds:
-            if fits:
+        for attempt in range(_SEEDS if self.objective.generates else 1):
+            seed = (self.settings.seed + attempt) % 2**63
+            if notes:
                 notes[-1] += f"; fitted again with seed {seed}"
-            sources, fit = replace(self, settings=replace(self.settings, seed=seed))._fit_sources(segment, report)
-            heard = levels(sources.reshape(self.sources, -1, *sources.shape[1:]))
-            fits.append((float(heard.min()), sources, fit))
+            generator = self.generator(seed)
+            objective = self.objective(
+                segment.samples.numpy(), self.stft, self.types, self.rate, settings=self.settings, generator=generator
+            )
+            network, rule = self.build(objective, seed), STOPPING_RULES[self.rule](context)
+            fitted = fit(network, objective, rule, **self.loop(), generator=generator, report=report)
+            record = self.record(fitted, network, context)
+            heard = levels(fitted.estimate)
+            tries.append((float(heard.min()), fitted.estimate, record))
             if heard.min() >= _SILENT:
                 break
             notes.append(f"source {int(heard.argmin()) + 1} was silent")
-        best = max(range(len(fits)), key=lambda index: fits[index][0])
-        level, sources, fit = fits[best]
-        if level < _SILENT:
-            notes[-1] += f"; the fit with seed {seeds[best]} is kept"
-        seconds = sum(each.seconds for _, _, each in fits)
-        return sources, replace(fit, seconds=seconds, notes=tuple(notes))
+        best = max(range(len(tries)), key=lambda index: tries[index][0])
+        level, sources, record = tries[best]
+        if self.objective.generates:
+            if level < _SILENT:
+                notes[-1] += f"; the fit with seed {(self.settings.seed + best) % 2**63} is kept"
+            if self.consistent:
+                sources = ratio_masked(self.stft.forward(context.samples), sources)
+        else:
+            notes = []
+            if record.validation is not None and not record.validation < 1:
+                notes = ["the network found no structure, and the classical separation was kept"]
+                sources = objective.initial
+        record = replace(record, seconds=sum(each.seconds for _, _, each in tries), notes=tuple(notes))
+        return self.stft.inverse(sources, segment.samples.shape[1]), record
 
-    def _fit_sources(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
-        """One fit of the sources ``[K * C, 2, F, T]``."""
-        generator = self._generator()
-        observation = SEPARATION_ESTIMATORS[self.settings.estimator](
-            segment.samples.numpy(),
-            self.stft,
-            self.kinds,
-            self.rate,
-            iterations=self.settings.iterations,
-            perturbation=self.settings.perturbation,
-            generator=generator,
-        )
-        reference = self._reference(segment)
-        context = StopContext(self.stft, segment.samples.float(), reference=reference, kinds=self.kinds)
-        sources, fit = self._run(observation, context, generator, report)
-        if isinstance(observation, RatioMask) and not observation.has_learned():
-            note = "the network found no structure, and the classical separation was kept"
-            return observation.spectrogram, replace(fit, notes=(note,))
-        return sources, fit
+    def finalise(
+        self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None
+    ) -> Samples:
+        """The sources with the little that they leave of the mixture divided equally among them.
+
+        What integers round off one source is added to the next, so that the written ones sum to the mixture as well.
+        """
+        sources = super().finalise(estimate, observed, start, gain, step)
+        if not self.consistent:
+            return sources
+        mixture = observed * gain
+        sources = sources + (mixture - sources.sum(axis=0)) / len(sources)
+        if step:
+            rest = np.zeros_like(mixture)
+            for source in sources:
+                wanted = source + rest
+                source[:] = np.round(wanted / step) * step
+                rest = wanted - source
+        return sources

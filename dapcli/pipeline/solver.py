@@ -1,0 +1,179 @@
+"""Solvers: networks fitted to the segments of one recording. Every task has one; here is what they have in common."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dapcli.audio import Samples
+from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Objective, StopContext, fit
+from dapcli.priors import NO_PRIOR, build_priors
+from dapcli.settings import Settings
+from dapcli.signal.stft import STFT
+
+#: Weights of a network by name.
+Weights = Mapping[str, Tensor]
+Report = Callable[[Iteration], None]
+
+# A network that knows the recording is finetuned in smaller steps; the usual ones would first unlearn.
+_FINETUNING_RATE = 0.5
+# torch draws a network's first weights from a generator that all threads share.
+_DRAWING = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one fit is given: the recording from ``start`` to ``stop``, in samples of the recording.
+
+    ``samples`` are ``[C, N]`` at the working rate, in double precision. The network starts from ``weights`` and is only
+    finetuned, or from random weights. ``references`` ``[K, C, N]`` are for the oracle rule.
+    """
+
+    samples: Tensor
+    start: int
+    stop: int
+    weights: Weights | None = None
+    references: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SegmentFit:
+    """The fit of one segment, ``start`` to ``stop`` in samples of the recording.
+
+    ``power`` is the mean square of its samples and ``noise_std`` the level of its noise, full scale at 1. A degraded
+    recording has no noise, but an ``inconsistent`` fraction of the estimate's samples. ``validation`` is the error of
+    what was kept on what the network did not learn from, relative to that without a network: below 1 it helped.
+    ``notes`` tell what did not go well at once. Without a network there are no ``iterations``.
+    """
+
+    rule: str
+    rule_reason: str
+    best_iteration: int
+    stopped_by: str
+    seconds: float
+    power: float
+    parameters: int
+    iterations: tuple[Iteration, ...]
+    validation: float | None = None
+    noise_std: float | None = None
+    white_noise: bool | None = None
+    inconsistent: float | None = None
+    notes: tuple[str, ...] = ()
+    start: int = 0
+    stop: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver(ABC):
+    """What all fits to one recording have in common; every task has a subclass.
+
+    ``rate`` is the working rate in Hz, ``dtype`` what convolutions compute in, ``objective`` the class of the
+    estimator's, ``rule`` the stopping rule's name, and ``rule_reason`` why it was chosen.
+    """
+
+    settings: Settings
+    stft: STFT
+    rate: int
+    device: torch.device
+    dtype: torch.dtype
+    objective: Callable[..., Any]
+    rule: str
+    rule_reason: str
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of the K sources in an estimate."""
+        return ("",)
+
+    @property
+    def iterations(self) -> tuple[int, int]:
+        """Iterations at the most for :meth:`pretrain`, 0 where it has no use, and for a segment."""
+        return 0, self.settings.iterations
+
+    def needs_fit(self, samples: Samples, start: int) -> bool:
+        """Whether a fit has anything to do in samples ``[C, N]`` of the recording that begin at ``start``."""
+        del samples, start
+        return True
+
+    def pretrain(self, segments: Sequence[Tensor], report: Report) -> Weights:
+        """The weights of one network that was fitted to some segments ``[C, N]`` in turn, for each to start from.
+
+        Raises ``NotImplementedError`` where :attr:`iterations` has none for it: every segment is then fitted anew.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
+        """Fit a network to a segment; returns the estimate ``[K, C, N]`` and its record.
+
+        Raises:
+            SettingsError: The stopping rule has nothing to go by.
+        """
+
+    def finalise(
+        self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None
+    ) -> Samples:
+        """An estimate ``[K, C, n]`` with what is known of it kept, and scaled by ``gain``.
+
+        ``observed`` ``[C, n]`` is the recording from ``start`` on, ``step`` that of the integers in which the estimate
+        is written, full scale at 1, None for other formats.
+        """
+        del observed, start, step
+        return estimate * gain
+
+    def generator(self, seed: int | None = None) -> torch.Generator:
+        """Random numbers by a seed, or by that of the settings."""
+        return torch.Generator(self.device).manual_seed(self.settings.seed if seed is None else seed)
+
+    def load(self, samples: Tensor) -> Tensor:
+        """Samples as fits take them: in single precision, on the device."""
+        return samples.float().to(self.device)
+
+    def context(self, segment: Segment, hidden: Tensor | None = None) -> StopContext:
+        """What a stopping rule may know of a segment."""
+        references = None if segment.references is None else self.load(segment.references)
+        return StopContext(self.stft, self.load(segment.samples), hidden, references, self.types)
+
+    def build(self, objective: Objective, seed: int | None = None, weights: Weights | None = None) -> nn.Module | None:
+        """The network for an objective, or all it needs as one, with these weights or with random ones."""
+        settings = self.settings
+        if settings.prior == NO_PRIOR:
+            return None
+        with _DRAWING, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed if seed is None else seed)
+            network = build_priors(settings, objective.networks, zero=objective.starts_from_zero)
+        if weights is not None:
+            network.load_state_dict(weights)
+        return network
+
+    def loop(self, weights: Weights | None = None) -> dict[str, Any]:
+        """How :func:`~dapcli.fit.fit` is to run, from these weights or from random ones."""
+        settings, tuned = self.settings, weights is not None
+        return {
+            "iterations": settings.finetune_iterations if tuned else settings.iterations,
+            "optimizer": settings.optimizer,
+            "learning_rate": settings.learning_rate * (_FINETUNING_RATE if tuned else 1.0),
+            "annealed": tuned,
+            "ema_decay": settings.ema_decay,
+            "dtype": self.dtype,
+        }
+
+    def record(self, fitted: Fitted, network: nn.Module | None, context: StopContext) -> SegmentFit:
+        """What all tasks tell of a fit."""
+        return SegmentFit(
+            rule=self.rule,
+            rule_reason=self.rule_reason,
+            parameters=0 if network is None else sum(weights.numel() for weights in network.parameters()),
+            best_iteration=fitted.best_iteration,
+            stopped_by=fitted.stopped_by,
+            seconds=fitted.seconds,
+            power=float(context.samples.square().mean()),
+            iterations=fitted.iterations,
+            validation=fitted.iterations[fitted.best_iteration - 1].validation if fitted.iterations else None,
+        )

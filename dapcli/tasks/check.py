@@ -1,0 +1,77 @@
+"""What is wrong with settings before a fit begins, and what they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import fields
+from typing import Any
+
+from dapcli.errors import SettingsError
+from dapcli.fit import OPTIMIZERS, STOPPING_RULES, Need, check_rule, choose_dtype, find_device
+from dapcli.priors import NO_PRIOR, PRIORS
+from dapcli.settings import Settings
+from dapcli.signal.stft import STFT
+from dapcli.tasks import TASKS, Task, load
+
+
+def check(
+    task: Task, settings: Settings, rate: int, *, device: str, parallel: int | None, given: Collection[Need] = ()
+) -> dict[str, Any]:
+    """Check settings for a task, and return what they stand for: the fields of a :class:`~dapcli.pipeline.Solver`.
+
+    Args:
+        task: The task.
+        settings: Its settings.
+        rate: The rate of the recording, Hz.
+        device: As for :func:`dapcli.denoise`.
+        parallel: See there.
+        given: What a stopping rule can go by, besides what the estimator has.
+
+    Raises:
+        SettingsError: A name is unknown, or a setting has no effect here.
+        DeviceError: The device is not there.
+    """
+    look_up(settings.estimator, task.estimators, "estimator")
+    estimator = task.estimators[settings.estimator]
+    objective = load(estimator.objective)
+    if settings.prior != NO_PRIOR:
+        look_up(settings.prior, PRIORS, "prior")
+    elif not objective.validates:
+        raise SettingsError(f"--prior none leaves a classical estimate, which --estimator {settings.estimator} has not")
+    look_up(settings.optimizer, OPTIMIZERS, "optimizer")
+    rule, reason = (estimator.stop, estimator.reason) if settings.stop == "auto" else (settings.stop, "asked for")
+    look_up(rule, ("auto", *STOPPING_RULES), "stopping rule")
+    check_rule(rule, {*given, "validation"} if objective.validates else given)
+    _refuse_unused(task, settings)
+    if parallel is not None and parallel < 1:
+        raise SettingsError("--parallel must be at least 1")
+    where = find_device(device)
+    working_rate = settings.rate or rate
+    return {
+        "settings": settings,
+        "stft": STFT.for_rate(working_rate, settings.window, settings.hop),
+        "rate": working_rate,
+        "device": where,
+        "dtype": choose_dtype(settings.precision, where),
+        "objective": objective,
+        "rule": rule,
+        "rule_reason": reason,
+    }
+
+
+def look_up(name: str, registry: Collection[str], what: str) -> None:
+    """Raise ``SettingsError`` unless a registry knows a name."""
+    if name not in registry:
+        raise SettingsError(f"unknown {what} {name!r}; choose one of {', '.join(registry)}")
+
+
+def _refuse_unused(task: Task, settings: Settings) -> None:
+    """Raise ``SettingsError`` where a setting has a value of its own, and no effect."""
+    if settings.prior != "dilated" and settings.dilation != Settings.dilation:
+        raise SettingsError("--dilation belongs to --prior dilated; the other priors have their own")
+    for each in fields(Settings):
+        tasks = [TASKS[name] for name in each.metadata["tasks"]]
+        usual = {getattr(preset, each.name) for preset in task.presets.values()}
+        if tasks and task not in tasks and getattr(settings, each.name) not in usual:
+            flag = f"--{each.name.replace('_', '-')}"
+            raise SettingsError(f"{flag} is for {' and '.join(each.metadata['tasks'])}; leave it out")
