@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dapcli import REPAIR_PRESETS, read_audio, repair
 from dapcli.audio import encode
-from dapcli.signal.gaps_given import make_gaps, parse_gap
+from dapcli.signal.gaps import make_gaps, parse_gap
 from dapcli.signal.missing import Missing
 
 if __name__ == "__main__":

@@ -94,12 +94,12 @@ def _find(
         SettingsError: A gap, or ``min_gap``, is none.
         InputError: There are no gaps, or they do not go with the recording.
     """
-    from dapcli.signal import gaps_detection, gaps_given, gaps_mask
+    from dapcli.signal import gaps, gaps_detection
 
     if texts:
-        return gaps_given.make_gaps([gaps_given.parse_gap(text, recording.rate) for text in texts], recording)
+        return gaps.make_gaps([gaps.parse_gap(text, recording.rate) for text in texts], recording)
     if mask:
-        found, notes = gaps_mask.read_mask(mask, recording)
+        found, notes = gaps.read_mask(mask, recording)
         if not found:
             raise InputError(f"{mask}: nothing is missing by this mask; give another, or gaps with --gap START:END")
         return found, notes

@@ -1,24 +1,38 @@
-"""Intervals of samples, and the gaps of a recording as one set of them per channel."""
+"""Gaps: the samples that a recording misses, as intervals of every channel; given by hand or read from a file.
+
+Notes are lines for people about what was done to what they gave.
+"""
 
 from __future__ import annotations
 
+import codecs
+import math
+import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dapcli.audio import Recording
-from dapcli.errors import InputError
+from dapcli.audio import Recording, open_audio
+from dapcli.audio.recording import PORTABLE_SUBTYPES, blocks, shape_in_words
+from dapcli.errors import InputError, SettingsError
 
 #: Start and stop in samples: ``start <= n < stop``.
 Interval = tuple[int, int]
 Flags = NDArray[np.bool_]
 
-#: The longest gap that sound beside it says something about, s.
+#: The longest gap that the sound beside it tells anything about, s.
 LONGEST_RESTORED = 0.25
+
+_IN_SAMPLES = re.compile(r"(\d+)n:(\d+)n")
+# Lines of a mask that count, and how a column's name begins. "nan" is a number, and 0,5 and O.5 are meant to be one.
+_NO_REMARK = re.compile(r"(?![#\\])\s*\S")
+_NAME = re.compile(r"(?!(?:nan|inf|infinity)$)[^\W\d]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,18 +55,18 @@ class Gaps:
 
     @property
     def count(self) -> int:
-        """Number of stretches in which a channel or several miss samples: a dropout of all channels counts once."""
+        """Number of stretches in which any channel misses samples: a dropout of all channels counts once."""
         return len(self.merged())
 
     @property
     def missing(self) -> int:
         """Number of missing samples, summed over the channels."""
-        return sum(stop - start for start, stop in chain(*self.channels))
+        return sum(map(_length, chain(*self.channels)))
 
     @property
     def longest(self) -> int:
         """Samples of the longest interval of any one channel; 0 where nothing is missing."""
-        return max((stop - start for start, stop in chain(*self.channels)), default=0)
+        return max(map(_length, chain(*self.channels)), default=0)
 
     def merged(self) -> tuple[Interval, ...]:
         """The intervals in which any channel misses samples, as one channel's."""
@@ -64,26 +78,24 @@ class Gaps:
             tuple(
                 tuple(
                     (max(begin, start) - start, min(end, stop) - start)
-                    for begin, end in channel[bisect_right(channel, start, key=_stop_of) :]
-                    if begin < stop
+                    for begin, end in channel[bisect_right(channel, start, key=itemgetter(1)) :]
+                    if max(begin, start) < stop
                 )
                 for channel in self.channels
             )
         )
 
     def mask(self, start: int, stop: int) -> Flags:
-        """Whether the samples ``start`` to ``stop`` are missing, ``[C, stop - start]``."""
+        """True where the samples ``start`` to ``stop`` are missing, ``[C, stop - start]``."""
         mask = np.zeros((len(self.channels), stop - start), dtype=np.bool_)
-        for row, channel in zip(mask, self.channels, strict=True):
-            for begin, end in channel[bisect_right(channel, start, key=_stop_of) :]:
-                if begin >= stop:
-                    break
-                row[max(begin - start, 0) : end - start] = True
+        for row, channel in zip(mask, self.part(start, stop).channels, strict=True):
+            for begin, end in channel:
+                row[begin:end] = True
         return mask
 
 
 def merge(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
-    """Intervals in any order as the fewest that cover the same samples, in order."""
+    """The fewest intervals, in order, that cover the same samples as these, which may be in any order."""
     merged: list[Interval] = []
     for start, stop in sorted(intervals):
         if merged and start <= merged[-1][1]:
@@ -91,6 +103,43 @@ def merge(intervals: Iterable[Interval]) -> tuple[Interval, ...]:
         else:
             merged.append((start, stop))
     return tuple(merged)
+
+
+# Given by hand
+
+
+def parse_gap(text: str, rate: int) -> Interval:
+    """Interval of ``START:END`` in seconds, to the nearest sample at ``rate`` Hz, or of ``STARTn:ENDn`` in samples.
+
+    Raises:
+        SettingsError: The text is not of this form, or a gap cannot be there.
+    """
+    in_samples = _IN_SAMPLES.fullmatch(text)
+    times, unit = (in_samples.groups(), 1) if in_samples else (text.split(":"), rate)
+    try:
+        return _to_samples(
+            times, unit, "give START:END in seconds, such as 0.50:0.56, or in samples, such as 8000n:8960n"
+        )
+    except ValueError as error:
+        raise SettingsError(f"--gap {text!r}: {error}") from None
+
+
+def make_gaps(intervals: Iterable[Interval], recording: Recording, source: str = "") -> tuple[Gaps, list[str]]:
+    """Gaps at the same intervals, in any order, in all channels of a recording; and notes.
+
+    ``source`` is what errors begin with, such as ``mask.csv:`` and a space.
+
+    Raises:
+        InputError: A gap is not within the recording, or nothing of the recording is left.
+    """
+    given = list(intervals)
+    for interval in given:
+        _check_inside(interval, recording, source)
+    merged = merge(given)
+    notes = []
+    if len(merged) < len(given):
+        notes.append(f"{source}gaps that overlap or touch are merged: {len(given)} become {len(merged)}")
+    return checked_gaps([merged] * recording.channels, recording, source), notes
 
 
 def checked_gaps(channels: Iterable[Iterable[Interval]], recording: Recording, source: str) -> Gaps:
@@ -102,7 +151,102 @@ def checked_gaps(channels: Iterable[Iterable[Interval]], recording: Recording, s
     return gaps
 
 
-def find_stretches(blocks: Iterable[Flags], channels: int, shortest: int) -> list[list[Interval]]:
+def _to_samples(times: Sequence[str], rate: int, form: str) -> Interval:
+    """Interval between two times in s, to the nearest sample.
+
+    Raises ``ValueError`` that says why it is none: with ``form`` where these are not two numbers.
+    """
+    try:
+        start, stop = map(float, times)
+    except ValueError:
+        raise ValueError(form) from None
+    if not (math.isfinite(start * rate) and math.isfinite(stop * rate)):
+        raise ValueError("start and end must be finite")
+    if min(start, stop) < 0:
+        raise ValueError("a time before the recording begins; it begins at 0")
+    if stop < start:
+        raise ValueError("the gap ends before it starts; give the start first")
+    first, last = round(start * rate), round(stop * rate)
+    if first == last:
+        raise ValueError("a gap needs a length of at least one sample; give an end after the start")
+    return first, last
+
+
+def _check_inside(interval: Interval, recording: Recording, source: str) -> None:
+    """Raise ``InputError``, beginning with ``source``, unless an interval is within a recording."""
+    if interval[1] > recording.length:
+        # In samples too, for the two may be the same to the millisecond.
+        raise InputError(
+            f"{source}the gap {span_in_words(interval, recording.rate)} (samples {interval[0]} to {interval[1]}) is "
+            f"outside the recording, which ends at {recording.length / recording.rate:.3f} s "
+            f"({recording.length} samples)"
+        )
+
+
+# Read from a file
+
+
+def read_mask(path: Path, recording: Recording) -> tuple[Gaps, list[str]]:
+    """Gaps of a recording out of a file, and notes.
+
+    ``.csv`` tables and ``.txt``, the labels that Audacity exports, hold a gap of all channels per line, start and end
+    in seconds, with commas or tabs between them. Lines that are blank or begin with ``#``, a table's header, further
+    columns, and Audacity's lines of frequencies, which begin with a backslash, are ignored. Any other file is audio
+    that is zero where samples are missing, with the recording's rate and length, and one channel for all or as many.
+
+    Raises:
+        InputError: The file cannot be read or does not go with the recording, or nothing of a channel is left.
+    """
+    if path.suffix.lower() in (".csv", ".txt"):
+        return make_gaps(_read_lines(path, recording), recording, f"{path}: ")
+    return _read_audio_mask(path, recording), []
+
+
+def _read_lines(path: Path, recording: Recording) -> Iterator[Interval]:
+    """Interval of every line of a table or of labels."""
+    try:
+        # Spreadsheets write byte-order marks, and some of them UTF-16. What is not UTF-8 is only in people's remarks.
+        is_utf16 = path.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        text = path.read_text("utf-16" if is_utf16 else "utf-8-sig", errors="replace")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    is_table = path.suffix.lower() == ".csv"
+    form = f"START{',' if is_table else ', a tab, '}END in seconds with decimal points, such as 0.50 and 0.56"
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if _NO_REMARK.match(line)]
+    for index, (number, line) in enumerate(lines):
+        # A quotation mark that is never closed must not hide the gaps of further lines: each is read by itself.
+        fields = [field.strip().strip('"') for field in line.split("," if is_table else "\t")]
+        source = f"{path}, line {number}: "
+        if is_table and index == 0 and len(fields) > 1 and all(map(_NAME.match, fields[:2])):
+            continue
+        if is_table and len(fields) > 2 and all(field.isdigit() for field in fields[:3]):
+            # 0,5,0,56 may be 0.5 to 0.56 or 0 to 5 s. Gaps of whole seconds are rare, and replacing sound does harm.
+            raise InputError(f"{source}looks like decimal commas; write decimal points, and START,END alone")
+        try:
+            interval = _to_samples(fields[:2], recording.rate, f"{line[:40]!r} is no gap; write {form}")
+        except ValueError as error:
+            raise InputError(f"{source}{error}") from None
+        _check_inside(interval, recording, source)
+        yield interval
+
+
+def _read_audio_mask(path: Path, recording: Recording) -> Gaps:
+    with open_audio(path) as mask:
+        fits = (mask.rate, mask.length) == (recording.rate, recording.length)
+        if not fits or mask.channels not in (1, recording.channels):
+            raise InputError(
+                f"{path}: has {shape_in_words(mask)}, the recording {shape_in_words(recording)}; "
+                "a mask has the same rate and length, and one channel or as many"
+            )
+        if not mask.subtype.startswith(PORTABLE_SUBTYPES):
+            raise InputError(f"{path}: {mask.subtype} may not keep zeros; save the mask as WAV or FLAC")
+        channels = find_stretches((block == 0 for block in blocks(mask)), mask.channels, 1)
+    return checked_gaps(channels * (recording.channels // mask.channels), recording, f"{path}: ")
+
+
+def find_stretches(flags: Iterable[Flags], channels: int, shortest: int) -> list[list[Interval]]:
     """For every channel the intervals of at least ``shortest`` samples in which flags ``[C, n]`` are true.
 
     The flags come in blocks that follow each other; an interval may go on over several.
@@ -112,24 +256,24 @@ def find_stretches(blocks: Iterable[Flags], channels: int, shortest: int) -> lis
     begun = [np.zeros(0, dtype=np.int64)] * channels
     before = np.zeros((channels, 1), dtype=np.bool_)
     offset = 0
-    for flags in chain(blocks, [np.zeros((channels, 1), dtype=np.bool_)]):  # the last one ends what is not over
-        turns = flags != np.concatenate([before, flags[:, :-1]], axis=1)
+    for block in chain(flags, [np.zeros((channels, 1), dtype=np.bool_)]):  # the last one ends what is not over
+        turns = block != np.concatenate([before, block[:, :-1]], axis=1)
         for channel in range(channels):
             bounds = np.concatenate([begun[channel], offset + np.flatnonzero(turns[channel])])
             whole = len(bounds) // 2 * 2
             pairs = bounds[:whole].reshape(-1, 2)
             found[channel] += map(tuple, pairs[pairs[:, 1] - pairs[:, 0] >= shortest].tolist())
             begun[channel] = bounds[whole:]
-        before = flags[:, -1:]
-        offset += flags.shape[1]
+        before = block[:, -1:]
+        offset += block.shape[1]
     return found
 
 
-def list_intervals(gaps: Gaps) -> list[list[int | list[int]]]:
-    """Every interval as start, stop and, unless it is missing in all of them, the channels, counted from 1.
+# For people, and as JSON
 
-    All of it can be written as JSON.
-    """
+
+def list_intervals(gaps: Gaps) -> list[list[int | list[int]]]:
+    """Every interval as start, stop and, unless it is missing in all of them, the channels, counted from 1: as JSON."""
     total = len(gaps.channels)
     return [
         [start, stop] if len(numbers) == total else [start, stop, numbers]
@@ -140,9 +284,9 @@ def list_intervals(gaps: Gaps) -> list[list[int | list[int]]]:
 def describe(gaps: Gaps, rate: int) -> list[str]:
     """One line for people per gap, such as ``0.500-0.560 s (60 ms), both channels``; ``rate`` is in Hz."""
     lines = []
-    for (start, stop), numbers in _by_interval(gaps):
-        length = f"{1000 * (stop - start) / rate:.2f}".rstrip("0").rstrip(".")
-        line = f"{span_in_words((start, stop), rate)} ({length} ms)"
+    for interval, numbers in _by_interval(gaps):
+        length = f"{1000 * _length(interval) / rate:.2f}".rstrip("0").rstrip(".")
+        line = f"{span_in_words(interval, rate)} ({length} ms)"
         if len(numbers) < len(gaps.channels):
             line += f", channel{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
         elif len(numbers) > 1:
@@ -155,22 +299,30 @@ def warn_of_long(gaps: Gaps, recording: Recording) -> list[str]:
     """Notes on gaps that are too long for anybody to know what was in them."""
     rate = recording.rate
     notes = []
-    long = [(start, stop) for start, stop in chain(*gaps.channels) if stop - start > LONGEST_RESTORED * rate]
-    if long:
-        start, stop = max(long, key=lambda interval: interval[1] - interval[0])
+    if gaps.longest > LONGEST_RESTORED * rate:
+        longest = max(chain(*gaps.channels), key=_length)
         notes.append(
-            f"{span_in_words((start, stop), rate)} is {(stop - start) / rate:.3f} s long; what fills gaps of more than "
+            f"{span_in_words(longest, rate)} is {gaps.longest / rate:.3f} s long; what fills gaps of more than "
             f"{LONGEST_RESTORED:g} s is a guess, for sound cannot be predicted so far"
         )
     for number, channel in enumerate(gaps.channels, 1):
-        longest = max((stop - start for start, stop in channel), default=0)
-        known = recording.length - sum(stop - start for start, stop in channel)
-        if longest > known:
+        alone = Gaps((channel,))
+        known = recording.length - alone.missing
+        if alone.longest > known:
             notes.append(
-                f"a gap of {longest / rate:.3f} s is longer than all that is known of channel {number}, "
+                f"a gap of {alone.longest / rate:.3f} s is longer than all that is known of channel {number}, "
                 f"{known / rate:.3f} s; what fills it is a guess"
             )
     return notes
+
+
+def span_in_words(interval: Interval, rate: int) -> str:
+    """Start and end in seconds; ``rate`` is in Hz."""
+    return f"{interval[0] / rate:.3f}-{interval[1] / rate:.3f} s"
+
+
+def _length(interval: Interval) -> int:
+    return interval[1] - interval[0]
 
 
 def _by_interval(gaps: Gaps) -> list[tuple[Interval, list[int]]]:
@@ -180,12 +332,3 @@ def _by_interval(gaps: Gaps) -> list[tuple[Interval, list[int]]]:
         for interval in channel:
             where.setdefault(interval, []).append(number)
     return sorted(where.items())
-
-
-def span_in_words(interval: Interval, rate: int) -> str:
-    """Start and end in seconds; ``rate`` is in Hz."""
-    return f"{interval[0] / rate:.3f}-{interval[1] / rate:.3f} s"
-
-
-def _stop_of(interval: Interval) -> int:
-    return interval[1]
