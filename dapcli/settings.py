@@ -112,7 +112,10 @@ class Settings:
     fold: int = option(2, "Bins and frames folded into one for the network: 2 is a quarter of the work.", above=0)
     dilation: int = option(4, "Dilation of --prior dilated.", above=0)
     recorruption_scale: float = option(
-        0.7, "Size of the noise added in every iteration, relative to the recording's (mask).", above=0, tasks=("denoise",)
+        0.7,
+        "Size of the noise added in every iteration, relative to the recording's (mask).",
+        above=0,
+        tasks=("denoise",),
     )
     input_noise: float = option(
         0.0, "Standard deviation of the noise added to the network's input in every iteration (all but mask).", least=0

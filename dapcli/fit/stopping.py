@@ -164,7 +164,7 @@ STOPPING_RULES: dict[str, type[StoppingRule]] = {
 }
 
 
-def check_rule(name: str, given: Collection[Need]) -> None:
+def check_rule(name: str, given: Collection[str]) -> None:
     """Refuse a rule that would go by what is not ``given``.
 
     Raises:

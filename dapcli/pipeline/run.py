@@ -193,15 +193,17 @@ class Pipeline:
                 estimate, record = self._solver.fit_segment(segment, report)
                 flat = estimate.double().cpu().flatten(0, 1).numpy()
                 restored = resample(flat, self._solver.rate, self._recording.rate)[:, : stop - start]
-            restored = restored.reshape(*estimate.shape[:2], -1).astype(np.float32)
-            self._keep(index, restored, replace(record, start=start, stop=stop))
+            shaped = restored.astype(np.float32).reshape(*estimate.shape[:2], -1)
+            self._keep(index, shaped, replace(record, start=start, stop=stop))
             return index
 
         threads = torch.get_num_threads()
         if device.type == "cpu":
             torch.set_num_threads(max(threads // self._workers, 1))
         # Until it is asked, a new thread does not know torch's number, and its first fit would have other bits.
-        with ThreadPoolExecutor(self._workers, thread_name_prefix=FIT_THREAD, initializer=torch.get_num_threads) as pool:
+        with ThreadPoolExecutor(
+            self._workers, thread_name_prefix=FIT_THREAD, initializer=torch.get_num_threads
+        ) as pool:
             try:
                 running = 0
                 for index in indices:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dapcli.audio import Samples
-from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Objective, StopContext, fit
+from dapcli.fit import Fitted, Iteration, Objective, StopContext
 from dapcli.priors import NO_PRIOR, build_priors
 from dapcli.settings import Settings
 from dapcli.signal.stft import STFT
@@ -82,7 +82,7 @@ class Solver(ABC):
     rate: int
     device: torch.device
     dtype: torch.dtype
-    objective: Callable[..., Any]
+    objective: Any
     rule: str
     rule_reason: str
 
@@ -116,9 +116,7 @@ class Solver(ABC):
             SettingsError: The stopping rule has nothing to go by.
         """
 
-    def finalise(
-        self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None
-    ) -> Samples:
+    def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
         """An estimate ``[K, C, n]`` with what is known of it kept, and scaled by ``gain``.
 
         ``observed`` ``[C, n]`` is the recording from ``start`` on, ``step`` that of the integers in which the estimate

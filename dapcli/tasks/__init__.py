@@ -14,7 +14,14 @@ from importlib import import_module
 from typing import Any
 
 from dapcli.settings import PAPER_RATE, Settings
-from dapcli.tasks.options import DeclipOptions, DenoiseOptions, DequantizeOptions, InpaintOptions, SeparateOptions, TaskOptions
+from dapcli.tasks.options import (
+    DeclipOptions,
+    DenoiseOptions,
+    DequantizeOptions,
+    InpaintOptions,
+    SeparateOptions,
+    TaskOptions,
+)
 
 
 def load(name: str) -> Any:

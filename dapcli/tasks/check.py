@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from dapcli.errors import SettingsError
-from dapcli.fit import OPTIMIZERS, STOPPING_RULES, Need, check_rule, choose_dtype, find_device
+from dapcli.fit import OPTIMIZERS, STOPPING_RULES, check_rule, choose_dtype, find_device
 from dapcli.priors import NO_PRIOR, PRIORS
 from dapcli.settings import Settings
 from dapcli.signal.stft import STFT
@@ -15,7 +15,14 @@ from dapcli.tasks import TASKS, Task, load
 
 
 def check(
-    task: Task, settings: Settings, rate: int, *, device: str, parallel: int | None, given: Collection[Need] = ()
+    task: Task,
+    settings: Settings,
+    rate: int,
+    *,
+    device: str,
+    parallel: int | None,
+    references: bool,
+    hidden: bool = False,
 ) -> dict[str, Any]:
     """Check settings for a task, and return what they stand for: the fields of a :class:`~dapcli.pipeline.Solver`.
 
@@ -25,7 +32,8 @@ def check(
         rate: The rate of the recording, Hz.
         device: As for :func:`dapcli.denoise`.
         parallel: See there.
-        given: What a stopping rule can go by, besides what the estimator has.
+        references: A stopping rule can go by clean references.
+        hidden: A stopping rule can go by samples that are hidden from the fit.
 
     Raises:
         SettingsError: A name is unknown, or a setting has no effect here.
@@ -41,7 +49,8 @@ def check(
     look_up(settings.optimizer, OPTIMIZERS, "optimizer")
     rule, reason = (estimator.stop, estimator.reason) if settings.stop == "auto" else (settings.stop, "asked for")
     look_up(rule, ("auto", *STOPPING_RULES), "stopping rule")
-    check_rule(rule, {*given, "validation"} if objective.validates else given)
+    given = {"validation": objective.validates, "reference": references, "hidden": hidden}
+    check_rule(rule, [need for need, is_given in given.items() if is_given])
     _refuse_unused(task, settings)
     if parallel is not None and parallel < 1:
         raise SettingsError("--parallel must be at least 1")

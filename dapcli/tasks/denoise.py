@@ -81,13 +81,20 @@ def denoise(
     look_up(settings.post_filter, POST_FILTERS, "post-filter")
     if settings.attenuation_limit is not None and settings.estimator != "mask":
         raise SettingsError("--attenuation-limit is for --estimator mask; leave it out")
-    given = ("hidden", "reference") if references else ("hidden",)
-    fields = check(TASKS["denoise"], settings, recording.rate, device=device, parallel=parallel, given=given)
+    fields = check(
+        TASKS["denoise"],
+        settings,
+        recording.rate,
+        device=device,
+        parallel=parallel,
+        references=bool(references),
+        hidden=True,
+    )
     profile = _profile(fields["stft"], recording, fields["rate"], noise_profile)
     return Pipeline(recording, Denoiser(**fields, profile=profile), references, on_step, store).run(parallel)
 
 
-def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem:
+def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem[None]:
     """The problem of a noisy recording by the options of the command line."""
     del path
     file, stretch = options.profile_file, options.profile_stretch
@@ -128,7 +135,11 @@ class Denoiser(Solver):
         stft, generator = replace(self.stft, hop=stride * self.stft.hop), self.generator()
         objectives = [
             self.objective(
-                self.load(samples), stft, self._noise(samples).every(stride), settings=self.settings, generator=generator
+                self.load(samples),
+                stft,
+                self._noise(samples).every(stride),
+                settings=self.settings,
+                generator=generator,
             )
             for samples in segments
         ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
-from dapcli.errors import InputError, SettingsError
+from dapcli.errors import InputError
 from dapcli.fit import STOPPING_RULES, fit
 from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
@@ -20,10 +20,8 @@ from dapcli.pipeline.store import Store
 from dapcli.settings import Settings
 from dapcli.signal.clipping import clipping_at, detect_clipping
 from dapcli.signal.degradation import TOLERANCE, Degradation
-from dapcli.signal.gaps import list_intervals, warn_of_long
+from dapcli.signal.gaps import list_intervals, make_gaps, parse_gap, read_mask, warn_of_long
 from dapcli.signal.gaps_detection import DEFAULT_MIN_GAP, detect_gaps
-from dapcli.signal.gaps_given import make_gaps, parse_gap
-from dapcli.signal.gaps_mask import read_mask
 from dapcli.signal.missing import Missing
 from dapcli.signal.quantization import MOST_DETECTED, detect_quantization, quantization_of
 from dapcli.tasks import TASKS
@@ -65,9 +63,8 @@ def restore(
         DeviceError: The device is not there, or its memory does not suffice.
     """
     task = TASKS["dequantize"]
-    given = ("reference",) if references else ()
     settings = settings or task.presets["quality"]
-    fields = check(task, settings, recording.rate, device=device, parallel=parallel, given=given)
+    fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
     solver = Restorer(**fields, degradation=degradation, consistent=consistent)
     return Pipeline(recording, solver, references, on_step, store).run(parallel)
 
@@ -101,9 +98,7 @@ class Restorer(Solver):
         record = self.record(fitted, network, context)
         return torch.from_numpy(restored)[None], replace(record, inconsistent=float(inconsistent.mean()))
 
-    def finalise(
-        self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None
-    ) -> Samples:
+    def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
         """The estimate with what is known put back."""
         if self.consistent:
             part = self.degradation.part(start, start + observed.shape[1])
@@ -123,7 +118,9 @@ def pose_gaps(recording: Recording, options: InpaintOptions, path: Path) -> Prob
     elif options.mask:
         gaps, notes = read_mask(options.mask, recording)
         if not gaps:
-            raise InputError(f"{options.mask}: nothing is missing by this mask; give another, or gaps with --gap START:END")
+            raise InputError(
+                f"{options.mask}: nothing is missing by this mask; give another, or gaps with --gap START:END"
+            )
     else:
         gaps, notes = detect_gaps(recording, DEFAULT_MIN_GAP if options.min_gap is None else options.min_gap)
         if not gaps:

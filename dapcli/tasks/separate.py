@@ -65,21 +65,22 @@ def separate(
     """
     task = TASKS["separate"]
     settings = settings or task.presets["quality"]
-    given = ("reference",) if references else ()
-    fields = check(task, settings, recording.rate, device=device, parallel=parallel, given=given)
+    fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
     if fields["objective"].generates:
         types = (ANY_TYPE,) * len(types)
     else:
         check_types(types)
         if not consistent:
-            raise SettingsError("--no-consistent belongs to --estimator double-dip; ratio masks always sum to the mixture")
+            raise SettingsError(
+                "--no-consistent belongs to --estimator double-dip; ratio masks always sum to the mixture"
+            )
     if not any(block.any() for block in blocks(recording)):
         raise InputError("the mixture is silent; there is nothing to separate")
     solver = Separator(**fields, source_types=tuple(types), consistent=consistent)
     return Pipeline(recording, solver, references, on_step, store).run(parallel)
 
 
-def pose(recording: Recording, options: SeparateOptions, path: Path) -> Problem:
+def pose(recording: Recording, options: SeparateOptions, path: Path) -> Problem[None]:
     """The problem of a mixture by the options of the command line."""
     del path
     types = options.source_types("")
@@ -137,9 +138,7 @@ class Separator(Solver):
         record = replace(record, seconds=sum(each.seconds for _, _, each in tries), notes=tuple(notes))
         return self.stft.inverse(sources, segment.samples.shape[1]), record
 
-    def finalise(
-        self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None
-    ) -> Samples:
+    def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
         """The sources with the little that they leave of the mixture divided equally among them.
 
         What integers round off one source is added to the next, so that the written ones sum to the mixture as well.
@@ -148,7 +147,7 @@ class Separator(Solver):
         if not self.consistent:
             return sources
         mixture = observed * gain
-        sources = sources + (mixture - sources.sum(axis=0)) / len(sources)
+        sources += (mixture - sources.sum(axis=0)) / len(sources)
         if step:
             rest = np.zeros_like(mixture)
             for source in sources:

@@ -17,10 +17,12 @@ import dapcli
 from dapcli.audio import Audio, Recording
 from dapcli.errors import DeviceError
 from dapcli.fit import choose_dtype, find_device
-from dapcli.pipeline.run import Progress, plan
+from dapcli.pipeline.run import Progress
+from dapcli.pipeline.segments import plan
 from dapcli.settings import PAPER_RATE, Settings
-from dapcli.tasks import COARSENESS, count_iterations
-from dapcli.tasks._api_restore import denoise
+from dapcli.tasks import TASKS
+from dapcli.tasks.check import check
+from dapcli.tasks.denoise import COARSENESS, Denoiser, denoise
 
 #: What is measured where there is no recording: one second of mono at the papers' rate.
 USUAL_SHAPE = (1, PAPER_RATE, PAPER_RATE)
@@ -79,7 +81,11 @@ def measure_speed(settings: Settings, device: str, seconds: float, shape: tuple[
 
     # No rule may end it, and one segment is all that is measured.
     endless = replace(
-        settings, iterations=10**9, refinement=0, stop="fixed", segment=max(settings.segment, 2 * length / rate)
+        settings,
+        iterations=10**9,
+        finetune_iterations=0,
+        stop="fixed",
+        segment=max(settings.segment, 2 * length / rate),
     )
     try:
         denoise(Audio(0.1 * samples, rate), endless, device=device, parallel=1, on_step=watch)
@@ -99,8 +105,11 @@ def segment_shape(recording: Recording, settings: Settings) -> tuple[int, int, i
 
 def estimate_seconds(recording: Recording, settings: Settings, seconds_per_iteration: float) -> float:
     """How long a recording will take at the most, given the time of one iteration on one of its segments."""
-    learning, each = count_iterations(settings)
-    return (learning / COARSENESS + each * len(plan(recording, settings))) * seconds_per_iteration
+    fields = check(
+        TASKS["denoise"], settings, recording.rate, device="cpu", parallel=None, references=False, hidden=True
+    )
+    pretraining, each = Denoiser(**fields).iterations
+    return float((pretraining / COARSENESS + each * len(plan(recording, settings))) * seconds_per_iteration)
 
 
 class _EnoughError(Exception):
