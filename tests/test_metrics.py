@@ -19,7 +19,7 @@ import dapcli.metrics
 from dapcli.errors import InputError
 from dapcli.metrics import METRICS, MetricUndefined, score
 from dapcli.metrics.perceptual import pesq_nb, pesq_wb, stoi
-from dapcli.metrics.spectral import envelope_distance, spectral_snr_db
+from dapcli.metrics.waveform import envelope_distance, spectral_snr_db
 from dapcli.metrics.waveform import psnr_db, segmental_snr_db, si_sdr_db, snr_db
 
 Samples = NDArray[np.float64]
