@@ -143,7 +143,7 @@ def test_a_disk_that_really_refuses_leaves_nothing(large: str, tmp_path: Path) -
 import resource, signal, sys
 from pathlib import Path
 from dapcli.errors import OutputError
-from dapcli.files import write_files
+from dapcli.audio.files import write_files
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
