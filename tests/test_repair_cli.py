@@ -16,7 +16,7 @@ from rich.console import Console
 
 from dapcli.fit import STOPPING_RULES, Step
 from dapcli.metrics import GAP_METRICS, MetricUndefined, score_gaps
-from dapcli.metrics.inside import gaps_snr_db, gaps_snr_db_mean
+from dapcli.metrics.waveform import gaps_snr_db, gaps_snr_db_mean
 from dapcli.objectives import REPAIR_ESTIMATORS
 from dapcli.pipeline.run import Progress
 from dapcli.report.console import damage_in_words, fit_progress
