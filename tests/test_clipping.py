@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dapcli.audio import Audio, open_audio, recording
 from dapcli.errors import DapError, InputError, SettingsError
 from dapcli.metrics.waveform import snr_db
-from dapcli.signal.bounds import ROUNDING
+from dapcli.signal.degradation import ROUNDING
 from dapcli.signal.clipping import Clipping, clipping_at, detect_clipping
 from dapcli.signal.degradation import Degradation
 

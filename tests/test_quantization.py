@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dapcli.audio import Audio, open_audio, recording
 from dapcli.errors import InputError, SettingsError
 from dapcli.metrics.waveform import snr_db
-from dapcli.signal.bounds import ROUNDING
+from dapcli.signal.degradation import ROUNDING
 from dapcli.signal.degradation import Degradation
 from dapcli.signal.quantization import MOST_LEVELS, Quantization, detect_quantization, quantization_of
 
