@@ -15,8 +15,7 @@ from scipy.signal import butter, lfilter, sosfilt
 
 from dapcli.signal import noise_spectrum as steady
 from dapcli.signal import noise_tracking as moving
-from dapcli.signal.noise import Noise, estimate_noise
-from dapcli.signal.noise_protection import protect
+from dapcli.signal.noise import Noise, estimate_noise, protect
 from dapcli.signal.stft import STFT
 
 RATE = 16_000

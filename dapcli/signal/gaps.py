@@ -254,18 +254,15 @@ def find_stretches(flags: Iterable[Flags], channels: int, shortest: int) -> list
     found: list[list[Interval]] = [[] for _ in range(channels)]
     # Where a stretch began that is not over: one number or none per channel.
     begun = [np.zeros(0, dtype=np.int64)] * channels
-    before = np.zeros((channels, 1), dtype=np.bool_)
+    before = end = np.zeros((channels, 1), dtype=np.bool_)
     offset = 0
-    for block in chain(flags, [np.zeros((channels, 1), dtype=np.bool_)]):  # the last one ends what is not over
+    for block in chain(flags, [end]):
         turns = block != np.concatenate([before, block[:, :-1]], axis=1)
         for channel in range(channels):
             bounds = np.concatenate([begun[channel], offset + np.flatnonzero(turns[channel])])
-            whole = len(bounds) // 2 * 2
-            pairs = bounds[:whole].reshape(-1, 2)
+            pairs, begun[channel] = bounds[: len(bounds) // 2 * 2].reshape(-1, 2), bounds[len(bounds) // 2 * 2 :]
             found[channel] += map(tuple, pairs[pairs[:, 1] - pairs[:, 0] >= shortest].tolist())
-            begun[channel] = bounds[whole:]
-        before = block[:, -1:]
-        offset += block.shape[1]
+        before, offset = block[:, -1:], offset + block.shape[1]
     return found
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from dapcli.fit import STOPPING_RULES, Fit, StopContext
 from dapcli.objectives import ESTIMATORS, Alternating, Objective
 from dapcli.settings import Settings
-from dapcli.signal.noise import PROFILE_MARGIN, Noise, estimate_noise
-from dapcli.signal.noise_protection import protect
+from dapcli.signal.noise import PROFILE_MARGIN, Noise, estimate_noise, protect
 from dapcli.signal.noise_spectrum import Spectrum, noise_std
 from dapcli.tasks.postfilter import POST_FILTERS
 from dapcli.tasks.rules import DENOISING, choose_rule
