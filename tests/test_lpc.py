@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dapcli.signal import lpc as prediction
-from dapcli.signal.lpc import predict
+from dapcli.signal import lpc
+from dapcli.signal.lpc import draw_deviation, predict
 
 Signal = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -112,16 +112,20 @@ def test_more_than_is_known_is_filled() -> None:
     assert snr(tone(), fill(tone(), missing), missing) > 20
 
 
+def test_a_deviation_makes_up_for_the_power_that_the_prediction_lacks() -> None:
+    noise = np.random.default_rng(1).standard_normal(LENGTH)
+    deviation = draw_deviation(noise, MIDDLE, ORDER, RATE, np.random.default_rng(2))
+    assert not deviation[~MIDDLE].any()
+    assert np.std((fill(noise, MIDDLE) + deviation)[MIDDLE]) == pytest.approx(1, rel=0.2)
+
+
 # The solver
 
 
 def innovations(coefficients: Signal, length: int) -> Signal:
     """The matrix that takes samples ``[N]`` to their innovations ``[N - order]``."""
     order = len(coefficients) - 1
-    matrix = np.zeros((length - order, length))
-    for row in range(length - order):
-        matrix[row, row : row + order + 1] = coefficients[::-1]
-    return matrix
+    return np.array([np.pad(coefficients[::-1], (row, length - order - 1 - row)) for row in range(length - order)])
 
 
 @given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.floats(0.02, 0.9))
@@ -144,13 +148,13 @@ def test_the_banded_solver_finds_the_dense_least_squares(order: int, seed: int, 
     # The criterion with what it says about missing samples that no innovation depends on.
     normal = matrix[:, missing].T @ matrix[:, missing]
     diagonal = normal.diagonal()
-    loose = prediction._LOOSENESS / power + 1e-9 * diagonal + 1e-13 * diagonal.max()
+    loose = lpc._LOOSENESS / power + 1e-9 * diagonal + 1e-13 * diagonal.max()
     oracle = np.linalg.lstsq(
         np.vstack([matrix[:, missing], np.diag(np.sqrt(loose))]),
         np.append(-matrix @ known, np.zeros(missing.sum())),
         rcond=None,
     )[0]
-    filled, _ = prediction._fill(samples, missing, coefficients, variance)
+    filled, _ = lpc._fill(samples, missing, coefficients, variance)
     np.testing.assert_array_equal(filled[~missing], samples[~missing])
 
     def criterion(values: Signal) -> float:
@@ -168,25 +172,20 @@ def test_the_banded_solver_finds_the_dense_least_squares(order: int, seed: int, 
 # Attacks
 
 
-def attacks() -> dict[str, Signal]:
-    """Sounds that no past predicts, beside the gap of ``MIDDLE``."""
-    burst = np.random.default_rng(3).standard_normal(40) * np.exp(-np.arange(40) / 8)
-    sounds = {name: np.zeros(LENGTH) for name in ("click before", "click behind", "burst")}
-    sounds["click before"][1850] = 1.0
-    sounds["click behind"][2150] = 1.0
-    sounds["burst"][1800:1840] = burst
-    return sounds
+BURST = np.random.default_rng(3).standard_normal(40) * np.exp(-np.arange(40) / 8)
 
 
-@pytest.mark.parametrize("name", attacks())
-def test_an_attack_beside_a_gap_hardly_changes_the_fill(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    undisturbed = fill(decaying(), MIDDLE)
-    disturbed = decaying() + attacks()[name]
+@pytest.mark.parametrize(("start", "attack"), [(1850, np.ones(1)), (2150, np.ones(1)), (1800, BURST)])
+def test_an_attack_beside_a_gap_hardly_changes_the_fill(
+    start: int, attack: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, disturbed = fill(decaying(), MIDDLE), decaying()
+    disturbed[start : start + len(attack)] += attack
     agreement = snr(undisturbed, fill(disturbed, MIDDLE), MIDDLE)
     assert agreement > 30
-    if name.startswith("click"):
+    if len(attack) == 1:
         # With one variance for all innovations a click so close would be spread over the gap.
-        monkeypatch.setattr(prediction, "_innovation_variance", lambda filled, *others: np.ones(len(filled)))
+        monkeypatch.setattr(lpc, "_innovation_variance", lambda filled, *others: np.ones(len(filled)))
         assert agreement > snr(undisturbed, fill(disturbed, MIDDLE), MIDDLE) + 4
 
 
@@ -207,12 +206,11 @@ def test_time_reversal_reverses_the_fill(interval: tuple[int, int]) -> None:
     assert snr(fill(noisy(), missing), backwards, missing) > 40
 
 
-def test_filling_is_deterministic_and_leaves_its_arguments_alone() -> None:
+def test_filling_leaves_its_arguments_alone() -> None:
     samples, missing = noisy(), MIDDLE.copy()
-    first = predict(samples, missing, ORDER, RATE)
+    predict(samples, missing, ORDER, RATE)
     np.testing.assert_array_equal(samples, noisy())
     np.testing.assert_array_equal(missing, MIDDLE)
-    np.testing.assert_array_equal(first, predict(samples, missing, ORDER, RATE))
 
 
 # Next to nothing is known
@@ -227,26 +225,18 @@ def test_one_known_sample_predicts_nothing(length: int, order: int) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 500])
-def test_where_all_is_missing_the_fill_is_silence(length: int) -> None:
+def test_where_all_is_missing_the_fill_is_silence_and_where_nothing_is_nothing_changes(length: int) -> None:
     assert not fill(np.ones(length), np.ones(length, dtype=np.bool_)).any()
-
-
-@pytest.mark.parametrize("length", [0, 1, 2, 500])
-def test_where_nothing_is_missing_nothing_changes(length: int) -> None:
     fill(np.ones(length), np.zeros(length, dtype=np.bool_))
 
 
-@pytest.mark.parametrize("interval", [(1900, 2100), (0, 200), (LENGTH - 200, LENGTH)])
-def test_silence_is_filled_with_silence(interval: tuple[int, int]) -> None:
-    assert not fill(np.zeros(LENGTH), missing_at(interval)).any()
-
-
-def test_digital_silence_around_most_of_a_gap_is_no_obstacle() -> None:
-    samples = np.where(np.arange(LENGTH) < 1000, tone(), 0.0)
-    assert np.abs(fill(samples, MIDDLE)[MIDDLE]).max() < 0.01
-    fill(samples, missing_at((990, 1200)))
-    fill(samples, missing_at((900, 1000)))
-    fill(np.where(np.arange(LENGTH) == 300, 1.0, 0.0), MIDDLE)
+@pytest.mark.parametrize("interval", [(1900, 2100), (990, 1200), (900, 1000), (0, 200), (LENGTH - 200, LENGTH)])
+def test_digital_silence_around_most_of_a_gap_is_no_obstacle(interval: tuple[int, int]) -> None:
+    missing = missing_at(interval)
+    assert not fill(np.zeros(LENGTH), missing).any()
+    filled = fill(np.where(np.arange(LENGTH) < 1000, tone(), 0.0), missing)
+    assert interval[0] < 1000 or np.abs(filled[missing]).max() < 0.01
+    fill(np.where(np.arange(LENGTH) == 300, 1.0, 0.0), missing)
 
 
 def test_a_gap_in_silence_does_not_matter_to_one_in_the_sound_before() -> None:
