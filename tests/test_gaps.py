@@ -343,11 +343,10 @@ def test_a_mask_in_which_a_channel_is_missing_is_refused(tmp_path: Path) -> None
 # Detection
 
 
-def with_dropouts(samples: Samples, *some: Interval, held: bool = False, channel: int | None = None) -> Samples:
+def with_dropouts(samples: Samples, *some: Interval, held: bool = False) -> Samples:
     damaged: Samples = np.copy(samples)
-    rows = slice(None) if channel is None else slice(channel, channel + 1)
     for start, stop in some:
-        damaged[rows, start:stop] = damaged[rows, start - 1 : start] if held else 0
+        damaged[:, start:stop] = damaged[:, start - 1 : start] if held else 0
     return damaged
 
 
@@ -365,34 +364,15 @@ def test_dropouts_of_a_file_are_found_to_the_sample(subtype: str, held: bool, tm
     assert notes == []
 
 
-def test_dropouts_are_found_in_each_channel_by_itself() -> None:
-    damaged = with_dropouts(sound(channels=2), (3_007, 3_407), channel=1)
-    assert detect_gaps(Audio(damaged, RATE))[0].channels == ((), ((3_007, 3_407),))
-
-
-def test_zeros_right_behind_a_held_sample_are_one_gap_with_it() -> None:
-    damaged = with_dropouts(with_dropouts(sound(), (3_007, 3_200), held=True), (3_200, 3_500))
-    assert detect_gaps(Audio(damaged, RATE))[0].channels == (((3_007, 3_500),),)
-
-
 @pytest.mark.parametrize("samples", [sound(), np.zeros((2, RATE)), np.full((1, RATE), 0.25), np.zeros((1, 1))])
 def test_what_has_no_dropouts_has_none(samples: Samples) -> None:
     assert not detect_gaps(Audio(samples, RATE))[0]
 
 
 def test_silence_at_the_ends_is_no_gap_but_noted() -> None:
-    samples = sound()
-    samples[:, :4_000] = samples[:, 12_000:] = 0
-    found, notes = detect_gaps(Audio(samples, RATE))
+    found, notes = detect_gaps(Audio(with_dropouts(sound(), (0, 4_000), (12_000, RATE)), RATE))
     assert not found
     assert notes == ["not taken for gaps: 2 runs of one value at the beginning or the end, the first at 0.000-0.250 s"]
-
-
-@pytest.mark.parametrize(("length", "expected"), [(RATE, 1), (RATE + 1, 0)])
-def test_zeros_longer_than_a_dropout_are_silence(length: int, expected: int) -> None:
-    found, notes = detect_gaps(Audio(with_dropouts(sound(3.0), (9_001, 9_001 + length)), RATE))
-    assert found.count == expected
-    assert len(notes) == 1 - expected
 
 
 T2 = np.arange(2 * RATE) / RATE
@@ -413,28 +393,14 @@ def test_runs_that_are_no_dropouts_are_left_out_with_a_reason(samples: Samples, 
     assert any(reason in note for note in notes)
 
 
-def test_zeros_are_no_clipping_where_no_sample_is_below() -> None:
-    damaged = with_dropouts(np.abs(sound()) + 0.1, (3_007, 3_407))
-    assert detect_gaps(Audio(damaged, RATE))[0].channels == (((3_007, 3_407),),)
-
-
 @pytest.mark.parametrize(("decibels", "expected"), [(-70, 0), (-50, 1)])
-def test_near_silence_begins_60_db_below_the_peak(decibels: float, expected: int) -> None:
+def test_near_silence_begins_60_db_below_the_peak_whatever_the_offset(decibels: float, expected: int) -> None:
     loud, quiet = sound(level=1.0), sound(level=10 ** (decibels / 20))
     steps_much_smaller = 1e-9 * np.random.default_rng(0).standard_normal((1, 2 * RATE))
     samples = np.concatenate([loud, quiet], axis=1) + steps_much_smaller
-    assert detect_gaps(Audio(with_dropouts(samples, (20_007, 20_407)), RATE))[0].count == expected
-
-
-def test_a_constant_offset_changes_nothing_about_held_samples() -> None:
-    damaged = with_dropouts(sound(level=0.01), (3_007, 3_407), held=True)
-    for offset in (0.0, 0.25):
-        assert detect_gaps(Audio(damaged + offset, RATE))[0].channels == (((3_007, 3_407),),)
-
-
-def test_an_offset_in_a_silent_recording_is_no_gap() -> None:
-    idle = 100 + np.isin(np.arange(RATE) % 400, [0]) - np.isin(np.arange(RATE) % 400, [7])
-    assert not detect_gaps(Audio(idle[None] / 2**15, RATE))[0]
+    for offset in (0.0, 5.0):
+        audio = Audio(with_dropouts(samples, (20_007, 20_407), held=True) + offset, RATE)
+        assert detect_gaps(audio)[0].count == expected
 
 
 @pytest.mark.parametrize(("length", "expected"), [(79, 0), (80, 1)])

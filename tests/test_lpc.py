@@ -51,8 +51,10 @@ def snr(truth: Signal, estimate: Signal, where: Flags) -> float:
 
 
 def fill(samples: Signal, missing: Flags, order: int = ORDER) -> Signal:
-    """A prediction that may not see what is missing, and must not touch what is known."""
-    filled = predict(np.where(missing, 1e3, samples), missing, order, RATE)
+    """A prediction that may not see what is missing, and must not touch what is known, nor its arguments."""
+    written = np.where(missing, 1e3, samples)
+    filled = predict(written, missing, order, RATE)
+    np.testing.assert_array_equal(written, np.where(missing, 1e3, samples))
     assert filled.shape == samples.shape
     assert np.isfinite(filled).all()
     np.testing.assert_array_equal(filled[~missing], samples[~missing])
@@ -102,14 +104,11 @@ def test_a_steady_tone_keeps_its_level_in_the_middle_of_a_long_gap(noise: float)
     assert level == pytest.approx(1, abs=0.01)
 
 
-def test_a_constant_stays_constant() -> None:
-    samples = np.full(LENGTH, 0.5)
-    np.testing.assert_allclose(fill(samples, MIDDLE), samples, atol=1e-4)
-
-
 def test_more_than_is_known_is_filled() -> None:
     missing = missing_at((300, 3700))
     assert snr(tone(), fill(tone(), missing), missing) > 20
+    constant = np.full(LENGTH, 0.5)
+    np.testing.assert_allclose(fill(constant, missing), constant, atol=1e-3)
 
 
 def test_a_deviation_makes_up_for_the_power_that_the_prediction_lacks() -> None:
@@ -206,13 +205,6 @@ def test_time_reversal_reverses_the_fill(interval: tuple[int, int]) -> None:
     assert snr(fill(noisy(), missing), backwards, missing) > 40
 
 
-def test_filling_leaves_its_arguments_alone() -> None:
-    samples, missing = noisy(), MIDDLE.copy()
-    predict(samples, missing, ORDER, RATE)
-    np.testing.assert_array_equal(samples, noisy())
-    np.testing.assert_array_equal(missing, MIDDLE)
-
-
 # Next to nothing is known
 
 
@@ -222,12 +214,6 @@ def test_one_known_sample_predicts_nothing(length: int, order: int) -> None:
     for known in {0, length // 2, length - 1}:
         filled = fill(np.ones(length), ~missing_at((known, known + 1), length=length), order)
         assert np.count_nonzero(filled) == 1
-
-
-@pytest.mark.parametrize("length", [0, 1, 2, 500])
-def test_where_all_is_missing_the_fill_is_silence_and_where_nothing_is_nothing_changes(length: int) -> None:
-    assert not fill(np.ones(length), np.ones(length, dtype=np.bool_)).any()
-    fill(np.ones(length), np.zeros(length, dtype=np.bool_))
 
 
 @pytest.mark.parametrize("interval", [(1900, 2100), (990, 1200), (900, 1000), (0, 200), (LENGTH - 200, LENGTH)])
@@ -248,7 +234,7 @@ def test_a_gap_in_silence_does_not_matter_to_one_in_the_sound_before() -> None:
 
 
 @given(
-    st.integers(1, 400),
+    st.integers(0, 400),
     st.integers(0, 2**32 - 1),
     st.floats(0, 1),
     st.integers(0, 60),
@@ -270,4 +256,5 @@ def test_any_mask_of_any_signal_is_filled(
     filled = predict(np.where(missing, np.nan, samples), missing, order, rate)
     assert np.isfinite(filled).all()
     np.testing.assert_array_equal(filled[~missing], samples[~missing])
-    assert np.abs(filled).max() <= 100 * np.abs(samples).max()
+    # Silence out of silence, and where nothing is known.
+    assert np.abs(filled).max(initial=0) <= 100 * np.abs(samples[~missing]).max(initial=0)
