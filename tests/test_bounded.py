@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -128,16 +130,18 @@ def test_a_part_is_degraded_alike_and_misses_nothing(degradation: Clipping | Qua
     assert degradation.gaps is None
 
 
-@pytest.mark.parametrize(("low", "high"), [((0.1,), (0.5,)), ((-0.1,), (0.0,)), ((-0.1,), (math.nan,))])
-def test_levels_that_are_not_around_zero_cannot_be(low: tuple[float, ...], high: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="levels"):
-        Clipping(low, high)
-
-
-@pytest.mark.parametrize("step", [0.0, -0.1, 2.0**-15, math.nan])
-def test_cells_that_16_bits_cannot_tell_apart_cannot_be(step: float) -> None:
-    with pytest.raises(ValueError, match="step"):
-        Quantization(step, 0)
+@pytest.mark.parametrize(
+    ("make", "parameters"),
+    [
+        *((Clipping, each) for each in (((0.1,), (0.5,)), ((-0.1,), (0.0,)), ((-0.1,), (math.nan,)))),
+        *((Quantization, (step, 0.0)) for step in (0.0, -0.1, 2.0**-15, math.nan)),
+    ],
+)
+def test_levels_around_nothing_and_cells_too_small_for_16_bits_cannot_be(
+    make: Callable[..., object], parameters: tuple[Any, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"levels|step"):
+        make(*parameters)
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])
@@ -309,33 +313,30 @@ def test_a_level_is_that_of_both_sides_of_all_channels() -> None:
     np.testing.assert_array_equal(clipping.clipped(audio.samples), np.abs(music(channels=2)) >= 0.3 - 2**-15)
 
 
-@pytest.mark.parametrize("level", [0.0, -0.5, math.nan, INF])
-def test_a_level_that_cannot_be_is_refused(level: float) -> None:
-    with pytest.raises(SettingsError, match="--level"):
-        clipping_at(level, Audio(music(), RATE))
-
-
-@pytest.mark.parametrize("samples", [0.5 * music(), np.zeros((1, 9)), np.zeros((1, 0))])
-def test_a_level_above_the_peak_is_refused_with_the_peak(samples: Samples) -> None:
-    with pytest.raises(InputError, match=rf"the highest is {np.abs(samples).max(initial=0):.6g}; "):
-        clipping_at(0.9, Audio(samples, RATE))
+@pytest.mark.parametrize(
+    ("given_of", "value", "samples", "error", "reason"),
+    [
+        *((clipping_at, level, music(), SettingsError, "--level") for level in (0.0, -0.5, math.nan, INF)),
+        *(
+            (clipping_at, 0.9, samples, InputError, rf"the highest is {np.abs(samples).max(initial=0):.6g}; ")
+            for samples in (0.5 * music(), np.zeros((1, 9)), np.zeros((1, 0)))
+        ),
+        *(
+            (quantization_of, levels, music(), SettingsError, "--levels .* between 2 and")
+            for levels in (1, 0, -2, MOST_LEVELS + 1)
+        ),
+        (quantization_of, 16, music(), InputError, r"up to 0\.06\d* off the 16 levels"),
+        (quantization_of, 16, centres(music(), 16) + 0.01, InputError, r"up to 0\.01\d* off the 16 levels"),
+        (quantization_of, 16, np.full((1, 9), 2.0), InputError, r"up to 1\.1\d* off the 16 levels"),
+    ],
+)
+def test_levels_that_cannot_be_or_do_not_go_with_the_recording_are_refused(
+    given_of: Callable[[Any, Audio], object], value: float, samples: Samples, error: type[Exception], reason: str
+) -> None:
+    with pytest.raises(error, match=reason):
+        given_of(value, Audio(samples, RATE))
 
 
 def test_levels_of_a_file_of_few_bits_include_zero() -> None:
     samples = np.round(music() * 64) / 64
     assert quantization_of(128, Audio(samples, RATE)) == Quantization(1 / 64, 0.0)
-
-
-@pytest.mark.parametrize("levels", [1, 0, -2, MOST_LEVELS + 1])
-def test_levels_that_cannot_be_are_refused(levels: int) -> None:
-    with pytest.raises(SettingsError, match=r"--levels .* between 2 and"):
-        quantization_of(levels, Audio(music(), RATE))
-
-
-@pytest.mark.parametrize(
-    ("samples", "off"),
-    [(music(), r"0\.06"), (centres(music(), 16) + 0.01, r"0\.01"), (np.full((1, 9), 2.0), r"1\.1")],
-)
-def test_a_recording_off_the_grid_is_refused_with_how_far_off_it_is(samples: Samples, off: str) -> None:
-    with pytest.raises(InputError, match=rf"up to {off}\d* off the 16 levels"):
-        quantization_of(16, Audio(samples, RATE))

@@ -57,7 +57,7 @@ class Clipping(Bounded):
         return low, high
 
     def describe(self, recording: Recording) -> dict[str, Any]:
-        """The levels, None where a side is not clipped, and the share of clipped samples."""
+        """The levels, None where a side is not clipped, and the fraction of clipped samples."""
         clipped = sum(int(self.clipped(block).sum()) for block in blocks(recording))
         return {
             "kind": "clipping",

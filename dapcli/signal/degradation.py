@@ -40,7 +40,11 @@ class TrainingPair:
 
 
 class Degradation(Protocol):
-    """The degradation of a recording ``[C, N]``, or of a part of it."""
+    """The degradation of a recording ``[C, N]``, or of a part of it.
+
+    What is written out here holds for those that inherit: of every sample something is known, all parts of a recording
+    are degraded alike, and sound is there in all of it.
+    """
 
     initial_estimate: ClassVar[str]
     """Method of the classical restorations, in words."""
@@ -48,11 +52,11 @@ class Degradation(Protocol):
     @property
     def gaps(self) -> Gaps | None:
         """The missing samples; ``None`` where something is known of every sample."""
-        ...
+        return None
 
-    def part(self, start: int, stop: int) -> Degradation:
+    def part(self, start: int, stop: int) -> Degradation:  # noqa: ARG002
         """The degradation of the samples ``start`` to ``stop`` alone."""
-        ...
+        return self
 
     def describe(self, recording: Recording) -> dict[str, Any]:
         """The degradation of a recording as JSON can hold it; ``kind`` is its name."""
@@ -74,9 +78,9 @@ class Degradation(Protocol):
         """Mean squared distance of an estimate ``[C, N]`` from what is consistent with samples ``[C, N]``."""
         ...
 
-    def add_texture(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:
+    def add_texture(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:  # noqa: ARG002
         """The estimate ``[C, N]`` with the sound that the least squared error leaves out although it is heard."""
-        ...
+        return estimate
 
     def project(self, estimate: Samples, samples: Samples) -> Samples:
         """The nearest estimate ``[C, N]`` that would have been degraded into samples ``[C, N]``."""
@@ -84,13 +88,9 @@ class Degradation(Protocol):
 
 
 class Bounded(Degradation, ABC):
-    """Degradation that leaves two bounds for every sample; it is the same in all parts of a recording.
-
-    What lies between the bounds would have been degraded into the recording.
-    """
+    """Degradation that leaves two bounds for every sample, and degrades all that lies between them into the sample."""
 
     initial_estimate: ClassVar[str] = "sparsest consistent signal (A-SPADE)"
-    gaps = None
 
     @abstractmethod
     def bounds(self, samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,18 +99,10 @@ class Bounded(Degradation, ABC):
         Both are the sample itself where it is reliable. Nothing here waits for a device.
         """
 
-    def part(self, start: int, stop: int) -> Degradation:  # noqa: ARG002
-        """The degradation itself."""
-        return self
-
     def data_fidelity(self, estimate: Tensor, samples: Tensor) -> Tensor:
         """Mean squared distance of an estimate from the bounds of samples, both ``[C, N]``; 0 between them."""
         low, high = self.bounds(samples)
         return (estimate - estimate.clamp(low, high)).square().mean()
-
-    def add_texture(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:  # noqa: ARG002
-        """The estimate itself: sound is there in all of it."""
-        return estimate
 
     def project(self, estimate: Samples, samples: Samples) -> Samples:
         """The nearest estimate between the bounds of samples, all ``[C, N]``."""

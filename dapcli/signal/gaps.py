@@ -127,7 +127,7 @@ def parse_gap(text: str, rate: int) -> Interval:
 def make_gaps(intervals: Iterable[Interval], recording: Recording, source: str = "") -> tuple[Gaps, list[str]]:
     """Gaps at the same intervals, in any order, in all channels of a recording; and notes.
 
-    ``source`` is what errors begin with, such as ``mask.csv:`` and a space.
+    Errors begin with ``source``, such as ``mask.csv:`` and a space.
 
     Raises:
         InputError: A gap is not within the recording, or nothing of the recording is left.
@@ -270,7 +270,7 @@ def find_stretches(flags: Iterable[Flags], channels: int, shortest: int) -> list
 
 
 def list_intervals(gaps: Gaps) -> list[list[int | list[int]]]:
-    """Every interval as start, stop and, unless it is missing in all of them, the channels, counted from 1: as JSON."""
+    """Intervals as start, stop and, unless all channels miss it, the channels, counted from 1; for JSON."""
     total = len(gaps.channels)
     return [
         [start, stop] if len(numbers) == total else [start, stop, numbers]
@@ -323,7 +323,7 @@ def _length(interval: Interval) -> int:
 
 
 def _by_interval(gaps: Gaps) -> list[tuple[Interval, list[int]]]:
-    """Every interval in order, with the channels that it is missing in, counted from 1."""
+    """Intervals in order, with the channels that miss them, counted from 1."""
     where: dict[Interval, list[int]] = {}
     for number, channel in enumerate(gaps.channels, 1):
         for interval in channel:

@@ -32,7 +32,7 @@ _COEFFICIENT_SPAN = 0.004
 _FILL_SPAN = 0.008
 # Lags of the equations' matrix that are computed together: a matter of memory.
 _LAGS_AT_ONCE = 64
-# How much of a missing sample's size counts beside the innovations.
+# Weight of a missing sample's size beside the innovations.
 _LOOSENESS = 1e-6
 # Variances below this part of the median are noise of the estimate.
 _LEAST_VARIANCE = 1e-3
@@ -50,7 +50,7 @@ def predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
 
 
 def draw_deviation(samples: Signal, missing: Flags, order: int, rate: int, rng: np.random.Generator) -> Signal:
-    """How the missing samples ``[N]`` may well differ from the predicted ones; zero at the others.
+    """A likely deviation of the missing samples ``[N]`` from the predicted ones; zero at the others.
 
     Prediction and deviation together are a draw from the distribution that the process has, given the known samples.
     The prediction alone, which is its mean, fades out where nothing tells the phase. Arguments as for :func:`predict`.
@@ -139,9 +139,9 @@ def _least_squares(windows: NDArray[np.float32], weights: NDArray[np.float32]) -
 
 
 def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signal) -> tuple[Signal, Signal]:
-    """The missing samples for which the sum of squared innovations, each over its variance, is least.
+    """The samples, of which the missing ones make the sum of squared innovations, each over its variance, least.
 
-    And the factor U of the equations' matrix U'U, which is a band, in LAPACK's storage of one.
+    The second value is the factor U of the equations' matrix U'U, which is a band, in LAPACK's storage of one.
     """
     order = len(coefficients) - 1
     index = np.flatnonzero(missing)
@@ -170,7 +170,7 @@ def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signa
         for lag, correlation in zip(some, correlations, strict=True):
             later = index[(index >= lag) & missing[index - lag]]
             band[width - (rank[later] - rank[later - lag]), rank[later]] = correlation[later - first]
-    # What hardly any innovation depends on, near the ends, stays within the signal's power.
+    # Samples that hardly any innovation depends on, near the ends, stay within the signal's power.
     power = np.mean(known[~missing] ** 2)
     band[width] += _LOOSENESS / power + 1e-9 * band[width] + 1e-13 * band[width].max()
     factor = cholesky_banded(band)

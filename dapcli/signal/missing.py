@@ -43,7 +43,7 @@ class Missing:
         return Missing(self.gaps.part(start, stop))
 
     def describe(self, recording: Recording) -> dict[str, Any]:
-        """How much is missing, and the intervals in samples."""
+        """Number and length of the gaps, and the intervals in samples."""
         return {
             "kind": "gaps",
             "count": self.gaps.count,
@@ -129,7 +129,7 @@ def _open_gaps(lengths: list[int], missing: Flags, spacing: int, rng: np.random.
 
 
 def _fill_gaps(samples: Samples, gaps: tuple[Interval, ...], missing: Flags, order: float, rate: int) -> Samples:
-    """Every gap of samples ``[N]`` filled by prediction of an order in s out of its surroundings."""
+    """Samples ``[N]`` with every gap filled by prediction of an order in s out of its surroundings."""
     filled = np.where(missing, 0.0, samples)
     for start, stop in gaps:
         around = _around(start, stop, order, rate)

@@ -18,8 +18,8 @@ from dapcli.signal.stft import STFT
 #: None leaves it to :func:`_room_db`.
 NOISE_MODELS: dict[str, float | None] = {"auto": None, "steady": 0.0, "moving": 20.0}
 
-#: What a fit takes a noise profile's power times: noise is seldom steady, and too low a spectrum costs more than one
-#: that is 1 dB too high.
+#: Factor on a noise profile's power in a fit: noise is seldom steady, and too low a spectrum costs more than one that
+#: is 1 dB too high.
 PROFILE_MARGIN = 1.25
 
 # A floor that moves by no more than this, dB, is steady; beyond, the noise gets so many dB of room for each, to a most.
@@ -31,7 +31,7 @@ _SOUND_HZ = 200.0
 _TONALITY_RANGE = (0.6, 0.8)
 # Rumble below this, Hz, is often far stronger than what low quantiles see. Lines may be notes from the lower one on.
 _RUMBLE_HZ, _TONAL_RUMBLE_HZ = 80.0, 60.0
-# What is on average this far above what low quantiles see, dB, comes and goes as drums do.
+# Sound that is on average this far above what low quantiles see, dB, comes and goes as drums do.
 _DRUM_DB = 12.0
 # Rumble starts from its mean, at the most so many times the steady spectrum, and is refined within these times it.
 _RUMBLE_START, _RUMBLE_RANGE = 10.0, (0.25, 40.0)
@@ -76,15 +76,15 @@ class Noise:
         return cls(spectrum, spectrum[..., None].expand(*spectrum.shape, frames), hop_s)
 
     def every(self, step: int) -> Noise:
-        """The same noise on every ``step``-th frame."""
+        """The noise on every ``step``-th frame."""
         return replace(self, power=self.power[..., ::step], hop_s=step * self.hop_s)
 
     def to(self, device: torch.device) -> Noise:
-        """The same noise on a device."""
+        """The noise on a device."""
         return replace(self, spectrum=self.spectrum.to(device), power=self.power.to(device))
 
     def refine(self, power: Tensor, observed: Tensor, gain: Tensor) -> Tensor:
-        """Noise power after one more look: what a gain leaves over of the recording's power; all are ``[C, F, T]``.
+        """Noise power, refined by what a gain leaves of the recording's power; all are ``[C, F, T]``.
 
         Where the gain is that of a Wiener filter, the noise's expected power in a bin is (1 - g)^2 |y|^2 + g N: the
         E-step of expectation maximisation. Above the rumble it takes weak sound for noise, and is not used.
@@ -116,7 +116,7 @@ def estimate_noise(stft: STFT, samples: Tensor, rate: int, model: str, profile: 
         known=profile is not None,
     )
     room = NOISE_MODELS[model]
-    # What is steady by all that can be told; a profile's spectrum is better than what trackers add to it.
+    # A profile's spectrum is better than what trackers add to it.
     if room == 0 or (room is None and (noise.white or noise.known)):
         return noise
     rumble = math.ceil((_RUMBLE_HZ if lines < _TONALITY_RANGE[1] else _TONAL_RUMBLE_HZ) / bin_hz)
@@ -141,11 +141,11 @@ def _room_db(power: Power, steady: Power, lines: float, hop_s: float, bin_hz: fl
 
 
 def protect(gain: Tensor, power: Tensor, noise: Noise, bin_hz: float) -> tuple[Tensor, bool]:
-    """A gain for a recording's power, both ``[C, F, T]``, that leaves some noise where it should.
+    """A gain for a recording's power, both ``[C, F, T]``, raised so that sound stays whole.
 
-    It is at least what leaves the noise a set distance below the sound, for all channels alike. Where a blind estimate
-    finds little noise, what it takes away may as well be the recording's own: little is changed then, and the second
-    value is true.
+    It leaves the noise no further than a set distance below the sound, for all channels alike. Where a blind estimate
+    finds little noise, that may as well be a part of the recording: little is changed then, and the second value is
+    true.
     """
     low = round(_SOUND_HZ / bin_hz)
     sound, left = (gain.square() * power)[:, low:].sum(), noise.power[:, low:].sum()
