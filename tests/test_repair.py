@@ -13,7 +13,7 @@ from dapcli.errors import InputError, SettingsError
 from dapcli.metrics.waveform import snr_db
 from dapcli.pipeline.run import Progress
 from dapcli.settings import Settings
-from dapcli.signal.bounds import ROUNDING
+from dapcli.signal.degradation import ROUNDING
 from dapcli.signal.clipping import Clipping
 from dapcli.signal.gaps import Gaps, Interval
 from dapcli.signal.missing import Missing

@@ -8,7 +8,7 @@ from scipy.interpolate import CubicSpline
 from dapcli.baselines.baseline import Array, Observed
 from dapcli.baselines.denoising import white_noise_power, wiener
 from dapcli.errors import SettingsError
-from dapcli.signal.bounds import Bounded
+from dapcli.signal.degradation import Bounded
 from dapcli.signal.clipping import Clipping
 from dapcli.signal.quantization import Quantization
 
