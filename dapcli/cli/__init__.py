@@ -12,18 +12,10 @@ import typer
 
 import dapcli
 from dapcli.cli.command import Command, add_command
-from dapcli.cli.doctor import Doctor
 from dapcli.cli.evaluate import Evaluate
-from dapcli.cli.priors import Priors
-from dapcli.cli.score import Score
+from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
-from dapcli.errors import DapError
-
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-INTERRUPTED = "interrupted; nothing was written"
-
-COMMANDS: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
+from dapcli.errors import DapError, InterruptedRunError, SettingsError
 
 
 def make_app() -> typer.Typer:
@@ -40,7 +32,8 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     add_tasks(app)
-    for name, command in COMMANDS.items():
+    commands: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
+    for name, command in commands.items():
         add_command(app, name, command, getdoc(command) or "")
     return app
 
@@ -53,12 +46,7 @@ def _print_version(value: bool) -> None:
 
 def _root(
     version: bool = typer.Option(
-        False,
-        "--version",
-        callback=_print_version,
-        is_eager=True,
-        expose_value=False,
-        help="Show the version.",
+        False, "--version", callback=_print_version, is_eager=True, expose_value=False, help="Show the version."
     ),
 ) -> None:
     del version  # its callback has answered
@@ -76,7 +64,7 @@ def main() -> None:
     try:
         code = make_app()(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _fail(INTERRUPTED, EXIT_INTERRUPTED)
+        code = InterruptedRunError.exit_code
     except typer.Exit as exit_:
         code = exit_.exit_code
     except DapError as error:
@@ -88,24 +76,20 @@ def main() -> None:
         if hasattr(error, "format_message"):
             message = error.format_message().rstrip(".\n")
             if not message:  # no command at all: the help was shown
-                sys.exit(EXIT_USAGE)
-            _fail(f"{message}. See dap --help.", EXIT_USAGE)
+                sys.exit(SettingsError.exit_code)
+            _fail(f"{message}. See dap --help.", SettingsError.exit_code)
         if debug:
             raise
         _fail(f"internal error: {type(error).__name__}: {error}; add --debug for details and report it", 1)
-    if code == EXIT_INTERRUPTED:  # recent releases of Typer turn KeyboardInterrupt into this
-        _fail(INTERRUPTED, EXIT_INTERRUPTED)
+    if code == InterruptedRunError.exit_code:  # recent releases of Typer turn KeyboardInterrupt into this
+        _fail("interrupted; nothing was written", code)
     sys.exit(code)
 
 
 def _fail(message: str, code: int) -> None:
     print(f"dap: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
-    if code == EXIT_INTERRUPTED and _is_fitting():
+    run = sys.modules.get("dapcli.pipeline.run")
+    fitting = run and any(thread.name.startswith(run.FIT_THREAD) for thread in threading.enumerate())
+    if fitting and code == InterruptedRunError.exit_code:
         os._exit(code)  # a second Ctrl-C has cut short the wait for a thread, without which torch would abort
     sys.exit(code)
-
-
-def _is_fitting() -> bool:
-    """Whether a thread still fits a segment."""
-    run = sys.modules.get("dapcli.pipeline.run")
-    return run is not None and any(thread.name.startswith(run.FIT_THREAD) for thread in threading.enumerate())

@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, make_dataclass
-from types import UnionType
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from functools import partial
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from dapcli.settings import check_limits, option
+from dapcli.settings import RUN_PANEL, check_limits, option
 
-OWN_PANEL = "Options"
+#: The panel of options that are arguments.
+ARGUMENTS = "Arguments"
 OUTPUT_PANEL = "Output"
 #: The default of an option that has to be given.
 REQUIRED = MISSING
-_T = TypeVar("_T")
+
+argument = partial(option, panel=ARGUMENTS)
+#: An option of one command alone.
+own = partial(option, panel="Options")
+protocol_value = partial(option, None, panel="Protocol (defaults are the papers')")
 #: A field as :func:`dataclasses.make_dataclass` takes it: name, type, and default with metadata.
 Declaration = tuple[str, Any, Any]
-
-
-def argument(metavar: str, text: str, default: Any = REQUIRED) -> Any:
-    """A field of a command that is an argument, not an option."""
-    return field(default=default, metadata={"metavar": metavar, "help": text, "argument": True})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Command(ABC):
         SettingsError: A number is out of range.
     """
 
-    debug: bool = option(False, "Show the traceback of an error.", panel=OUTPUT_PANEL)  # read by the entry point
+    debug: bool = option(False, "Show the traceback of an error.", panel=RUN_PANEL)  # read by the entry point
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -50,9 +50,16 @@ class Command(ABC):
     def run(self) -> None:
         """Do what the command is for."""
 
-    def part(self, kind: type[_T]) -> _T:
-        """An object of another dataclass out of the options that are its fields."""
-        return kind(**{each.name: getattr(self, each.name) for each in fields(kind) if each.metadata})  # type: ignore[arg-type]
+
+@dataclass(frozen=True, kw_only=True)
+class RunCommand(Command):
+    """A command that fits."""
+
+    preset: str = option("quality", "Named set of settings: quality, fast, and the task's own.", panel=RUN_PANEL)
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", panel=RUN_PANEL)
+    overwrite: bool = option(False, "Replace existing files.", panel=OUTPUT_PANEL)
+    as_json: bool = option(False, "Print the JSON record on stdout, nothing else.", panel=OUTPUT_PANEL, flag="--json")
+    quiet: bool = option(False, "No progress and no summary, only errors.", panel=OUTPUT_PANEL, flag="--quiet -q")
 
 
 def declare(
@@ -62,28 +69,32 @@ def declare(
 
     Args:
         owner: The dataclass.
-        changes: What is different in the metadata of some fields, by their names.
+        changes: Other metadata for some of its fields, by their names.
         task: The task that must know a field.
         optional: Let all be None where they are not given; the help shows no default then.
     """
     hints = get_type_hints(owner)
     declared = []
     for each in fields(owner):
-        tasks = each.metadata.get("tasks")
-        if not each.metadata or (tasks and task not in tasks):
+        if not each.metadata or (each.metadata["tasks"] and task not in each.metadata["tasks"]):
             continue
         metadata = {**each.metadata, **(changes or {}).get(each.name, {})}
-        kind: Any = hints[each.name]
+        kind, default = hints[each.name], each.default
         if get_origin(kind) is tuple:
             kind = list[get_args(kind)[0]]  # type: ignore[misc]
-        default = None if optional else each.default
-        declared.append(
-            (
-                each.name,
-                Annotated[kind | None if optional else kind, _parameter(each, metadata, optional)],
-                field(default=default, metadata=metadata),
+        if optional:
+            kind, default = kind | None, None
+        if metadata["panel"] == ARGUMENTS:
+            shown = typer.Argument(metavar=metadata["metavar"], help=metadata["help"], show_default=False)
+        else:
+            shown = typer.Option(
+                *(metadata["flag"] or f"--{each.name.replace('_', '-')}").split(),
+                help=metadata["help"],
+                metavar=metadata["metavar"],
+                rich_help_panel=metadata["panel"],
+                show_default=metadata["shown"] or default not in (None, False, (), REQUIRED),
             )
-        )
+        declared.append((each.name, Annotated[kind, shown], field(default=default, metadata=metadata)))
     return declared
 
 
@@ -96,26 +107,6 @@ def add_command(
     **attributes: Any,
 ) -> None:
     """Register a command with its own options, or with these, and with these attributes of its class."""
-    made = make_dataclass(
-        command.__name__,
-        declare(command) if declared is None else declared,
-        bases=(command,),
-        namespace=attributes,
-        frozen=True,
-        kw_only=True,
-    )
+    options = declare(command) if declared is None else declared
+    made = make_dataclass(command.__name__, options, bases=(command,), namespace=attributes, frozen=True, kw_only=True)
     app.command(name, help=text)(made)
-
-
-def _parameter(of: Field[Any], metadata: Mapping[str, Any], optional: bool) -> Any:
-    """What Typer is told of a field."""
-    if "argument" in metadata:
-        return typer.Argument(metavar=metadata["metavar"], help=metadata["help"], show_default=False)
-    flags = (metadata["flag"] or f"--{of.name.replace('_', '-')}").split()
-    return typer.Option(
-        *flags,
-        help=metadata["help"],
-        metavar=metadata["metavar"],
-        rich_help_panel=metadata["panel"],
-        show_default=metadata["shown"] or (not optional and of.default not in (None, False, (), MISSING)),
-    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
-from dapcli.cli.command import OUTPUT_PANEL, Command, add_command, argument, declare
+from dapcli.cli.command import OUTPUT_PANEL, REQUIRED, RunCommand, add_command, argument, declare
 from dapcli.cli.files import open_run
 from dapcli.errors import SettingsError
 from dapcli.settings import RUN_PANEL, choose_settings, option
@@ -25,44 +25,29 @@ _PRINTED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskCommand(Command):
+class TaskCommand(RunCommand):
     """A task, with the options of every run."""
 
     task: ClassVar[str]
 
-    input_path: Path = argument("IN", "Recording: any file libsndfile reads.")
-    output_path: Path = argument("OUT", "Restored recording; its extension is its format.")
-    preset: str = option("quality", "Named set of settings.", panel=RUN_PANEL)
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", panel=RUN_PANEL)
-    parallel: int | None = option(
-        None, "Segments to fit at the same time; memory grows.", panel=RUN_PANEL, shown="by the device", least=1
-    )
+    input_path: Path = argument(REQUIRED, "Recording: any file libsndfile reads.", metavar="IN")
+    output_path: Path = argument(REQUIRED, "Restored recording; its extension is its format.", metavar="OUT")
+    parallel: int | None = option(None, "Segments to fit at the same time; memory grows.", panel=RUN_PANEL, least=1)
     resume: bool = option(False, "Go on where an interrupted run has left OUT.partial.", panel=RUN_PANEL)
     reference: tuple[Path, ...] = option((), "Clean recording to compute metrics against.", panel=OUTPUT_PANEL)
     report: Path | None = option(None, "Also write one HTML page with players and pictures.", panel=OUTPUT_PANEL)
-    overwrite: bool = option(False, "Replace existing files.", panel=OUTPUT_PANEL)
-    as_json: bool = option(False, "Print the JSON record on stdout, nothing else.", panel=OUTPUT_PANEL, flag="--json")
-    quiet: bool = option(False, "No progress and no summary, only errors.", panel=OUTPUT_PANEL, flag="--quiet -q")
 
     def run(self) -> None:
         """Restore the recording, or separate it."""
         task = TASKS[self.task]
-        options = self.part(task.options)
+        own = [each.name for each in fields(task.options) if each.metadata]
+        options = task.options(**{name: getattr(self, name) for name in own})
         given = {each.name: getattr(self, each.name, None) for each in fields(task.presets["quality"])}
         settings = choose_settings(task.presets, self.preset, given)
         if options.fixed_order and not self.reference:
             raise SettingsError("--fixed-order says how references are compared; give them with --reference")
         # Paths first: they fail at once, while torch takes seconds to import.
-        with open_run(
-            self.input_path,
-            self.output_path,
-            options.names(settings.estimator),
-            extension=options.extension,
-            references=self.reference,
-            report=self.report,
-            others=options.files,
-            overwrite=self.overwrite,
-        ) as run:
+        with open_run(self, options, options.names(settings.estimator)) as run:
             from rich.markup import escape
 
             from dapcli.pipeline.store import FolderStore
@@ -76,18 +61,14 @@ class TaskCommand(Command):
                 for line in _found(problem):
                     console.print(escape(line), soft_wrap=True)
             if options.dry_run:
+                plan = {"task": self.task, "input": str(self.input_path), "notes": problem.notes}
                 if self.as_json:
-                    typer.echo(json.dumps(self._plan(problem), indent=2))
+                    typer.echo(json.dumps({**plan, **problem.fingerprint}, indent=2))
                 return
-            with (
-                FolderStore(
-                    run.partial,
-                    partial(run.fingerprint, self.task, problem, settings),
-                    resume=self.resume,
-                    overwrite=self.overwrite,
-                ) as store,
-                fit_progress(console, quiet=self.quiet, noise="noise_profile" in task.arguments) as on_step,
-            ):
+            fingerprint = partial(run.fingerprint, self.task, problem, settings)
+            store = FolderStore(run.partial, fingerprint, resume=self.resume, overwrite=self.overwrite)
+            progress = fit_progress(console, quiet=self.quiet, noise="noise_profile" in task.arguments)
+            with store, progress as on_step:
                 result = load(task.function)(
                     problem.recording,
                     settings=settings,
@@ -111,41 +92,34 @@ class TaskCommand(Command):
                     fixed_order=options.fixed_order,
                 )
                 text = to_json(record)
-                page = render_page(record, problem, result, written, run.references) if self.report else None
+                page = render_page(record, problem, result, written, run.references) if self.report else ""
                 run.write(written, text, page)
             if self.as_json:
                 typer.echo(text, nl=False)
             if not self.quiet:
                 print_summary(console, record, run.written)
 
-    def _plan(self, problem: Problem[Any]) -> dict[str, Any]:
-        """The gaps that a fit would fill, for ``--dry-run --json``."""
-        from dapcli.signal.gaps import list_intervals
-
-        gaps = list_intervals(problem.degradation.gaps)
-        return {"task": self.task, "input": str(self.input_path), "gaps": gaps, "notes": list(problem.notes)}
-
 
 def add_tasks(app: typer.Typer) -> None:
     """Register a command for every task of the table."""
     for name, task in TASKS.items():
         estimators = "; ".join(f"{each}: {estimator.summary}" for each, estimator in task.estimators.items())
-        texts: dict[str, dict[str, Any]] = {
+        changes: dict[str, dict[str, Any]] = {
             "preset": {"help": f"Named set of settings: {', '.join(task.presets)}."},
             "estimator": {"help": f"{estimators}."},
         }
         if task.options.folder:
-            texts |= {
+            changes |= {
                 "output_path": {"metavar": "OUTDIR", "help": "Folder for one file per source; made if it is missing."},
                 "reference": {"help": "A source as it was, to compute metrics against; once for each."},
                 "resume": {"help": "Go on where an interrupted run has left OUTDIR/separation.partial."},
             }
-        options = [
-            *declare(TaskCommand, texts),
-            *declare(task.options, texts),
-            *declare(type(task.presets["quality"]), texts, task=name, optional=True),
+        declared = [
+            *declare(TaskCommand, changes),
+            *declare(task.options, changes),
+            *declare(type(task.presets["quality"]), changes, task=name, optional=True),
         ]
-        add_command(app, name, TaskCommand, f"{task.summary}\n\n{task.details}", options, task=name)
+        add_command(app, name, TaskCommand, f"{task.summary}\n\n{task.details}", declared, task=name)
 
 
 def _found(problem: Problem[Any]) -> Iterator[str]:
