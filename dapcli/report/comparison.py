@@ -1,4 +1,4 @@
-"""What an evaluation found, and how it is put into words."""
+"""What an evaluation found, and how it is put into tables and words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from dapcli.evaluation.clips import Drawn
 from dapcli.evaluation.folder import Record
+from dapcli.evaluation.methods import label
 from dapcli.evaluation.run import Outcome
 from dapcli.evaluation.tables import (
     FEWEST_CLIPS,
@@ -18,17 +19,20 @@ from dapcli.evaluation.tables import (
     compare,
     summarize,
 )
-from dapcli.report.console import METRIC_TITLES
+from dapcli.report.table import Cell, Table, row
+from dapcli.report.words import count, metric_title
 
 # Metrics whose differences are in the third decimal.
 _FINE = ("envelope_distance", "stoi")
-#: Of the groups of rows.
+#: Of the groups of rows, by what their methods know.
 HEADINGS = {
-    "nothing": "blind",
+    "none": "blind",
     "training": "trained: learned from other recordings",
-    "noise": "told the noise",
-    "reference": "oracle: told the reference",
+    "noise": "oracle noise",
+    "reference": "oracle: stopped by the reference",
 }
+#: Of a fit, in tables of all units; its curves are in the units' own files.
+FIT_FIELDS = ("iterations", "best_iteration", "stopped_by")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,53 @@ class Comparison:
         return [record for record in self.records if record["clip"] == clip]
 
     @property
+    def tables(self) -> list[Table]:
+        """The results of all methods, group by group, and how they differ from one of them."""
+        titles = [metric_title(metric) for metric in self.metrics]
+        clips = len(self.clips)
+        results = Table(
+            ("method", *titles, "s per clip"),
+            [
+                row(
+                    label(each.method, each.oracle),
+                    *(_result(each, metric, clips) for metric in self.metrics),
+                    f"{each.seconds:.1f}",
+                )
+                for each in self.rows
+            ],
+            "Mean and standard deviation over clips; the best of each group in bold. Oracles know the noise, or pick the "
+            "iteration by the clean reference, which no user has.",
+            [HEADINGS[each.oracle] for each in self.rows],
+        )
+        if not self.differences:
+            return [results]
+        grouped: dict[str, dict[str, Difference]] = {}
+        for each in self.differences:
+            grouped.setdefault(label(each.method, each.oracle), {})[each.metric] = each
+        differences = Table(
+            ("method", *titles),
+            [row(name, *map(_difference, map(own.get, self.metrics))) for name, own in grouped.items()],
+            f"Difference from {self.differences[0].pivot} on the same clips: the mean and its 95 % interval "
+            "(percentile bootstrap over clips), bold where it is more than chance. Oracles are compared with its oracle.",
+        )
+        return [results, differences]
+
+    @property
+    def units(self) -> Table:
+        """One row per clip and method with all metrics."""
+        metrics = list(dict.fromkeys(metric for record in self.records for metric in record["metrics"]))
+        rows = []
+        for record in self.records:
+            fit = record["fit"] or {}
+            values = [
+                *(record["clip"], " ".join(record["files"]), record["method"], record["oracle"]),
+                *(record["metrics"].get(metric) for metric in metrics),
+                *(record["seconds"], *(fit.get(name) for name in FIT_FIELDS)),
+            ]
+            rows.append(row(*(None if value is None else str(value) for value in values)))
+        return Table(("clip", "files", "method", "oracle", *metrics, "seconds", *FIT_FIELDS), rows, texts=4)
+
+    @property
     def notes(self) -> list[str]:
         """What readers of the tables should know."""
         lines = []
@@ -66,7 +117,7 @@ class Comparison:
             lines.append("sources are numbered as the clean files were named")
         if self.skipped:
             seconds = self.configuration["duration_s"]
-            lines.append(f"{_count(self.skipped, 'clip')} shorter than {seconds:g} s skipped")
+            lines.append(f"{count(self.skipped, 'clip')} shorter than {seconds:g} s skipped")
         lines += [f"not read: {reason}" for reason in self.unreadable.values()]
         reasons: dict[tuple[str, str], list[str]] = {}
         for clip, method, reason in self.failures:
@@ -83,7 +134,7 @@ class Comparison:
         total = len(self.records) + len(self.failures)
         parts = [f"{len(self.failures)} of {total} results failed"] if self.failures else []
         if self.unreadable:
-            parts.append(f"{_count(len(self.unreadable), 'file')} cannot be read")
+            parts.append(f"{count(len(self.unreadable), 'file')} cannot be read")
         return "; ".join(parts)
 
     @property
@@ -94,7 +145,7 @@ class Comparison:
         values = ", ".join(f"{key} {_in_words(value)}" for key, value in protocol.items() if key != "noise")
         seconds = self.configuration["duration_s"]
         return (
-            f"{self.configuration['task']}, {name}{values and f' ({values})'}: {_count(len(self.clips), 'clip')}"
+            f"{self.configuration['task']}, {name}{values and f' ({values})'}: {count(len(self.clips), 'clip')}"
             f"{'' if seconds is None else f' of {seconds:g} s'}, seed {self.configuration['seed']}"
         )
 
@@ -115,12 +166,14 @@ def make_comparison(configuration: Mapping[str, Any], outcome: Outcome, drawn: D
     )
 
 
-def by_method(differences: Sequence[Difference]) -> dict[tuple[str, str], dict[str, Difference]]:
-    """Differences by method and what it is told, and by metric."""
-    grouped: dict[tuple[str, str], dict[str, Difference]] = {}
-    for difference in differences:
-        grouped.setdefault((difference.method, difference.told), {})[difference.metric] = difference
-    return grouped
+def metrics_in_words(record: Record, metrics: Sequence[str]) -> str:
+    """The metrics that a record has, such as ``SNR 7.12 dB, STOI 0.873``."""
+    parts = []
+    for metric in metrics:
+        if (value := record["metrics"].get(metric)) is not None:
+            name, unit, source = metric_title(metric).partition(" (dB)")
+            parts.append(f"{name}{source} {_value(metric, value)}{' dB' if unit else ''}")
+    return ", ".join(parts)
 
 
 def _in_words(value: Any) -> str:
@@ -130,47 +183,28 @@ def _in_words(value: Any) -> str:
     return str(value)
 
 
-def column_title(metric: str) -> str:
-    """A metric as people write it, with the number of its source where there are several."""
-    if metric in METRIC_TITLES:
-        return METRIC_TITLES[metric]
-    name, _, source = metric.rpartition("_")
-    title, unit, _ = METRIC_TITLES[name].partition(" (dB)")
-    return f"{title} {source}{unit}"
-
-
-def value_in_words(metric: str, value: float, sign: str = "") -> str:
+def _value(metric: str, value: float, sign: str = "") -> str:
     """A value with the decimals that its metric deserves; ``sign`` may be ``+``."""
     return f"{value:{sign}.{3 if metric.startswith(_FINE) else 2}f}"
 
 
-def cell_in_words(row: Row, metric: str, clips: int) -> str:
+def _result(result: Row, metric: str, clips: int) -> Cell:
     """Mean and standard deviation, and over how many clips unless over all."""
-    cell = row.cells[metric]
+    cell = result.cells[metric]
     if cell is None:
-        return "-"
-    words = value_in_words(metric, cell.mean)
+        return Cell(None)
+    words = _value(metric, cell.mean)
     if cell.std is not None:
-        words += f" ± {value_in_words(metric, cell.std)}"
-    return words if cell.count == clips else f"{words} (n={cell.count})"
+        words += f" ± {_value(metric, cell.std)}"
+    return Cell(words if cell.count == clips else f"{words} (n={cell.count})", cell.best)
 
 
-def difference_in_words(difference: Difference | None) -> str:
-    """The mean and its interval."""
+def _difference(difference: Difference | None) -> Cell:
+    """The mean, and its interval below."""
     if difference is None:
-        return "-"
-    mean, *ends = (
-        None if value is None else value_in_words(difference.metric, value, "+")
-        for value in (difference.mean, difference.low, difference.high)
-    )
-    return f"{mean}" if None in ends else f"{mean} [{ends[0]}, {ends[1]}]"
-
-
-def is_best(row: Row, metric: str) -> bool:
-    """Whether a row's mean is the best of its group."""
-    cell = row.cells[metric]
-    return cell is not None and cell.best
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+        return Cell(None)
+    words = _value(difference.metric, difference.mean, "+")
+    if difference.low is not None and difference.high is not None:
+        ends = (_value(difference.metric, end, "+") for end in (difference.low, difference.high))
+        words += f"\n[{', '.join(ends)}]"
+    return Cell(words, difference.verdict != "open")

@@ -1,110 +1,75 @@
-"""An evaluation as files: Markdown, CSV and JSON, figures, spectrograms and the page."""
+"""An evaluation as files: Markdown, CSV and JSON, figures, spectrograms and a page.
+
+The page refers to recordings and spectrograms in its folder, and so stays small however many there are.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from dapcli.audio import read_audio
 from dapcli.audio.files import Content, write_files
-from dapcli.evaluation.folder import INPUT, REFERENCE, Folder
+from dapcli.evaluation.folder import INPUT, REFERENCE, Folder, Record
 from dapcli.evaluation.methods import key, label
-from dapcli.evaluation.tables import GROUPS
-from dapcli.report.comparison import (
-    HEADINGS,
-    Comparison,
-    by_method,
-    cell_in_words,
-    column_title,
-    difference_in_words,
-    is_best,
+from dapcli.report.comparison import FIT_FIELDS, Comparison, metrics_in_words
+from dapcli.report.figures import (
+    COLOURS,
+    Curve,
+    draw_boxes,
+    draw_curves,
+    shared_scale,
+    spectrogram,
+    spectrogram_png,
 )
-from dapcli.report.comparison_page import render_page
-from dapcli.report.comparison_plots import draw_figures, spectrogram_png
-from dapcli.report.plots import shared_scale, spectrogram
+from dapcli.report.page import render
 from dapcli.report.record import to_json
+from dapcli.report.table import printable, to_csv, to_markdown
+from dapcli.report.words import metric_title
 
-# Of a fit, in tables of all units; its curves are in the units' own files.
-_FIT_FIELDS = ("iterations", "best_iteration", "stopped_by")
+_BOXES = "Median, quartiles and every clip."
+_CONVERGENCE = (
+    "Every clip's oracle fit and their mean; the pretraining before is dashed. Dots mark the iteration that the blind "
+    "fit returned, on the oracle's curve. The SNR is that of the network's estimate, before a filter or what is known "
+    "of the degradation changes it."
+)
 
 
 def write_comparison(folder: Folder, comparison: Comparison) -> None:
     """Write tables, figures and the page to the folder of the evaluation, with the spectrograms that are not there."""
-    figures = draw_figures(comparison)
     for clip in comparison.clips:
-        made = (key(each["method"], each["told"]) for each in comparison.of_clip(clip))
+        made = (key(each["method"], each["oracle"]) for each in comparison.of_clip(clip))
         _draw_spectrograms(folder, clip, [REFERENCE, *made])
+    figures = [*_boxes(comparison), *_convergence(comparison)]
+    page = {
+        "title": f"dap evaluate {comparison.title}",
+        "tables": comparison.tables,
+        "notes": comparison.notes,
+        "figures": figures,
+        "clips": [_clip(folder, comparison, clip) for clip in comparison.clips],
+    }
+    parts = [f"# {comparison.title}", *map(to_markdown, comparison.tables)]
+    parts.append("\n".join(f"- {note}" for note in comparison.notes))
     folder.write(
         {
-            "results.md": to_markdown(comparison),
-            "results.csv": to_csv(comparison),
+            "results.md": printable("\n\n".join(parts).rstrip() + "\n"),
+            "results.csv": to_csv(comparison.units),
             "results.json": to_object(comparison),
-            **{f"{name}.svg": svg for name, svg in figures.items()},
-            "index.html": render_page(folder, comparison, figures),
+            **{f"{figure['name']}.svg": figure["svg"] for figure in figures},
+            "index.html": render("evaluation.html.j2", page),
         }
     )
-
-
-def to_markdown(comparison: Comparison) -> str:
-    """The tables as Markdown."""
-    titles = [column_title(metric) for metric in comparison.metrics]
-    lines = [f"# {comparison.title}", "", "Mean and standard deviation over clips; the best of each group in bold.", ""]
-    for told in GROUPS:
-        rows = [row for row in comparison.rows if row.told == told]
-        if rows:
-            lines += [
-                f"| {HEADINGS[told]} | {' | '.join((*titles, 's per clip'))} |",
-                f"|---|{'---|' * (len(titles) + 1)}",
-            ]
-            for row in rows:
-                cells = [
-                    _strong(cell_in_words(row, metric, len(comparison.clips)), is_best(row, metric))
-                    for metric in comparison.metrics
-                ]
-                lines.append(f"| {label(row.method, row.told)} | {' | '.join(cells)} | {row.seconds:.1f} |")
-            lines.append("")
-    if comparison.differences:
-        lines += [
-            f"Difference from {comparison.differences[0].pivot} on the same clips, the mean and its 95 % interval "
-            "(percentile bootstrap over clips); bold where that excludes 0. Oracles are compared with its oracle.",
-            "",
-            f"| | {' | '.join(titles)} |",
-            f"|---|{'---|' * len(titles)}",
-        ]
-        for (method, knowing), by_metric in by_method(comparison.differences).items():
-            cells = [
-                _strong(difference_in_words(each), each is not None and each.verdict != "open")
-                for each in map(by_metric.get, comparison.metrics)
-            ]
-            lines.append(f"| {label(method, knowing)} | {' | '.join(cells)} |")
-        lines.append("")
-    lines += [f"- {note}" for note in comparison.notes]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def to_csv(comparison: Comparison) -> str:
-    """One row per clip and method with all metrics; what has no value is empty."""
-    metrics = list(dict.fromkeys(metric for record in comparison.records for metric in record["metrics"]))
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["clip", "files", "method", "told", *metrics, "seconds", *_FIT_FIELDS])
-    for record in comparison.records:
-        fit = record["fit"] or {}
-        table.writerow(
-            [record["clip"], " ".join(record["files"]), record["method"], record["told"]]
-            + [record["metrics"].get(metric) for metric in metrics]
-            + [record["seconds"], *(fit.get(field) for field in _FIT_FIELDS)]
-        )
-    return text.getvalue()
 
 
 def to_object(comparison: Comparison) -> str:
     """All of it as one JSON object; docs/evaluate.md says what its keys are."""
     units = [
-        {**record, "fit": record["fit"] and {field: record["fit"][field] for field in _FIT_FIELDS}}
+        {**record, "fit": record["fit"] and {name: record["fit"][name] for name in FIT_FIELDS}}
         for record in comparison.records
     ]
     return to_json(
@@ -140,5 +105,71 @@ def _draw_spectrograms(folder: Folder, clip: str, names: Sequence[str]) -> None:
     write_files(contents)
 
 
-def _strong(words: str, strong: bool) -> str:
-    return f"**{words}**" if strong else words
+def _boxes(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """A box plot per metric."""
+    for metric in comparison.metrics:
+        values: dict[str, list[float]] = {label(row.method, row.oracle): [] for row in comparison.rows}
+        for record in comparison.records:
+            if (value := record["metrics"].get(metric)) is not None:
+                values[label(record["method"], record["oracle"])].append(value)
+        name, title = f"boxes_{metric}", metric_title(metric)
+        svg = draw_boxes(values, title, name=name, label=f"Box plot of the {title} of each method")
+        yield {"name": name, "caption": f"{title}: {_BOXES}", "svg": svg}
+
+
+def _convergence(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """The convergence of each prior that has an oracle fit."""
+    blind: dict[tuple[str, str], int] = {}
+    oracles: dict[str, list[Record]] = {}
+    for record in comparison.records:
+        if record["fit"] and record["oracle"] == "reference":
+            oracles.setdefault(record["method"], []).append(record)
+        elif record["fit"]:
+            blind[record["method"], record["clip"]] = record["fit"]["best_iteration"]
+    for prior, records in oracles.items():
+        panels = {}
+        for title, quantity in (("SNR (dB)", "snr_db"), ("loss", "loss")):
+            curves = []
+            for record in records:
+                marks = {"oracle stop": record["fit"]["best_iteration"]}
+                if (prior, record["clip"]) in blind:
+                    marks["blind stop"] = blind[prior, record["clip"]]
+                values = _array(record["fit"][quantity])
+                curves.append(Curve("each clip", values, marks, COLOURS[0], width=0.8, alpha=0.35))
+            panels[title] = [*curves, _mean("mean", [curve.values for curve in curves], "-")]
+        panels["loss"].append(_mean("pretraining", [_array(each["fit"]["pretraining_loss"]) for each in records], "--"))
+        name, words = f"convergence_{prior}", f"SNR and loss of {prior} by iteration, with both stops marked"
+        svg = draw_curves(panels, name=name, label=words)
+        yield {"name": name, "caption": f"Convergence of {prior}: {_CONVERGENCE}", "svg": svg}
+
+
+def _array(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
+
+
+def _mean(title: str, curves: Sequence[Sequence[float]], style: str) -> Curve:
+    """The mean of curves over the iterations that all have."""
+    length = min(map(len, curves))
+    mean = np.mean([curve[:length] for curve in curves], axis=0)
+    return Curve(title, mean.tolist(), colour=COLOURS[0], style=style, width=2.0)
+
+
+def _clip(folder: Folder, comparison: Comparison, clip: str) -> dict[str, Any]:
+    """Players and spectrograms of one clip, for the page."""
+    records = comparison.of_clip(clip)
+    cards = [_card(folder, clip, REFERENCE, "reference", "the clean clip")]
+    for record in records:
+        method = record["method"], record["oracle"]
+        cards.append(_card(folder, clip, key(*method), label(*method), metrics_in_words(record, comparison.metrics)))
+    return {
+        "title": ", ".join(Path(path).name for path in records[0]["files"]),
+        "notes": "; ".join(note for name, note in records[0]["notes"].items() if name.startswith("clip_")),
+        "cards": cards,
+    }
+
+
+def _card(folder: Folder, clip: str, name: str, title: str, words: str) -> dict[str, Any]:
+    """Recordings of one name, of which there are several where a clip has several sources, and what is said of them."""
+    paths = [(folder.spectrogram(path), path) for path in folder.audio(clip, name)]
+    media = [tuple(path.relative_to(folder.path).as_posix() for path in pair) for pair in paths]
+    return {"title": title, "words": words, "media": media}

@@ -1,34 +1,45 @@
-"""One HTML page about one restoration: listen to it, look at it, see how it was made. It needs no other file."""
+"""HTML pages. That of one run needs no other file: listen to it, look at it, see how it was made."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from functools import cache
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dapcli.audio import Audio, Recording, Samples, encode
-from dapcli.pipeline.result import Result
-from dapcli.report.console import (
-    METRIC_TITLES,
-    all_metrics,
-    consistency_in_words,
-    damage_in_words,
-    notes_on_the_run,
-    sum_in_words,
-)
-from dapcli.report.html import ONE_PLAYER, STYLE, text
-from dapcli.report.plots import Spectrogram, draw_convergence, draw_spectrogram, shared_scale, spectrogram
-from dapcli.report.template import PAGE
-from dapcli.tasks._api_separation import Sources
-
-Metrics = Mapping[str, float | None]
+from dapcli.pipeline.result import Estimates, Result
+from dapcli.report.figures import COLOURS, Curve, draw_curves, draw_spectrogram, shared_scale, spectrogram
+from dapcli.report.record import Record
+from dapcli.report.table import Table, printable, result_tables, row
+from dapcli.report.words import count, metric_title, notes_on_the_run, summary
+from dapcli.tasks.problem import Problem
 
 # Longest stretch in a player: 2.6 MB on the page for every 16-bit channel at 48 kHz.
 _PLAYED_S = 30.0
+_STYLES = ("-", "--")
+_MAX_CURVES = len(COLOURS) * len(_STYLES)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("dapcli.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A template with these values, every one of them escaped unless it is markup itself."""
+    return printable(_environment().get_template(template).render(values))
 
 
 @dataclass(frozen=True)
@@ -41,161 +52,99 @@ class _Shown:
     scaled: float = 1.0
     wide: bool = False
 
+    @property
+    def beginning(self) -> Samples:
+        """What the player holds, ``[C, n]``, as it was before it was scaled."""
+        recording = self.recording
+        return recording.read(0, min(recording.length, round(_PLAYED_S * recording.rate))) / self.scaled
+
 
 def render_page(
-    record: Mapping[str, Any], result: Result, noisy: Recording, written: Recording, reference: Recording | None
+    record: Record,
+    problem: Problem[Any],
+    result: Result,
+    written: Estimates,
+    references: Mapping[Path, Recording],
 ) -> str:
-    """The page of a restoration for ``--report``.
+    """The page of a restoration or a separation for ``--report``.
 
     Args:
         record: What :func:`dapcli.report.record.build_record` says of it.
-        result: The restoration, for its convergence curves.
-        noisy: The input.
-        written: The output as its file holds it, scaled by the record's ``gain``.
-        reference: The clean recording at the input's level, if there is one.
+        problem: What was restored or separated.
+        result: What came out, for its convergence curves.
+        written: The estimates as their files hold them.
+        references: The clean recordings by the paths in the record.
     """
-    shown = [
-        _Shown("Before", noisy, record["input"]),
-        # At the input's level, or the two could not be compared.
-        _Shown("After", written, record["output"], record["gain"]),
-    ]
-    if reference is not None:
-        shown.append(_Shown("Reference", reference, "the clean recording"))
-    caption = "Against the reference."
-    return _compose(
-        record,
-        result,
-        shown,
-        _metrics([(caption, all_metrics(record, "_input"), all_metrics(record))], ("Before", "After")),
+    source = problem.recording
+    shown = list(_recordings(record, source, written, {str(path): each for path, each in references.items()}))
+    gain = 1.0 / max(1.0, *(float(np.abs(each.beginning).max()) for each in shown))
+    title = f"dap {record['task']}: {PurePath(record['input']).name}"
+    convergence, caption = _convergence(result)
+    return render(
+        "restoration.html.j2",
+        {
+            "title": title,
+            "source": _source(record, source),
+            "summary": summary(record),
+            "cards": _cards(shown, gain, record.get("degradation", {}).get("intervals", [])),
+            "tables": result_tables(record),
+            "convergence": convergence,
+            "caption": caption,
+            "notes": _notes(record, source, gain),
+            "settings": Table(("Key", "Value"), [row(*each) for each in _flat(record)], texts=2),
+        },
     )
 
 
-def render_separation_page(
-    record: Mapping[str, Any],
-    result: Result,
-    mixture: Recording,
-    written: Sources,
-    references: Mapping[str, Recording],
-) -> str:
-    """The page of a separation for ``--report``.
-
-    Args:
-        record: What :func:`dapcli.report.sources.build_separation_record` says of it.
-        result: The separation, for its convergence curves.
-        mixture: The input.
-        written: The sources as their files hold them.
-        references: The sources as they were, by the paths in the record.
-    """
-    shown = [_Shown("Mixture", mixture, record["input"], wide=True)]
-    tables = []
-    for source, recording in zip(record["sources"], written, strict=True):
-        name, reference = source["name"], source["reference"]
-        shown.append(_Shown(name, recording, source["output"], record["gain"]))
-        if reference is not None:
-            shown.append(_Shown(f"{name}, reference", references[reference], reference))
-            tables.append((f"{name} against {reference}.", source["metrics_input"], source["metrics"]))
-    return _compose(record, result, shown, _metrics(tables, ("Mixture", "Source")))
+def _recordings(
+    record: Record, source: Recording, written: Estimates, references: Mapping[str, Recording]
+) -> Iterator[_Shown]:
+    """The input, the estimates at its level, for they could not be compared otherwise, and the references."""
+    if "sources" not in record:
+        yield _Shown("Before", source, record["input"])
+        yield _Shown("After", written[0], record["output"], record["gain"])
+        for reference in references.values():
+            yield _Shown("Reference", reference, "the clean recording")
+        return
+    yield _Shown("Mixture", source, record["input"], wide=True)
+    for each, recording in zip(record["sources"], written, strict=True):
+        yield _Shown(each["name"], recording, each["output"], record["gain"])
+        if each["reference"] is not None:
+            yield _Shown(f"{each['name']}, reference", references[each["reference"]], each["reference"])
 
 
-def _compose(record: Mapping[str, Any], result: Result, shown: Sequence[_Shown], metrics: str) -> str:
-    """A page of recordings of the same shape, the first of which is the input."""
-    source = shown[0].recording
-    peak = max(float(np.abs(_beginning(each)).max()) for each in shown)
-    gain = 1.0 / max(peak, 1.0)
+def _source(record: Record, source: Recording) -> str:
+    """Which file was restored into which."""
+    channels = {1: "mono", 2: "stereo"}.get(source.channels, f"{source.channels} channels")
+    before, after = (PurePath(record[key]).name for key in ("input", "output"))
+    return f"{before} ({source.length / source.rate:.6g} s, {channels}, {source.rate:,} Hz) into {after}"
+
+
+def _cards(shown: Sequence[_Shown], gain: float, intervals: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Player, at this gain, and picture of recordings of the same shape, with lines above ``intervals`` in samples."""
     pictures = [spectrogram(each.recording, each.scaled) for each in shown]
-    scale = shared_scale(pictures)
-    gaps = [
-        (start / source.rate, stop / source.rate)
-        for start, stop, *_ in record.get("degradation", {}).get("intervals", [])
-    ]
-    cards = [
-        _card(each, _beginning(each) * gain, picture, scale, gaps, f"picture{number}")
-        for number, (each, picture) in enumerate(zip(shown, pictures, strict=True))
-    ]
-    return PAGE.substitute(
-        style=STYLE,
-        script=ONE_PLAYER,
-        title=f"dap {text(record['task'])}: {_name(record['input'])}",
-        summary=_summary(record, result, source),
-        cards="\n".join(cards),
-        convergence=_convergence(result),
-        metrics=metrics,
-        notes=_notes(record, source, gain),
-        settings="\n".join(
-            f"<tr><th scope=row>{text(key).replace('.', '.<wbr>')}</th><td>{text(value)}</td></tr>"
-            for key, value in _flat(record)
-        ),
-    )
-
-
-def _name(path: str) -> str:
-    return text(PurePath(path).name)
-
-
-def _summary(record: Mapping[str, Any], result: Result, noisy: Recording) -> str:
-    """What was done, in one sentence, and how that came out in another."""
-    fit, prior, noise = record["fit"], record["prior"], record["noise"]
-    channels = {1: "mono", 2: "stereo"}.get(noisy.channels, f"{noisy.channels} channels")
-    source = (
-        f"<strong>{_name(record['input'])}</strong> ({noisy.length / noisy.rate:.6g} s, {channels}, {noisy.rate:,} Hz)"
-    )
-    output = f"<strong>{_name(record['output'])}</strong>"
-    if not result.segments:
-        return f"<p>Nothing was fitted to {source}; {output} holds the same sound.</p>"
-    estimate = "estimate"
-    parts = "" if len(result.segments) == 1 else f" in {len(result.segments)} segments"
-    if "degradation" in record:
-        words = (
-            f"Degradation: {text(damage_in_words(record))}. The network was guided by {text(record['guide'])}; "
-            f"{text(consistency_in_words(record))}."
+    low, high = shared_scale(pictures)
+    cards = []
+    for number, (each, picture) in enumerate(zip(shown, pictures, strict=True)):
+        rate, seconds = each.recording.rate, each.recording.length / each.recording.rate
+        gaps = [(start / rate, stop / rate) for start, stop, *_ in intervals]
+        label = (
+            f"Spectrogram, {each.title}: 0 to {seconds:.3g} s, 0 to {rate / 2000:g} kHz, "
+            f"colours from {low:g} to {high:g} dB"
         )
-    elif "sources" in record:
-        estimate = f"estimates of {len(record['sources'])} sources"
-        names = ", ".join(f"{source['name']} (taken for {source['kind']})" for source in record["sources"])
-        words = f"Sources: {text(names)}; {text(sum_in_words(record))}."
-    else:
-        kind = "white" if noise["white"] else "coloured"
-        words = (
-            f"Estimated noise: {kind}, standard deviation {noise['std']:.3g} of full scale; SNR of the input about "
-            f"{noise['input_snr_db_estimated']:.1f} dB."
+        if gaps:
+            label += f", {count(len(gaps), 'gap')} marked above it"
+        svg = draw_spectrogram(picture, (low, high), seconds, rate, marks=gaps, name=f"picture{number}", label=label)
+        cards.append(
+            {
+                "title": each.title,
+                "file": PurePath(each.path).name,
+                "wide": each.wide,
+                "wav": _wav(each.beginning * gain, rate),
+                "picture": svg,
+            }
         )
-    return (
-        f"<p>An untrained network ({text(prior['name'])}, {prior['parameters']:,} parameters) was fitted to {source}"
-        f"{parts} and its {estimate} written to {output}: {fit['iterations']:,} iterations in {fit['seconds']:.1f} s "
-        f"on {text(record['device'])}.</p>\n"
-        f"<p>Stopped by {text(fit['stopped_by'])} ({text(fit['rule_reason'])}). {words}</p>"
-    )
-
-
-def _beginning(shown: _Shown) -> Samples:
-    """What the player of a recording holds, ``[C, n]``, as it was before it was scaled."""
-    recording = shown.recording
-    return recording.read(0, min(recording.length, round(_PLAYED_S * recording.rate))) / shown.scaled
-
-
-def _card(
-    shown: _Shown,
-    played: Samples,
-    picture: Spectrogram,
-    scale: tuple[float, float],
-    gaps: Sequence[tuple[float, float]],
-    name: str,
-) -> str:
-    """Player and spectrogram, called ``name``, of a recording of which the samples ``played`` can be heard."""
-    rate, seconds = shown.recording.rate, shown.recording.length / shown.recording.rate
-    title = text(shown.title)
-    label = (
-        f"Spectrogram, {title}: 0 to {seconds:.3g} s, 0 to {rate / 2000:g} kHz, "
-        f"colours from {scale[0]:g} to {scale[1]:g} dB"
-    )
-    if gaps:
-        label += f", {len(gaps)} gap{'s' * (len(gaps) > 1)} marked above it"
-    wav = _wav(played, rate)
-    return (
-        f"<figure{' class=wide' * shown.wide}>\n<figcaption><b>{title}</b> {_name(shown.path)}</figcaption>\n"
-        f'<audio controls preload="metadata" aria-label="{title}" src="data:audio/wav;base64,{wav}"></audio>\n'
-        f"{draw_spectrogram(picture, scale, seconds, rate, marks=gaps, name=name, label=label)}</figure>"
-    )
+    return cards
 
 
 def _wav(samples: Samples, rate: int) -> str:
@@ -205,90 +154,80 @@ def _wav(samples: Samples, rate: int) -> str:
     return base64.b64encode(encode(Audio(samples, rate, "PCM_16", "WAV"))).decode()
 
 
-def _convergence(result: Result) -> str:
-    if not result.segments:
-        return ""
-    noise = any(fit.noise_std is not None for fit in result.segments)
-    first, count = result.segments[0], len(result.segments)
-    curves = "Loss and residual" if noise else "Loss"
-    if count == 1:
-        label = f"{curves} over {len(first.steps)} iterations, with iteration {first.best_iteration} marked"
-        caption = f"Iteration {first.best_iteration} of {len(first.steps)} was kept (dot)."
+def _convergence(result: Result) -> tuple[str, str]:
+    """The picture of the fits that had iterations, eight at the most, and its caption; empty where none had."""
+    fits = [fit for fit in result.segments if fit.iterations]
+    if not fits:
+        return "", ""
+    shown = [fits[index] for index in np.unique(np.linspace(0, len(fits) - 1, _MAX_CURVES).round().astype(int))]
+    factors = {"loss": 1.0}
+    if result.noise_std is not None:  # otherwise an estimate is not meant to leave over anything in particular
+        factors["residual"] = result.stft.white_gain**-0.5  # white noise of level 1 has the inverse in a bin
+    if any(fit.rule != "fixed" for fit in fits):  # which only counts
+        factors["criterion"] = 1.0
+    panels, rate = {}, result.restored.rate
+    for quantity, factor in factors.items():
+        before = [] if quantity == "criterion" else result.pretraining
+        curves = [Curve("pretraining", [factor * getattr(each, quantity) for each in before], style="--", alpha=0.6)]
+        for number, fit in enumerate(shown):
+            title = "fit" if len(fits) == 1 else f"{fit.start / rate:.1f} to {fit.stop / rate:.1f} s"
+            values = [factor * getattr(each, quantity) for each in fit.iterations]
+            colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS)]
+            curves.append(Curve(title, values, {"kept iteration": fit.best_iteration}, colour, style))
+        if quantity == "residual" and len(fits) == 1:
+            curves.append(Curve("estimated noise", [fits[0].noise_std or 0.0] * len(fits[0].iterations), style=":"))
+        panels[quantity] = curves
+
+    first, steps = fits[0], len(fits[0].iterations)
+    names = " and ".join(name for name in panels if name != "criterion").capitalize()
+    if len(fits) == 1:
+        label = f"{names} over {count(steps, 'iteration')}, with iteration {first.best_iteration} marked"
+        caption = [f"Iteration {first.best_iteration} of {steps} was kept (dot)."]
     else:
-        label = f"{curves} of {count} segments by iteration, with the kept iterations marked"
-        caption = "Dots mark the iterations that were kept."
-    svg, shown = draw_convergence(
-        result.segments, result.learning, result.restored.rate, result.stft.white_gain, name="convergence", label=label
-    )
-    if result.learning:
-        caption += f" The network had learned from the recording for {len(result.learning)} iterations before (dashed)."
-    if shown < count:
-        caption += f" {shown} of {count} segments are shown."
-    if any(fit.rule != "fixed" for fit in result.segments):
-        caption += " The stopping rule keeps the one with the lowest criterion."
-    if noise:
-        caption += " The residual is what the estimate leaves over, in units of full scale."
-    return f"<section>\n<h2>Convergence</h2>\n<figure>{svg}<figcaption>{caption}</figcaption></figure>\n</section>"
+        label = f"{names} of {len(fits)} segments by iteration, with the kept iterations marked"
+        caption = ["Dots mark the iterations that were kept."]
+    if result.pretraining:
+        iterations = count(len(result.pretraining), "iteration")
+        caption.append(f"The network was pretrained on the recording for {iterations} before (dashed).")
+    if len(shown) < len(fits):
+        caption.append(f"{len(shown)} of {len(fits)} segments are shown.")
+    if "criterion" in panels:
+        caption.append("The stopping rule keeps the one with the lowest criterion.")
+    if "residual" in panels:
+        caption.append("The residual is what the estimate leaves over, in units of full scale.")
+    return draw_curves(panels, name="convergence", label=label), " ".join(caption)
 
 
-def _metrics(tables: Sequence[tuple[str, Metrics, Metrics]], columns: tuple[str, str]) -> str:
-    """Input against output, one metric per row, for every caption; nothing where no metric has a value."""
-    if all(value is None for _, *sides in tables for side in sides for value in side.values()):
-        return ""
-    shown = "\n".join(_metric_table(*table, columns) for table in tables)
-    return (
-        f"<section>\n<h2>Metrics</h2>\n<p>Higher is better, except for the envelope distance.</p>\n{shown}\n</section>"
-    )
-
-
-def _metric_table(caption: str, before: Metrics, after: Metrics, columns: tuple[str, str]) -> str:
-    rows = []
-    for name in after:
-        old, new = before[name], after[name]
-        cells = ["-" if value is None else f"{value:.3f}" for value in (old, new)]
-        cells.append("-" if old is None or new is None else f"{new - old:+.3f}")
-        heading = text(METRIC_TITLES.get(name, name))
-        rows.append(f"<tr><th scope=row>{heading}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
-    head = "".join(f"<th scope=col>{title}</th>" for title in ("Metric", *columns, "Change"))
-    return (
-        f"<table class=numbers>\n<caption>{text(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{''.join(rows)}</tbody>\n</table>"
-    )
-
-
-def _notes(record: Mapping[str, Any], noisy: Recording, gain: float) -> str:
+def _notes(record: Record, source: Recording, gain: float) -> list[str]:
     """What the record has to say, what the players (lowered by ``gain``) do to the sound, how to read the pictures."""
     lines = notes_on_the_run(record)
     for key, note in record["notes"].items():
         if key.startswith("metrics"):
             group, _, rest = key.partition(".")
-            source, _, metric = rest.rpartition(".")
-            inside = "gaps_" if group.startswith("metrics_gaps") else ""
-            heading = METRIC_TITLES.get(inside + metric, "metrics")
-            lines.append(f"{f'{source}, {heading}' if source else heading}: {note}")
-    if record.get("degradation", {}).get("kind") == "gaps":
-        lines.append("Lines above the pictures mark the gaps.")
-    if record["gain"] != 1:
-        written = "files are" if "sources" in record else "file is"
-        lines.append(f"Peaks passed full scale; the written {written} lowered by {record['gain']:.4f}.")
-    lines.append("The pictures share one colour scale, on which a sine at full scale has 0 dB.")
-    if noisy.channels > 1:
-        lines.append("The pictures show the mean power of the channels.")
-    if noisy.length > _PLAYED_S * noisy.rate:
-        lines.append(f"The players hold the first {_PLAYED_S:g} s, the pictures everything.")
-    if noisy.channels > 2:
-        lines.append("The players hold the mean of the channels.")
-    if gain < 1:
-        lines.append(f"The players are {-20 * np.log10(gain):.2f} dB lower, all alike, to stay within full scale.")
-    items = "\n".join(f"<li>{text(line)}</li>" for line in dict.fromkeys(lines))  # input and output may share some
-    return f"<section>\n<h2>Notes</h2>\n<ul>\n{items}\n</ul>\n</section>"
+            name, _, metric = rest.rpartition(".")
+            inside = "gaps_" if metric and group.startswith("metrics_gaps") else ""
+            heading = metric_title(inside + metric) or "metrics"
+            lines.append(f"{f'{name}, {heading}' if name else heading}: {note}")
+    written = "files are" if "sources" in record else "file is"
+    remarks = {
+        "Lines above the pictures mark the gaps.": record.get("degradation", {}).get("kind") == "gaps",
+        f"Peaks passed full scale; the written {written} lowered by {record['gain']:.4f}.": record["gain"] != 1,
+        "The pictures share one colour scale, on which a sine at full scale has 0 dB.": True,
+        "The pictures show the mean power of the channels.": source.channels > 1,
+        f"The players hold the first {_PLAYED_S:g} s, the pictures everything.": source.length
+        > _PLAYED_S * source.rate,
+        "The players hold the mean of the channels.": source.channels > 2,
+        f"The players are {-20 * np.log10(gain):.2f} dB lower, all alike, to stay within full scale.": gain < 1,
+    }
+    lines += [line for line, applies in remarks.items() if applies]
+    return list(dict.fromkeys(lines))  # input and output may share some
 
 
-def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Keys joined with dots and values of what the page does not show elsewhere."""
+def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Keys joined with dots and values, in words, of what the page does not show elsewhere."""
     for key, value in record.items():
         if isinstance(value, Mapping):
             if key != "notes" and not key.startswith("metrics"):
                 yield from _flat(value, f"{prefix}{key}.")
         elif not isinstance(value, list):
-            yield prefix + key, value
+            yield prefix + key, "none" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

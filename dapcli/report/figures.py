@@ -1,0 +1,280 @@
+"""Pictures: spectrograms, how fits converge, and how results spread over clips.
+
+All but small spectrograms are inline SVG that takes the colour of its text from the page, in light and dark mode.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from markupsafe import Markup, escape
+from matplotlib import colormaps, rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from dapcli.audio import Recording, Samples
+from dapcli.signal.stft import STFT
+
+Levels = NDArray[np.float64]
+
+#: Distinct for the colour-blind, and with a contrast of 3:1 on white and on black.
+COLOURS = ("#1f86d0", "#d55e00", "#009e73", "#b5588e")
+# As wide as a phone, so that labels can be read there; wider screens enlarge it.
+_WIDTH_IN = 4.0
+# Stands for the page's text colour until the SVG is done; a colour that nothing else has.
+_INK = "#010203"
+_STYLE = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK),
+    **{f"boxplot.{part}props.color": _INK for part in ("box", "whisker", "cap")},
+    "boxplot.medianprops.color": COLOURS[1],
+    "boxplot.medianprops.linewidth": 2.0,
+    "axes.edgecolor": f"{_INK}66",
+    "axes.labelsize": 9,
+    "font.size": 8,
+    "grid.alpha": 0.15,
+    "legend.columnspacing": 1.2,
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+}
+_MAX_POINTS = 400
+# Width of a letter of a tick's label, about.
+_LETTER_IN = 0.06
+
+_WINDOW_S = 0.048
+_MAX_COLUMNS = 512
+_MAX_ROWS = 192
+# Windows averaged in one column at the most. Those of long recordings do not overlap: the picture samples them.
+_MAX_GROUP = 4
+_FLOOR_DB = -200.0
+_RANGE_DB = 80.0
+# 1.25 dB apart, which nobody can see; it compresses a third better than 256.
+_SHADES = 64
+
+
+@contextmanager
+def _inked() -> Iterator[None]:
+    """Draw in the page's text colour."""
+    with rc_context(_STYLE):
+        yield
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """Mean power of the channels ``[F, T]``, in dB of a sine at full scale.
+
+    A row is ``row_hz`` high and the first is centred at 0 Hz; a column is ``column_s`` wide and begins at 0 s.
+    """
+
+    levels: Levels
+    row_hz: float
+    column_s: float
+
+
+def spectrogram(recording: Recording, scaled: float = 1.0) -> Spectrogram:
+    """Spectrogram, no larger than a picture needs, of a recording as it was before it was scaled by ``scaled``.
+
+    Only what the picture samples is read, column by column.
+    """
+    n_fft = 2 * round(_WINDOW_S * recording.rate / 2)
+    stft = STFT(n_fft, n_fft // 2)
+    group = min(max(math.ceil(recording.length / (n_fft // 4) / _MAX_COLUMNS), 1), _MAX_GROUP)
+    hop = max(n_fft // 4, math.ceil(recording.length / (_MAX_COLUMNS * group)))
+    columns = math.ceil(recording.length / (hop * group))
+    step = math.ceil(n_fft // 2 / _MAX_ROWS)
+    rows = n_fft // 2 // step
+
+    power = np.zeros((rows, columns))
+    for column in range(columns):
+        centres = [(2 * index + 1) * hop // 2 for index in range(column * group, (column + 1) * group)]
+        frames = np.stack([_frame(recording, centre - n_fft // 2, n_fft) for centre in centres])
+        # Of the transform of one window's length, the frame in the middle is all of it.
+        planes = stft.forward(torch.from_numpy(frames))[..., : rows * step, 1]
+        power[:, column] = planes.square().sum(dim=2).mean(dim=(0, 1)).view(rows, step).mean(dim=1).numpy()
+    # A sine of amplitude 1 has the magnitude of half the window's sum.
+    power /= (scaled * n_fft / 4) ** 2
+    levels = 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
+    return Spectrogram(levels, step * recording.rate / n_fft, group * hop / recording.rate)
+
+
+def _frame(recording: Recording, start: int, size: int) -> Samples:
+    """Samples ``[C, size]`` from ``start`` on, with silence before and after the recording."""
+    first, last = (min(max(place, 0), recording.length) for place in (start, start + size))
+    frame = np.zeros((recording.channels, size))
+    frame[:, first - start : last - start] = recording.read(first, last)
+    return frame
+
+
+def shared_scale(spectrograms: Sequence[Spectrogram]) -> tuple[float, float]:
+    """Lowest and highest level, dB, of one colour scale that suits all of these."""
+    loudest = max(float(each.levels.max()) for each in spectrograms)
+    top = 10 * math.ceil(loudest / 10) if loudest > _FLOOR_DB else 0.0
+    return top - _RANGE_DB, top
+
+
+def spectrogram_png(picture: Spectrogram, scale: tuple[float, float]) -> bytes:
+    """A spectrogram without axes over a colour scale in dB."""
+    buffer = io.BytesIO()
+    imsave(buffer, picture.levels, vmin=scale[0], vmax=scale[1], cmap=_colours(), origin="lower", format="png")
+    return buffer.getvalue()
+
+
+@_inked()
+def draw_spectrogram(
+    picture: Spectrogram,
+    scale: tuple[float, float],
+    seconds: float,
+    rate: int,
+    *,
+    marks: Sequence[tuple[float, float]] = (),
+    name: str,
+    label: str,
+) -> Markup:
+    """SVG of a spectrogram of ``seconds`` at ``rate`` Hz over a colour scale in dB; see :func:`_to_svg`.
+
+    A line above it marks every stretch of ``marks``, in s.
+    """
+    figure = Figure(figsize=(_WIDTH_IN, 2.2))
+    axes = figure.add_subplot()
+    figure.subplots_adjust(left=0.12, right=0.98, bottom=0.19, top=0.96)  # a layout engine would take as long again
+    rows, columns = picture.levels.shape
+    khz = picture.row_hz / 1000
+    image = axes.imshow(
+        picture.levels,
+        cmap=_colours(),
+        vmin=scale[0],
+        vmax=scale[1],
+        origin="lower",
+        aspect="auto",
+        interpolation="none",  # embeds the pixels as they are
+        extent=(0.0, columns * picture.column_s, -khz / 2, (rows - 0.5) * khz),
+    )
+    axes.set(xlim=(0.0, seconds), ylim=(0.0, rate / 2000), xlabel="time (s)", ylabel="frequency (kHz)")
+    axes.locator_params(axis="x", nbins=5)
+    if marks:
+        widest = seconds / _MAX_COLUMNS  # so that the shortest can be seen
+        spans = [(start, max(stop - start, widest)) for start, stop in _thinned(marks, widest)]
+        axes.broken_barh(spans, (1.01, 0.03), transform=axes.get_xaxis_transform(), clip_on=False, color=_INK, lw=0)
+    figure.colorbar(image, label="level (dB)", pad=0.02, fraction=0.17, aspect=30)
+    return _to_svg(figure, name, label)
+
+
+def _colours() -> Colormap:
+    return colormaps["magma"].resampled(_SHADES)
+
+
+def _thinned(spans: Sequence[tuple[float, float]], least: float) -> list[tuple[float, float]]:
+    """Spans in order of their start, those merged that are closer than ``least``."""
+    merged: list[tuple[float, float]] = []
+    for start, stop in spans:
+        if merged and start - merged[-1][1] < least:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values by iteration, from the first on, called ``title`` in the legend; ``marks`` are iterations by their marks.
+
+    Without a ``colour`` it has that of text.
+    """
+
+    title: str
+    values: Sequence[float]
+    marks: Mapping[str, int] = field(default_factory=dict)
+    colour: str = _INK
+    style: str = "-"
+    width: float = 1.5
+    alpha: float = 1.0
+
+
+# How marks look, by their titles in the legend.
+_MARKS: dict[str, dict[str, Any]] = {
+    "kept iteration": {"marker": "o"},
+    "blind stop": {"marker": ".", "color": COLOURS[1]},
+    "oracle stop": {"marker": "o", "mfc": "none", "color": COLOURS[1]},
+}
+
+
+@_inked()
+def draw_curves(panels: Mapping[str, Sequence[Curve]], *, name: str, label: str) -> Markup:
+    """SVG of curves by iteration, one panel above the other; see :func:`_to_svg`."""
+    figure = Figure(figsize=(_WIDTH_IN, 1.3 * len(panels) + 0.6), layout="constrained")
+    rows: list[Axes] = list(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0])
+    lines: dict[str, Artist] = {}
+    for axes, (title, curves) in zip(rows, panels.items(), strict=True):
+        for curve in (each for each in curves if len(each.values)):
+            style = {"color": curve.colour, "linestyle": curve.style, "linewidth": curve.width, "alpha": curve.alpha}
+            every = math.ceil(len(curve.values) / _MAX_POINTS)
+            iterations = range(1, len(curve.values) + 1)
+            (line,) = axes.plot(iterations[::every], curve.values[::every], **style)
+            lines.setdefault(curve.title, line)
+            for mark, iteration in curve.marks.items():
+                if iteration <= len(curve.values):
+                    look = {"color": curve.colour, "linestyle": "", **_MARKS[mark]}
+                    (dot,) = axes.plot(iteration, curve.values[iteration - 1], **look)
+                    lines.setdefault(mark, dot)
+        axes.set_ylabel(title)
+        axes.grid()
+    rows[-1].set_xlabel("iteration")
+    rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.align_ylabels(rows)
+    figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=min(len(lines), 4))
+    return _to_svg(figure, name, label)
+
+
+@_inked()
+def draw_boxes(values: Mapping[str, Sequence[float]], title: str, *, name: str, label: str) -> Markup:
+    """SVG of the values of each method: median, quartiles, whiskers to 1.5 times their distance, and every clip."""
+    height = 0.3 * len(values) + 0.7
+    figure = Figure(figsize=(_WIDTH_IN, height))
+    axes = figure.add_subplot()
+    # A layout engine would take as long again.
+    left = min(_LETTER_IN * max(map(len, values)) + 0.15, _WIDTH_IN / 2)
+    figure.subplots_adjust(left / _WIDTH_IN, 0.5 / height, 0.97, 1 - 0.08 / height)
+    # Every clip has its dot, those far out too.
+    axes.boxplot(list(values.values()), orientation="horizontal", widths=0.6, showfliers=False)
+    for row, points in enumerate(values.values(), 1):
+        # Clips side by side, in the same order for every method, so that dots do not hide each other.
+        heights = row + (np.linspace(-0.2, 0.2, len(points)) if len(points) > 1 else np.zeros(len(points)))
+        axes.plot(points, heights, ".", color=COLOURS[0], alpha=0.6, markersize=4)
+    axes.set_yticks(range(1, len(values) + 1), list(values))
+    axes.invert_yaxis()
+    axes.set_xlabel(title)
+    axes.grid(axis="x")
+    return _to_svg(figure, name, label)
+
+
+def _to_svg(figure: Figure, name: str, label: str) -> Markup:
+    """The figure as an ``<svg>`` element that fits its container.
+
+    ``label`` is read out in place of it. Identifiers in it begin with ``name``, so that two pictures on one page do not
+    refer to each other's parts, and are the same from run to run.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True)
+    svg = buffer.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    names: dict[str, int] = {}
+    svg = re.sub(
+        r'( id="|href="#|url\(#)([^")]+)',
+        lambda found: f"{found[1]}{name}{names.setdefault(found[2], len(names))}",
+        svg,
+    )
+    svg = svg.replace("image-rendering:crisp-edges;image-rendering:pixelated", "")  # smooth is easier to read
+    svg = svg.replace(_INK, "currentColor")
+    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1))

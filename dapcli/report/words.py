@@ -1,0 +1,167 @@
+"""A record in words, for the terminal and the pages alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from math import log10
+from typing import Any
+
+#: Titles of metrics, in the order of tables. A metric without a line here is shown by its name.
+METRIC_TITLES = {
+    "sdr_db": "SDR (dB)",
+    "sir_db": "SIR (dB)",
+    "sar_db": "SAR (dB)",
+    "snr_db": "SNR (dB)",
+    "psnr_db": "PSNR (dB)",
+    "si_sdr_db": "SI-SDR (dB)",
+    "segmental_snr_db": "segmental SNR (dB)",
+    "spectral_snr_db": "spectral SNR (dB)",
+    "envelope_distance": "envelope distance",
+    "pesq_nb": "PESQ NB",
+    "pesq_wb": "PESQ WB",
+    "stoi": "STOI",
+    "csig": "CSIG",
+    "cbak": "CBAK",
+    "covl": "COVL",
+    "gaps_snr_db": "SNR in the gaps (dB)",
+    "gaps_snr_db_mean": "SNR in the gaps, mean (dB)",
+}
+# Keys of notes that are on the run and not on a metric, by how they begin.
+_ON_THE_RUN = ("restore", "degradation", "consistency")
+# A validation error that is lower by less, relative to the initial estimate's, is that of a network without effect.
+_NO_EFFECT = 5e-4
+
+
+def metric_title(metric: str) -> str:
+    """A metric as people write it, with the number of its source where it ends with one."""
+    if metric in METRIC_TITLES:
+        return METRIC_TITLES[metric]
+    name, _, number = metric.rpartition("_")
+    if name not in METRIC_TITLES or not number.isdecimal():
+        return metric
+    title, unit, _ = METRIC_TITLES[name].partition(" (dB)")
+    return f"{title} {number}{unit}"
+
+
+def summary(record: Mapping[str, Any]) -> list[str]:
+    """Lines on what was done, why it stopped, what the network added, and what was known of the recording."""
+    lines = _fit(record)
+    noise = record["noise"]
+    if noise["std"] is not None:
+        kind = "white" if noise["white"] else "coloured"
+        snr = noise["input_snr_db_estimated"]
+        lines.append(f"noise: {kind}, standard deviation {noise['std']:.3g}; input SNR about {snr:.1f} dB")
+    if "degradation" in record:
+        lines.append(f"degradation: {degradation_in_words(record)}; initial estimate: {record['initial_estimate']}")
+        lines.append(_consistency(record))
+    if "sources" in record:
+        names = ", ".join(f"{source['name']} (taken for {source['type']})" for source in record["sources"])
+        lines.append(f"estimates of {len(record['sources'])} sources: {names}")
+        lines.append(_sum(record))
+    return lines
+
+
+def notes_on_the_run(record: Mapping[str, Any], keys: tuple[str, ...] = _ON_THE_RUN) -> list[str]:
+    """The notes of a record whose keys begin with one of ``keys``: all that are not on a metric."""
+    return [note for key, note in record["notes"].items() if key.startswith(keys)]
+
+
+def all_metrics(record: Mapping[str, Any], which: str = "") -> dict[str, float | None]:
+    """The metrics of the output, or with ``_input`` of the input; those inside of gaps begin with ``gaps_``."""
+    inside = record.get(f"metrics_gaps{which}", {})
+    return {**record[f"metrics{which}"], **{f"gaps_{name}": value for name, value in inside.items()}}
+
+
+def degradation_in_words(record: Mapping[str, Any]) -> str:
+    """What was wrong with a recording, such as ``3 gaps, 150 ms missing, the longest 60 ms (given)``."""
+    degradation = record["degradation"]
+    return f"{_DEGRADATIONS[degradation['kind']](degradation, record)} ({degradation['source']})"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 5.2 s, or h:mm:ss from a minute on."""
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+
+
+def count(number: int, noun: str) -> str:
+    """So many of something, such as ``2 clips``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _fit(record: Mapping[str, Any]) -> list[str]:
+    fit, prior = record["fit"], record["prior"]
+    segments = len(fit["segments"])
+    if not segments:
+        return ["nothing was fitted; the output holds the same sound as the input"]
+    parts = f" in {segments} segments" if segments > 1 else ""
+    if not fit["iterations"]:
+        initial = record.get("initial_estimate", "classical separation")
+        return [f"no network; {initial} alone{parts} on {record['device']}, {record['seconds']:.1f} s"]
+    lines = [
+        f"{prior['name']} ({prior['parameters']:,} parameters) on {record['device']}, "
+        f"{count(fit['iterations'], 'iteration')}{parts} in {fit['seconds']:.1f} s",
+        f"stopped by {fit['stopped_by']} ({fit['rule_reason']})",
+    ]
+    return lines if fit["validation"] is None else [*lines, _validation(fit["validation"])]
+
+
+def _validation(error: float) -> str:
+    """What a network added, by its validation error relative to that without it."""
+    if error > 1 - _NO_EFFECT:
+        return "the network added nothing by validation"
+    decibels = -10 * log10(max(error, 1e-10))
+    return f"the network lowered the validation error by {100 * (1 - error):.2g} % ({decibels:.2g} dB)"
+
+
+def _gaps(degradation: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    several = degradation["count"] > 1
+    channels = f" over {record['channels']} channels" if record["channels"] > 1 else ""
+    longest = f", the longest {_length(degradation['longest_s'])}" if several else ""
+    missing = _length(degradation["missing"] / record["sample_rate"])
+    return f"{count(degradation['count'], 'gap')}, {missing} missing{channels}{longest}"
+
+
+def _clipping(degradation: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    del record
+    levels = [abs(level) for level in (*degradation["low"], *degradation["high"]) if level is not None]
+    low, high = f"{min(levels):.3g}", f"{max(levels):.3g}"
+    return (
+        f"{100 * degradation['clipped']:.3g} % of the samples clipped, at {low if low == high else f'{low} to {high}'}"
+    )
+
+
+def _quantization(degradation: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    del record
+    return f"{round(2 / degradation['step'])} levels, {degradation['step']:.3g} apart"
+
+
+#: What a degradation and the record that it is in are called, by its kind; a new one is one line.
+_DEGRADATIONS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], str]] = {
+    "gaps": _gaps,
+    "clipping": _clipping,
+    "quantization": _quantization,
+}
+
+
+def _length(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
+
+
+def _consistency(record: Mapping[str, Any]) -> str:
+    """How far the estimate and the output are from what is known of the input."""
+    consistency = record["consistency"]
+    if consistency["inconsistent_before"] is None:
+        return "nothing was changed"
+    if record["degradation"]["kind"] == "gaps" and consistency["enforced"]:
+        return "known samples are as they were"
+    off = f"{100 * consistency['inconsistent_before']:.3g} % of the estimate's samples were off what is known"
+    return f"{off}, and are set right" if consistency["enforced"] else f"{off}, and were left so"
+
+
+def _sum(record: Mapping[str, Any]) -> str:
+    """How far the sources of a separation are from summing to the mixture."""
+    consistency = record["consistency"]
+    if consistency["enforced"]:
+        return "the sources sum to the mixture"
+    return f"the sum of the sources is up to {consistency['residual']:.3g} of full scale off the mixture, and left so"
