@@ -284,7 +284,7 @@ def test_clipped_peaks_come_back_beyond_the_level_and_reliable_samples_as_they_w
     clipping = Clipping((-0.4,), (0.35,))
     observed = Observed(clipping.clip(clean), RATE, clipping)
     restored = BASELINES["declip"][name](observed)[0]
-    clipped = clipping.clipped(observed.samples)
+    clipped = clipping.affected(observed.samples)
     assert snr_db(clean[clipped], restored[clipped]) > snr_db(clean[clipped], observed.samples[clipped]) + 10
     np.testing.assert_array_equal(restored[~clipped], clean[~clipped])
     np.testing.assert_allclose(clipping.clip(restored), observed.samples)

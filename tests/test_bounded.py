@@ -121,7 +121,7 @@ def test_data_fidelity_is_the_squared_distance_to_what_is_consistent(
 def test_only_clipped_samples_and_cells_that_change_need_anything(
     degradation: Clipping | Quantization, samples: list[list[float]], expected: bool
 ) -> None:
-    assert degradation.affects(np.array(samples)) == expected
+    assert degradation.affected(np.array(samples)).any() == expected
 
 
 @BOTH
@@ -179,7 +179,7 @@ def test_training_pairs_are_clipped_harder_and_know_the_truth() -> None:
     candidates = UNEVEN.candidates(samples, RATE)
     pairs = UNEVEN.training_pairs(samples, candidates, RATE, seed=0)
     assert len(pairs) == 2
-    fewest = UNEVEN.clipped(samples)
+    fewest = UNEVEN.affected(samples)
     for pair in pairs:
         np.testing.assert_array_equal(pair.truth, candidates[0])
         assert pair.candidates.shape == candidates.shape
@@ -231,7 +231,7 @@ def test_levels_are_found_in_files(subtype: str, level: float, tmp_path: Path) -
     found = detect_clipping(file)
     assert found is not None
     assert (found.low[0], found.high[0]) == pytest.approx((-level, level), abs=1e-4)
-    flagged, clipped = found.clipped(file.samples), np.abs(music()) >= level
+    flagged, clipped = found.affected(file.samples), np.abs(music()) >= level
     assert flagged[clipped].all()
     # A peak that has only just escaped cannot be told from the others.
     assert flagged.sum() <= clipped.sum() + 3
@@ -310,7 +310,7 @@ def test_a_level_is_that_of_both_sides_of_all_channels() -> None:
     clipping = clipping_at(0.3, audio)
     assert clipping.high == pytest.approx((0.3, 0.3), abs=1e-4)
     # The samples that 16 bits have rounded down are clipped all the same.
-    np.testing.assert_array_equal(clipping.clipped(audio.samples), np.abs(music(channels=2)) >= 0.3 - 2**-15)
+    np.testing.assert_array_equal(clipping.affected(audio.samples), np.abs(music(channels=2)) >= 0.3 - 2**-15)
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,7 @@ def test_clipping_leaves_its_snr_and_quantization_its_levels() -> None:
     error = case.known.recording.samples - case.truth.references[0]
     assert 10 * math.log10(np.sum(case.truth.references**2) / np.sum(error**2)) == pytest.approx(10.0, abs=0.01)
     assert isinstance(case.known.degradation, Clipping)
-    assert case.known.degradation.affects(case.known.recording.samples)
+    assert case.known.degradation.affected(case.known.recording.samples).any()
 
     case = Quantized(16).degradation([clean], np.random.default_rng(0))
     assert isinstance(case.known.degradation, Quantization)

@@ -142,7 +142,7 @@ def test_projection_keeps_known_samples_and_data_fidelity_is_their_mean_squared_
     samples, estimate = np.random.default_rng(seed).standard_normal((2, 2, 40))
     projected = degradation.project(estimate, samples)
     np.testing.assert_array_equal(projected, np.where(missing, estimate, samples))
-    assert degradation.affects(samples) == missing.any()
+    assert degradation.affected(samples).any() == missing.any()
 
     leaf = torch.tensor(estimate, requires_grad=True)
     data_fidelity = degradation.data_fidelity(leaf, torch.tensor(samples))

@@ -45,7 +45,7 @@ class Clipping(Bounded):
         if not all(low < 0 < high for low, high in zip(self.low, self.high, strict=True)):
             raise ValueError(f"levels are not on both sides of zero: {self.low}, {self.high}")
 
-    def clipped(self, samples: Samples) -> Flags:
+    def affected(self, samples: Samples) -> Flags:
         """True where samples ``[C, N]`` are at or beyond a level."""
         return (samples <= np.array(self.low)[:, None]) | (samples >= np.array(self.high)[:, None])
 
@@ -58,17 +58,13 @@ class Clipping(Bounded):
 
     def describe(self, recording: Recording) -> dict[str, Any]:
         """The levels, None where a side is not clipped, and the fraction of clipped samples."""
-        clipped = sum(int(self.clipped(block).sum()) for block in blocks(recording))
+        clipped = sum(int(self.affected(block).sum()) for block in blocks(recording))
         return {
             "kind": "clipping",
             "low": [None if np.isinf(level) else level for level in self.low],
             "high": [None if np.isinf(level) else level for level in self.high],
             "clipped": clipped / (recording.length * recording.channels),
         }
-
-    def affects(self, samples: Samples) -> bool:
-        """Whether any of samples ``[C, N]`` is at or beyond a level."""
-        return bool(self.clipped(samples).any())
 
     def candidates(self, samples: Samples, rate: int) -> Samples:
         """The sparsest signals that would have been clipped into samples ``[C, N]``, and refined: ``[2, C, N]``.
@@ -85,7 +81,7 @@ class Clipping(Bounded):
         for factor in _HARDER:
             harder = Clipping(tuple(factor * low for low in self.low), tuple(factor * high for high in self.high))
             again = harder.clip(truth)
-            pairs.append(TrainingPair(harder.candidates(again, rate), truth, harder.clipped(again)))
+            pairs.append(TrainingPair(harder.candidates(again, rate), truth, harder.affected(again)))
         return pairs
 
     def clip(self, samples: Samples) -> Samples:

@@ -62,8 +62,8 @@ class Degradation(Protocol):
         """The degradation of a recording as JSON can hold it; ``kind`` is its name."""
         ...
 
-    def affects(self, samples: Samples) -> bool:
-        """Whether there is anything to restore in samples ``[C, N]``."""
+    def affected(self, samples: Samples) -> Flags:
+        """Flags ``[C, N]`` of the samples ``[C, N]`` in which there is something to restore."""
         ...
 
     def candidates(self, samples: Samples, rate: int) -> Samples:

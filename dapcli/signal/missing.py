@@ -52,22 +52,22 @@ class Missing:
             "intervals": list_intervals(self.gaps),
         }
 
-    def affects(self, samples: Samples) -> bool:  # noqa: ARG002
-        """Whether any sample is missing."""
-        return bool(self.gaps)
+    def affected(self, samples: Samples) -> Flags:
+        """Flags ``[C, N]`` of the missing samples."""
+        return self.gaps.mask(0, samples.shape[1])
 
     def candidates(self, samples: Samples, rate: int) -> Samples:
         """Fills by linear prediction of several orders, ``[K, C, N]``, of samples ``[C, N]`` at ``rate`` Hz."""
-        channels = list(zip(samples, self.gaps.channels, self._missing(samples), strict=True))
+        channels = list(zip(samples, self.gaps.channels, self.affected(samples), strict=True))
         return np.array([[_fill_gaps(*channel, order, rate) for channel in channels] for order in ORDERS_S])
 
     def training_pairs(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[TrainingPair]:
         """The recording with further gaps, as long as those that it has, filled in the same way."""
         rng = np.random.default_rng(seed)
-        pairs = [self._training_pair(samples, rate, rng) for _ in range(_PAIRS)]
+        pairs = [self._training_pair(samples, candidates, rate, rng) for _ in range(_PAIRS)]
         # With hardly anything known there is nothing to learn but that no fill is better than another.
         return [pair for pair in pairs if pair.scored.any()] or [
-            TrainingPair(candidates, candidates.mean(axis=0), self._missing(samples))
+            TrainingPair(candidates, candidates.mean(axis=0), self.affected(samples))
         ]
 
     def data_fidelity(self, estimate: Tensor, samples: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Missing:
         """
         rng = np.random.default_rng(seed)
         textured: Samples = estimate.copy()
-        channels = zip(textured, samples, self.gaps.channels, self._missing(samples), strict=True)
+        channels = zip(textured, samples, self.gaps.channels, self.affected(samples), strict=True)
         for filled, known, gaps, missing in channels:
             for start, stop in gaps:
                 if stop - start > _LONG_S * rate:
@@ -95,21 +95,22 @@ class Missing:
 
     def project(self, estimate: Samples, samples: Samples) -> Samples:
         """The known samples as they are, the others from the estimate, ``[C, N]``."""
-        return np.asarray(np.where(self._missing(samples), estimate, samples))
+        return np.asarray(np.where(self.affected(samples), estimate, samples))
 
-    def _missing(self, samples: Samples) -> Flags:
-        return self.gaps.mask(0, samples.shape[1])
-
-    def _training_pair(self, samples: Samples, rate: int, rng: np.random.Generator) -> TrainingPair:
-        missing = self._missing(samples)
+    def _training_pair(
+        self, samples: Samples, candidates: Samples, rate: int, rng: np.random.Generator
+    ) -> TrainingPair:
+        missing = self.affected(samples)
         spacing = round(_SPACING_S * rate)
         opened = [
             _open_gaps([stop - start for start, stop in gaps or chain(*self.gaps.channels)], row, spacing, rng)
             for gaps, row in zip(self.gaps.channels, missing, strict=True)
         ]
         scored = Gaps(tuple(opened)).mask(0, samples.shape[1])
-        more = Missing(Gaps(tuple(merge([*old, *new]) for old, new in zip(self.gaps.channels, opened, strict=True))))
-        return TrainingPair(more.candidates(np.where(scored, 0.0, samples), rate), samples, scored)
+        # The gaps that it has are filled already.
+        channels = list(zip(samples, opened, missing | scored, strict=True))
+        filled = np.array([[_fill_gaps(*channel, order, rate) for channel in channels] for order in ORDERS_S])
+        return TrainingPair(np.where(scored, filled, candidates), samples, scored)
 
 
 def _open_gaps(lengths: list[int], missing: Flags, spacing: int, rng: np.random.Generator) -> tuple[Interval, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import blocks
 from dapcli.errors import InputError, SettingsError
-from dapcli.signal.degradation import ROUNDING, Bounded, TrainingPair
+from dapcli.signal.degradation import Bounded, Flags, ROUNDING, TrainingPair
 
 #: The most levels that can be given: their cells are 16 times those of 16 bits.
 MOST_LEVELS = 4096
@@ -59,9 +59,9 @@ class Quantization(Bounded):
         """The quantizer."""
         return {"kind": "quantization", "step": self.step, "offset": self.offset}
 
-    def affects(self, samples: Samples) -> bool:
-        """Whether any channel of samples ``[C, N]`` changes: silence has nothing to restore."""
-        return bool((samples != samples[:, :1]).any())
+    def affected(self, samples: Samples) -> Flags:
+        """All samples ``[C, N]`` if any channel changes: silence has nothing to restore."""
+        return np.full(samples.shape, (samples != samples[:, :1]).any())
 
     def candidates(self, samples: Samples, rate: int) -> Samples:
         """Samples ``[C, N]`` themselves, and the sparsest that would have been quantized into them: ``[2, C, N]``."""
