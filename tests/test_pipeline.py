@@ -114,12 +114,12 @@ def test_blocks_of_joined_segments_are_parts_of_the_whole(
 
 
 @given(plans(), st.randoms(use_true_random=False))
-def test_sources_of_one_type_go_on_from_segment_to_segment_in_any_order(case: tuple[int, int, int], random: Any) -> None:
+def test_sources_of_one_type_go_on_from_segment_to_segment_in_any_order(
+    case: tuple[int, int, int], random: Any
+) -> None:
     segments, sources = plan_segments(*case), noise(3, 1, case[0])
     orders = [random.sample(range(2), 2) + [2] for _ in segments]
-    joined = Joined(
-        segments, ("a", "a", "b"), 1, lambda index: sources[orders[index], :, slice(*segments[index])]
-    )
+    joined = Joined(segments, ("a", "a", "b"), 1, lambda index: sources[orders[index], :, slice(*segments[index])])
     np.testing.assert_allclose(joined.read(0, case[0]), sources[orders[0]], rtol=0, atol=1e-12)
 
 
@@ -490,10 +490,10 @@ def test_two_at_a_time_have_the_bits_of_one_in_every_task(estimator: str) -> Non
     presets = [each for task in ("inpaint", "separate") for each in TASKS[task].presets.values()]
     preset = next(each for each in presets if each.estimator == estimator)
     tiny = replace(preset, prior="conv", base_channels=2, iterations=1, segment=1.5, hop=0.03)
-    recording = RECORDING.with_samples(RECORDING.samples[:, RATE : 2 * RATE + 6_000])
+    recording = Audio(RECORDING.samples[:, 10_000:17_000], 4_000)
     how: list[dict[str, Any]] = [{"device": "cpu", "parallel": workers} for workers in (1, 2)]
     if estimator == "ensemble":
-        missing = Missing(Gaps((((3_000, 3_050), (11_000, 11_050)),)))
+        missing = Missing(Gaps((((1_500, 1_520), (5_500, 5_520)),)))
         one, two = (restore(recording, missing, tiny, consistent=False, **each) for each in how)
     else:
         one, two = (separate(recording, settings=tiny, **each) for each in how)
@@ -592,8 +592,13 @@ def test_an_error_of_a_fit_is_raised_as_it_is(parallel: int, monkeypatch: pytest
     ],
 )
 def test_where_memory_is_short_half_as_many_segments_are_fitted_at_a_time(
-    parallel: int, room: int, after: int, pools: list[int], said: list[str], uninterrupted: Samples,
-    monkeypatch: pytest.MonkeyPatch
+    parallel: int,
+    room: int,
+    after: int,
+    pools: list[int],
+    said: list[str],
+    uninterrupted: Samples,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sizes: list[int] = []
 
@@ -660,7 +665,7 @@ def test_of_a_long_recording_one_segment_at_a_time_is_read_and_kept(tmp_path: Pa
         assert len(store) == len(result.segments) == len(segments) >= 25
         assert max(recording.readings) <= longest <= 1.5 * RATE
         # Once for the levels, once for the fits, and the few to pretrain on.
-        assert sum(recording.readings) <= 2.2 * len(segments) * longest
+        assert sum(recording.readings) <= (2 * len(segments) + 8) * longest
         read = list(blocks(result.restored))
     assert sum(block.shape[1] for block in read) == recording.length
     assert all(np.isfinite(block).all() for block in read)
