@@ -81,7 +81,9 @@ def prepared(task: str, channels: int) -> tuple[Prepared, Samples]:
     return Prepared(degradation, candidates, degradation.training_pairs(samples, candidates, 4_000, 0)), samples
 
 
-def make(task: str, estimator: str, channels: int = 1, *, silent: bool = False, settings: Settings = PLAIN) -> Objective:
+def make(
+    task: str, estimator: str, channels: int = 1, *, silent: bool = False, settings: Settings = PLAIN
+) -> Objective:
     """The objective of an estimator for a recording of so many channels, or for silence."""
     construct = partial(load(TASKS[task].estimators[estimator].objective), settings=settings, generator=seeded())
     if task in ("denoise", "separate"):

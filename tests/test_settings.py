@@ -31,7 +31,10 @@ ESTIMATORS = [(name, estimator) for name, task in TASKS.items() for estimator in
 
 def checked(task: str, settings: Settings, **options: Any) -> dict[str, Any]:
     return check(
-        TASKS[task], settings, 16_000, **{"device": "cpu", "parallel": None, "references": True, "hidden": True} | options
+        TASKS[task],
+        settings,
+        16_000,
+        **{"device": "cpu", "parallel": None, "references": True, "hidden": True} | options,
     )
 
 
@@ -195,7 +198,8 @@ def test_what_is_given_takes_the_place_of_the_preset_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "estimator", "same"), [("fast", "generate", "generate"), ("paper", "generate", "paper"), ("fast", "mask", "fast")]
+    ("preset", "estimator", "same"),
+    [("fast", "generate", "generate"), ("paper", "generate", "paper"), ("fast", "mask", "fast")],
 )
 def test_an_estimator_brings_the_preset_that_suits_it(preset: str, estimator: str, same: str) -> None:
     presets = TASKS["denoise"].presets
