@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dapcli import PRESETS, Progress, denoise, read_audio
+from dapcli import TASKS, Progress, denoise, read_audio
 from dapcli.audio import encode
 
 
 def show(progress: Progress) -> None:
     """Print every tenth iteration."""
     if progress.completed % 10 == 0:
-        print(f"{progress.completed} of {progress.total} iterations, loss {progress.step.loss:.4g}")
+        print(f"{progress.completed} of {progress.total} iterations, loss {progress.iteration.loss:.4g}")
 
 
 if __name__ == "__main__":
-    result = denoise(read_audio(Path(sys.argv[1])), PRESETS["fast"], on_step=show)
+    result = denoise(read_audio(Path(sys.argv[1])), TASKS["denoise"].presets["fast"], on_step=show)
     print(f"noise of standard deviation {result.noise_std}, input SNR about {result.input_snr_db} dB")
     Path(sys.argv[2]).write_bytes(encode(result.audio))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dapcli import SEPARATION_PRESETS, Audio, separate
+from dapcli import TASKS, Audio, separate
 from dapcli.audio import encode
 from dapcli.metrics import score_sources
 
 RATE = 16_000
-SOURCE_TYPES = ("harmonic", "percussive")
+TYPES = ("harmonic", "percussive")
 
 if __name__ == "__main__":
     # A chord, and two strokes a second.
@@ -23,12 +23,12 @@ if __name__ == "__main__":
     sources = np.stack([chord, strokes])[:, None]  # [K, C, N]
     mixture = Audio(sources.sum(axis=0), RATE)
 
-    result = separate(mixture, SOURCE_TYPES, replace(SEPARATION_PRESETS["share"]["quality"], iterations=4))
+    result = separate(mixture, TYPES, replace(TASKS["separate"].presets["quality"], iterations=4))
 
     folder = Path(sys.argv[1])
     folder.mkdir(exist_ok=True)
     (folder / "mixture.wav").write_bytes(encode(mixture))
-    scores = score_sources(sources, np.stack([audio.samples for audio in result.audio]), RATE, fixed_order=True)
-    for kind, audio, (metrics, _) in zip(SOURCE_TYPES, result.audio, scores.sources, strict=True):
-        (folder / f"{kind}.wav").write_bytes(encode(audio))
-        print(f"{kind}: SDR {metrics['sdr_db']:.1f} dB")
+    scores = score_sources(sources, result.estimates.read(0, mixture.length), RATE, fixed_order=True)
+    for name, source, (metrics, _) in zip(TYPES, result.estimates, scores.sources, strict=True):
+        (folder / f"{name}.wav").write_bytes(encode(source.audio))
+        print(f"{name}: SDR {metrics['sdr_db']:.1f} dB")

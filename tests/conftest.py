@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -73,15 +72,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks as small as these are slower on several threads."""
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Networks as small as those of the tests are slower on several threads."""
     import torch
 
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

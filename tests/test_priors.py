@@ -14,89 +14,87 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dapcli.errors import SettingsError
-from dapcli.priors import PRIORS, build_prior, prior_layout
+from dapcli.priors import PRIORS, build_prior, build_priors
 from dapcli.priors.cost import describe_priors
 from dapcli.priors.independent import IndependentNetworks
 from dapcli.priors.unet import ConvBlock, UNet, UNetLayout
-from dapcli.settings import PRESETS
+from dapcli.settings import Settings
+from dapcli.tasks import TASKS
+
+EACH = pytest.mark.parametrize("name", PRIORS)
 
 
-@pytest.mark.parametrize("name", PRIORS)
-@given(bins=st.integers(1, 40), frames=st.integers(1, 40), planes=st.integers(1, 4))
+def build(name: str, in_channels: int = 2, out_channels: int = 2, width: int = 35, fold: int = 1) -> UNet:
+    chosen = Settings(prior=name, base_channels=width, fold=fold)
+    network = build_prior(chosen, in_channels, out_channels)
+    assert isinstance(network, UNet)
+    return network
+
+
+def count(network: nn.Module) -> int:
+    return sum(weights.numel() for weights in network.parameters())
+
+
+@EACH
+@given(bins=st.integers(1, 40), frames=st.integers(1, 40), outputs=st.integers(1, 4), fold=st.integers(1, 3))
 @settings(max_examples=8, deadline=None)
-def test_output_has_the_size_of_the_input(name: str, bins: int, frames: int, planes: int) -> None:
-    network = build_prior(name, 2, planes, width=2)
-    output = network(torch.randn(1, 2, bins, frames))
-    assert output.shape == (1, planes, bins, frames)
+def test_output_has_the_size_of_the_input(name: str, bins: int, frames: int, outputs: int, fold: int) -> None:
+    output = build(name, 2, outputs, width=2, fold=fold)(torch.randn(1, 2, bins, frames))
+    assert output.shape == (1, outputs, bins, frames)
     assert torch.isfinite(output).all()
 
 
-@given(bins=st.integers(1, 60), frames=st.integers(1, 60), fold=st.integers(2, 3))
-@settings(max_examples=6, deadline=None)
-def test_folded_networks_keep_any_size(bins: int, frames: int, fold: int) -> None:
-    network = build_prior("exp-dense", 2, 3, width=2, fold=fold)
-    output = network(torch.randn(1, 2, bins, frames))
-    assert output.shape == (1, 3, bins, frames)
-    assert torch.isfinite(output).all()
+@EACH
+@pytest.mark.parametrize("fold", [1, 2])
+def test_a_zero_output_is_where_learning_can_begin(name: str, fold: int) -> None:
+    chosen = Settings(prior=name, base_channels=2, fold=fold)
+    network = build_priors(chosen, ((1, 2), (3, 1)), zero=True)
+    output = network(torch.randn(1, 4, 9, 10))
+    assert output.shape == (1, 3, 9, 10)
+    assert not output.any()
+    (output - 1).square().sum().backward()
+    assert any(weights.grad is not None and weights.grad.any() for weights in network.parameters())
 
 
 def test_folding_doubles_the_reach_for_less_than_a_third_of_the_work() -> None:
-    plain, folded = (describe_priors(replace(PRESETS["fast"], fold=fold), 16_000) for fold in (1, 2))
+    fast = TASKS["denoise"].presets["fast"]
+    plain, folded = (describe_priors(replace(fast, fold=fold), 16_000) for fold in (1, 2))
     for before, after in zip(plain, folded, strict=True):
         assert after.receptive_field_s == pytest.approx(2 * before.receptive_field_s)
         assert after.gflop_per_iteration < before.gflop_per_iteration / 3
 
 
-def test_released_variant_has_the_published_number_of_parameters() -> None:
-    network = build_prior("ddunet", 2, 2)
-    assert sum(weights.numel() for weights in network.parameters()) == 1_092_912
+def test_the_sizes_are_those_of_the_paper_and_of_its_code() -> None:
+    assert count(build("ddunet")) == 1_092_912
+    # A 3x3 convolution from a to b filters has 9ab + b parameters.
+    down = [(2, 35), (35, 70), (70, 70), (70, 140), (140, 70), (70, 70)]
+    up = [(210, 140), (140, 70), (140, 70), (70, 35)]
+    assert count(build("conv")) == sum(9 * a * b + b for a, b in down + up) + 35 * 2 + 2
+    assert build("exp").layout.dilations == ((2, 4), (8, 16), (32, 32), (16, 8), (4, 2))
+    for name in ("dilated", "exp"):
+        assert build(name).layout == replace(build("conv").layout, dilations=build(name).layout.dilations)
+    dense = [each for each in build("exp-dense", width=5).down[0].modules() if isinstance(each, nn.Conv2d)]
+    assert [each.in_channels for each in dense] == [2, 2 + 5, 2 + 5 + 10]
 
 
-def test_paper_layout_counts_by_hand() -> None:
-    # conv: a 3x3 convolution from a to b filters has 9ab + b parameters.
-    convolutions = [
-        (2, 35),
-        (35, 70),
-        (70, 70),
-        (70, 140),
-        (140, 70),
-        (70, 70),
-        (210, 140),
-        (140, 70),
-        (140, 70),
-        (70, 35),
-    ]
-    expected = sum(9 * a * b + b for a, b in convolutions) + 35 * 2 + 2
-    assert sum(weights.numel() for weights in build_prior("conv", 2, 2).parameters()) == expected
+def test_the_dilation_is_that_of_the_settings_in_one_prior_only() -> None:
+    for name in PRIORS:
+        layout = build_prior(Settings(prior=name, dilation=7), 1, 1).layout  # type: ignore[attr-defined]
+        assert (layout.dilations == ((7, 7),) * 5) is (name == "dilated")
 
 
-@pytest.mark.parametrize("name", ["conv", "dilated", "exp"])
-def test_plain_priors_differ_in_dilation_only(name: str) -> None:
-    plain, other = prior_layout("conv"), prior_layout(name)
-    assert other.filters == plain.filters
-    assert not other.dense
-
-
-def test_exponential_dilations_are_those_of_the_paper() -> None:
-    assert prior_layout("exp").dilations == ((2, 4), (8, 16), (32, 32), (16, 8), (4, 2))
-
-
-def test_dense_block_passes_its_input_to_every_convolution() -> None:
-    network = build_prior("exp-dense", 2, 2, width=5)
-    convolutions = [module for module in network.down[0].modules() if isinstance(module, nn.Conv2d)]
-    assert [module.in_channels for module in convolutions] == [2, 2 + 5, 2 + 5 + 10]
-
-
-@pytest.mark.parametrize("name", PRIORS)
+@EACH
 def test_no_output_depends_on_more_than_the_receptive_field(name: str) -> None:
-    layout = UNetLayout(
-        tuple((2, 2) for _ in range(5)),
-        tuple((min(d[0], 3), min(d[1], 3)) for d in prior_layout(name).dilations),
-        dense=prior_layout(name).dense,
-        upsample_conv=prior_layout(name).upsample_conv,
-        raw_skip=prior_layout(name).raw_skip,
-    )
-    network = _without_normalisation(layout)
+    layout = build(name).layout
+    small = tuple((min(d[0], 3), min(d[1], 3)) for d in layout.dilations)
+    layout = replace(layout, filters=((2, 2),) * 5, dilations=small)
+    # In a network of positive weights without normalisation no dependence can cancel or be cut by a ReLU.
+    network = UNet(layout, 1, 1).double()
+    for block in network.down:
+        block.normalise = False
+    with torch.no_grad():
+        for weights in network.parameters():
+            weights.abs_()
     extents = []
     for position in range(128, 132):
         z = torch.rand(1, 1, 8, 256, dtype=torch.float64).requires_grad_()
@@ -106,18 +104,6 @@ def test_no_output_depends_on_more_than_the_receptive_field(name: str) -> None:
         extents.append(int(touched.max() - touched.min()) + 1)
     # Max pooling passes on one of two bins, whichever is larger, so that the last bin may be missed.
     assert layout.receptive_field() - 4 <= max(extents) <= layout.receptive_field()
-
-
-def _without_normalisation(layout: UNetLayout) -> UNet:
-    """A network of positive weights, in which no dependence can cancel or be cut by a ReLU."""
-    network = UNet(layout, 1, 1).double()
-    for block in network.down:
-        assert isinstance(block, ConvBlock)
-        block.normalise = False
-    with torch.no_grad():
-        for weights in network.parameters():
-            weights.abs_()
-    return network
 
 
 class RecordConvolutions(TorchFunctionMode):
@@ -133,21 +119,20 @@ class RecordConvolutions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", PRIORS)
+@EACH
 @pytest.mark.parametrize("width", [3, 16])
 def test_bfloat16_convolutions_read_whole_blocks_of_channels(name: str, width: int) -> None:
     # Any other number crashes the process on processors with AVX-512's bfloat16 and no AMX.
-    network = build_prior(name, 2, 2, width=width)
     with RecordConvolutions() as record, torch.autocast("cpu", dtype=torch.bfloat16):
-        network(torch.randn(1, 2, 9, 9)).float().sum().backward()
+        build(name, width=width)(torch.randn(1, 2, 9, 9)).float().sum().backward()
     assert len(record.shapes) >= 11
     assert all(x[1] == w[1] and x[1] % 16 == 0 for x, w in record.shapes)
 
 
-@pytest.mark.parametrize("name", PRIORS)
+@EACH
 def test_bfloat16_computes_the_same_function(name: str) -> None:
     torch.manual_seed(0)
-    network, z = build_prior(name, 2, 2, width=5), torch.randn(1, 2, 24, 24)
+    network, z = build(name, width=5), torch.randn(1, 2, 24, 24)
 
     def run(enabled: bool) -> tuple[Tensor, Tensor]:
         network.zero_grad()
@@ -175,17 +160,14 @@ def test_a_dense_block_equals_convolutions_of_concatenations() -> None:
 
 
 def test_only_the_way_down_is_normalised() -> None:
-    network = build_prior("exp-dense", 2, 2, width=2)
+    network = build("exp-dense", width=2)
     assert all(block.normalise for block in network.down)
     assert not any(block.normalise for block in network.up)
 
 
-def test_unknown_or_impossible_priors_are_refused() -> None:
+def test_unknown_or_impossible_networks_are_refused() -> None:
     with pytest.raises(SettingsError, match="choose one of conv"):
-        build_prior("lstm", 2, 2)
-    for number in ({"width": 0}, {"fold": 0}):
-        with pytest.raises(SettingsError, match="at least 1"):
-            build_prior("conv", 2, 2, **number)
+        build("lstm")
     with pytest.raises(ValueError, match="as many up blocks"):
         UNetLayout(((1, 1), (1, 1)), ((1, 1), (1, 1)))
     with pytest.raises(ValueError, match="same convolutions"):
@@ -193,7 +175,7 @@ def test_unknown_or_impossible_priors_are_refused() -> None:
 
 
 def test_cost_of_the_paper_setting() -> None:
-    costs = {cost.name: cost for cost in describe_priors(PRESETS["paper"], 16_000)}
+    costs = {cost.name: cost for cost in describe_priors(TASKS["denoise"].presets["paper"], 16_000)}
     assert set(costs) == set(PRIORS)
     # 512 x 251 bins: what the paper's script costs, forward and backward.
     assert costs["ddunet"].gflop_per_iteration == pytest.approx(223, abs=2)
@@ -202,30 +184,29 @@ def test_cost_of_the_paper_setting() -> None:
     assert costs["exp"].receptive_field_s > costs["dilated"].receptive_field_s > costs["conv"].receptive_field_s
 
 
-# Several at once
+# Independent networks
 
 
-def side_by_side(name: str, count: int) -> IndependentNetworks:
+def independent(name: str, number: int) -> IndependentNetworks:
     torch.manual_seed(0)
-    return IndependentNetworks([build_prior(name, 1 + index, 2, width=2) for index in range(count)])
+    chosen = Settings(prior=name, base_channels=2, fold=1)
+    network = build_priors(chosen, [(1 + index, 2) for index in range(number)], zero=False)
+    assert isinstance(network, IndependentNetworks)
+    return network
 
 
-@pytest.mark.parametrize("name", PRIORS)
-def test_networks_side_by_side_compute_what_they_compute_alone(name: str) -> None:
-    both = side_by_side(name, 2).double()
+@EACH
+def test_independent_networks_compute_what_they_compute_alone(name: str) -> None:
+    both = independent(name, 2).double()
     z = torch.randn(1, 3, 20, 24, dtype=torch.float64)
-
-    def gradients(output: Tensor) -> list[Tensor]:
-        return list(torch.autograd.grad(output.square().sum(), list(both.parameters())))
-
     together = both(z)
     alone = torch.cat([network(part) for network, part in zip(both.networks, (z[:, :1], z[:, 1:]), strict=True)], dim=1)
     torch.testing.assert_close(together, alone)
-    for one, other in zip(gradients(together), gradients(alone), strict=True):
-        torch.testing.assert_close(one, other)
+    gradients = [torch.autograd.grad(each.square().sum(), list(both.parameters())) for each in (together, alone)]
+    torch.testing.assert_close(*gradients)
 
 
-def test_networks_side_by_side_keep_little_for_their_gradients() -> None:
+def test_independent_networks_keep_little_for_their_gradients() -> None:
     z = torch.randn(1, 10, 40, 40)
 
     def kept(run: Callable[[], Tensor]) -> int:
@@ -240,7 +221,7 @@ def test_networks_side_by_side_keep_little_for_their_gradients() -> None:
             run()
         return sum(sizes)
 
-    two, four = side_by_side("exp-dense", 2), side_by_side("exp-dense", 4)
+    two, four = independent("exp-dense", 2), independent("exp-dense", 4)
     one = kept(lambda: two.networks[0](z[:, :1]))
     assert kept(lambda: two(z[:, :3])) < one / 10
     assert kept(lambda: four(z)) < one / 10

@@ -5,42 +5,37 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from inspect import getdoc
+from operator import methodcaller
 
 import typer
 
 import dapcli
-from dapcli.cli.declip import declip
-from dapcli.cli.denoise import denoise
-from dapcli.cli.dequantize import dequantize
-from dapcli.cli.doctor import doctor
-from dapcli.cli.evaluate import evaluate
-from dapcli.cli.inpaint import inpaint
-from dapcli.cli.priors import priors
-from dapcli.cli.score import score
-from dapcli.cli.separate import separate
-from dapcli.errors import DapError
+from dapcli.cli.command import Command, add_command
+from dapcli.cli.evaluate import Evaluate
+from dapcli.cli.tables import Doctor, Priors, Score
+from dapcli.cli.task import add_tasks
+from dapcli.errors import DapError, InterruptedRunError, SettingsError
 
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-INTERRUPTED = "interrupted; nothing was written"
 
-app = typer.Typer(
-    name="dap",
-    help="Restore one damaged recording with no training data.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-app.command()(denoise)
-app.command()(inpaint)
-app.command()(declip)
-app.command()(dequantize)
-app.command()(separate)
-app.command()(evaluate)
-app.command()(score)
-app.command()(priors)
-app.command()(doctor)
+def make_app() -> typer.Typer:
+    """The command line: a command for every task, and the others."""
+    app = typer.Typer(
+        name="dap",
+        help="Restore one damaged recording with no training data.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        # A command is made of its options, and run.
+        result_callback=methodcaller("run"),
+    )
+    app.callback()(_root)
+    add_tasks(app)
+    commands: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
+    for name, command in commands.items():
+        add_command(app, name, command, getdoc(command) or "")
+    return app
 
 
 def _print_version(value: bool) -> None:
@@ -49,9 +44,10 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Show the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, expose_value=False, help="Show the version."
+    ),
 ) -> None:
     del version  # its callback has answered
 
@@ -66,9 +62,9 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
     debug = "--debug" in sys.argv
     try:
-        code = app(standalone_mode=False)
+        code = make_app()(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _fail(INTERRUPTED, EXIT_INTERRUPTED)
+        code = InterruptedRunError.exit_code
     except typer.Exit as exit_:
         code = exit_.exit_code
     except DapError as error:
@@ -80,24 +76,20 @@ def main() -> None:
         if hasattr(error, "format_message"):
             message = error.format_message().rstrip(".\n")
             if not message:  # no command at all: the help was shown
-                sys.exit(EXIT_USAGE)
-            _fail(f"{message}. See dap --help.", EXIT_USAGE)
+                sys.exit(SettingsError.exit_code)
+            _fail(f"{message}. See dap --help.", SettingsError.exit_code)
         if debug:
             raise
         _fail(f"internal error: {type(error).__name__}: {error}; add --debug for details and report it", 1)
-    if code == EXIT_INTERRUPTED:  # recent releases of Typer turn KeyboardInterrupt into this
-        _fail(INTERRUPTED, EXIT_INTERRUPTED)
+    if code == InterruptedRunError.exit_code:  # recent releases of Typer turn KeyboardInterrupt into this
+        _fail("interrupted; nothing was written", code)
     sys.exit(code)
 
 
 def _fail(message: str, code: int) -> None:
     print(f"dap: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
-    if code == EXIT_INTERRUPTED and _is_fitting():
+    run = sys.modules.get("dapcli.pipeline.run")
+    fitting = run and any(thread.name.startswith(run.FIT_THREAD) for thread in threading.enumerate())
+    if fitting and code == InterruptedRunError.exit_code:
         os._exit(code)  # a second Ctrl-C has cut short the wait for a thread, without which torch would abort
     sys.exit(code)
-
-
-def _is_fitting() -> bool:
-    """Whether a thread still fits a segment."""
-    task = sys.modules.get("dapcli.task")
-    return task is not None and any(thread.name.startswith(task.FIT_THREAD) for thread in threading.enumerate())

@@ -95,7 +95,8 @@ class Pipeline:
         self._solver = solver
         self._references = references
         self._on_step = on_step
-        self._store = store or Store()
+        # A folder that holds nothing yet is false.
+        self._store = Store() if store is None else store
         self._store.begin(len(self.plan))
         self._notes: list[str] = []
         self._pretraining: list[Iteration] = []

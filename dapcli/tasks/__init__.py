@@ -50,7 +50,8 @@ class Task:
 
     ``function`` is the task's function of the Python API: it takes a recording, settings, the fields of a
     :class:`~dapcli.tasks.problem.Problem` that ``arguments`` names, and how to run. ``pose`` makes the problem out of
-    a recording and the options of the command line. ``columns`` are the metrics of the task's table in an evaluation.
+    a recording and the options of the command line. ``columns`` are the metrics of the task's table in an evaluation,
+    ``details`` what the help says below the summary. The preset ``quality`` is the default.
     """
 
     summary: str
@@ -61,6 +62,7 @@ class Task:
     presets: Mapping[str, Settings]
     estimators: Mapping[str, Estimator]
     columns: tuple[str, ...]
+    details: str = ""
 
 
 # What the papers' networks are fitted with, and what suits all but masks.
@@ -145,6 +147,10 @@ TASKS: dict[str, Task] = {
             ),
         },
         ("pesq_nb", "pesq_wb", "snr_db", "si_sdr_db", "stoi", "segmental_snr_db", "csig", "cbak", "covl"),
+        "Writes OUT with the input's rate, channels, subtype and length, and beside it OUT with the suffix .json: "
+        "every setting, why the fit stopped, the estimated noise and, with --reference, the metrics. Long recordings "
+        "are restored in segments; those that are finished when a run is interrupted stay in OUT.partial, and "
+        "--resume goes on from there.",
     ),
     "inpaint": Task(
         "Fill the gaps of one recording.",
@@ -155,6 +161,8 @@ TASKS: dict[str, Task] = {
         _RESTORATION,
         _RESTORERS,
         ("gaps_snr_db", "spectral_snr_db", "envelope_distance", "snr_db"),
+        "They are given with --gap, read with --mask or found with --detect. Writes OUT with the input's rate, "
+        "channels, subtype and length, and beside it OUT with the suffix .json. Segments without gaps are copied.",
     ),
     "declip": Task(
         "Restore the peaks of a clipped recording.",
@@ -165,6 +173,9 @@ TASKS: dict[str, Task] = {
         _RESTORATION,
         _RESTORERS,
         ("snr_db", "si_sdr_db", "pesq_nb", "stoi"),
+        "Writes OUT with the input's rate, channels, subtype and length, and beside it OUT with the suffix .json. "
+        "Where the peaks pass full scale in an integer format, all of OUT is lowered; as .wav of a float recording it "
+        "is not.",
     ),
     "dequantize": Task(
         "Restore a recording that was quantized to a few levels.",
@@ -175,6 +186,7 @@ TASKS: dict[str, Task] = {
         _RESTORATION,
         _RESTORERS,
         ("snr_db", "si_sdr_db", "segmental_snr_db", "pesq_nb"),
+        "Writes OUT with the input's rate, channels, subtype and length, and beside it OUT with the suffix .json.",
     ),
     "separate": Task(
         "Separate a mixture into its sources.",
@@ -207,5 +219,8 @@ TASKS: dict[str, Task] = {
             ),
         },
         ("sdr_db", "sir_db", "sar_db", "spectral_snr_db", "envelope_distance"),
+        "Writes one file per source into OUTDIR, each with the input's rate, channels, subtype and length, and "
+        "separation.json beside them. The sources sum to the mixture. With one --reference per source, metrics "
+        "compare them in the order that suits best.",
     ),
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from dapcli.errors import InputError, SettingsError
 from dapcli.settings import check_limits, option
@@ -44,6 +45,13 @@ class TaskOptions:
     """Find out what is wrong with the recording, and stop."""
     consistent: bool = True
     """Move the estimate to where it is consistent with what is known."""
+    fixed_order: bool = False
+    """Compare each source with the reference in its place."""
+    extension: str | None = None
+    """Extension of the files of the sources, None for that of the recording."""
+
+    #: The task writes a folder of sources, whose files :meth:`names` calls.
+    folder: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -178,6 +186,12 @@ class SeparateOptions(TaskOptions):
     consistent: bool = option(
         True, "Make the sources sum to the mixture.", panel=_OWN, flag="--consistent/--no-consistent"
     )
+    extension: str | None = option(
+        None, "Extension of the files.", panel=_OWN, flag="--format", metavar="EXTENSION", shown="IN's"
+    )
+    fixed_order: bool = option(False, "Compare each source with the reference in its place.", panel=_OWN)
+
+    folder: ClassVar[bool] = True
 
     def source_types(self, estimator: str) -> tuple[str, ...]:
         """The type of every source, which ``double-dip`` makes no use of.

@@ -84,7 +84,9 @@ def pose(recording: Recording, options: SeparateOptions, path: Path) -> Problem[
     """The problem of a mixture by the options of the command line."""
     del path
     types = options.source_types("")
-    return Problem(recording, types=types, consistent=options.consistent, fingerprint={"types": types})
+    # Sources that are generated are made consistent segment by segment.
+    fingerprint = {"types": types, "consistent": options.consistent}
+    return Problem(recording, types=types, consistent=options.consistent, fingerprint=fingerprint)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,11 @@
-"""Fill a gap from Python: python examples/repair_api.py DAMAGED RESTORED START END (in seconds)."""
+"""Fill a gap from Python: python examples/restore_api.py DAMAGED RESTORED START END (in seconds)."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from dapcli import REPAIR_PRESETS, read_audio, repair
+from dapcli import TASKS, read_audio, restore
 from dapcli.audio import encode
 from dapcli.signal.gaps import make_gaps, parse_gap
 from dapcli.signal.missing import Missing
@@ -13,5 +13,5 @@ from dapcli.signal.missing import Missing
 if __name__ == "__main__":
     damaged = read_audio(Path(sys.argv[1]))
     gaps, _ = make_gaps([parse_gap(f"{sys.argv[3]}:{sys.argv[4]}", damaged.rate)], damaged)
-    result = repair(damaged, Missing(gaps), REPAIR_PRESETS["fast"])
+    result = restore(damaged, Missing(gaps), TASKS["inpaint"].presets["fast"])
     Path(sys.argv[2]).write_bytes(encode(result.audio))

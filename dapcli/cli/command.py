@@ -1,0 +1,112 @@
+"""Commands as dataclasses: a field is an option, its metadata the option's help, and ``run`` what the command does.
+
+Typer reads the options of a command from the constructor of such a class, and calls it; ``dap`` then runs the object
+that it made. This module imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from functools import partial
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from dapcli.settings import RUN_PANEL, check_limits, option
+
+#: The panel of options that are arguments.
+ARGUMENTS = "Arguments"
+OUTPUT_PANEL = "Output"
+#: The default of an option that has to be given.
+REQUIRED = MISSING
+
+argument = partial(option, panel=ARGUMENTS)
+#: An option of one command alone.
+own = partial(option, panel="Options")
+protocol_value = partial(option, None, panel="Protocol (defaults are the papers')")
+#: A field as :func:`dataclasses.make_dataclass` takes it: name, type, and default with metadata.
+Declaration = tuple[str, Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(ABC):
+    """A command with its options.
+
+    Raises:
+        SettingsError: A number is out of range.
+    """
+
+    debug: bool = option(False, "Show the traceback of an error.", panel=RUN_PANEL)  # read by the entry point
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if each.default == ():  # Typer makes lists
+                object.__setattr__(self, each.name, tuple(getattr(self, each.name) or ()))
+        check_limits(self)
+
+    @abstractmethod
+    def run(self) -> None:
+        """Do what the command is for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCommand(Command):
+    """A command that fits."""
+
+    preset: str = option("quality", "Named set of settings: quality, fast, and the task's own.", panel=RUN_PANEL)
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", panel=RUN_PANEL)
+    overwrite: bool = option(False, "Replace existing files.", panel=OUTPUT_PANEL)
+    as_json: bool = option(False, "Print the JSON record on stdout, nothing else.", panel=OUTPUT_PANEL, flag="--json")
+    quiet: bool = option(False, "No progress and no summary, only errors.", panel=OUTPUT_PANEL, flag="--quiet -q")
+
+
+def declare(
+    owner: type, changes: Mapping[str, Mapping[str, Any]] | None = None, *, task: str = "", optional: bool = False
+) -> list[Declaration]:
+    """The fields of a dataclass that are options, with annotations for Typer.
+
+    Args:
+        owner: The dataclass.
+        changes: Other metadata for some of its fields, by their names.
+        task: The task that must know a field.
+        optional: Let all be None where they are not given; the help shows no default then.
+    """
+    hints = get_type_hints(owner)
+    declared = []
+    for each in fields(owner):
+        if not each.metadata or (each.metadata["tasks"] and task not in each.metadata["tasks"]):
+            continue
+        metadata = {**each.metadata, **(changes or {}).get(each.name, {})}
+        kind, default = hints[each.name], each.default
+        if get_origin(kind) is tuple:
+            kind = list[get_args(kind)[0]]  # type: ignore[misc]
+        if optional:
+            kind, default = kind | None, None
+        if metadata["panel"] == ARGUMENTS:
+            shown = typer.Argument(metavar=metadata["metavar"], help=metadata["help"], show_default=False)
+        else:
+            shown = typer.Option(
+                *(metadata["flag"] or f"--{each.name.replace('_', '-')}").split(),
+                help=metadata["help"],
+                metavar=metadata["metavar"],
+                rich_help_panel=metadata["panel"],
+                show_default=metadata["shown"] or default not in (None, False, (), REQUIRED),
+            )
+        declared.append((each.name, Annotated[kind, shown], field(default=default, metadata=metadata)))
+    return declared
+
+
+def add_command(
+    app: typer.Typer,
+    name: str,
+    command: type[Command],
+    text: str,
+    declared: Sequence[Declaration] | None = None,
+    **attributes: Any,
+) -> None:
+    """Register a command with its own options, or with these, and with these attributes of its class."""
+    options = declare(command) if declared is None else declared
+    made = make_dataclass(command.__name__, options, bases=(command,), namespace=attributes, frozen=True, kw_only=True)
+    app.command(name, help=text)(made)

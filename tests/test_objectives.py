@@ -1,0 +1,533 @@
+"""Objectives: what holds for all of them, and for each a loss or an estimate with a known answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from dapcli.fit import Network, Objective, Step
+from dapcli.objectives.alternating import Alternating
+from dapcli.objectives.double_dip import DoubleDIP, exclusion, roughness
+from dapcli.objectives.ensemble import _LEAST_WEIGHT, Ensemble, stack
+from dapcli.objectives.generate import ConsistentGeneration, Generation
+from dapcli.objectives.mask import Mask
+from dapcli.objectives.ratio_mask import RatioMask
+from dapcli.priors import build_prior
+from dapcli.settings import Settings
+from dapcli.signal.clipping import Clipping
+from dapcli.signal.degradation import TrainingPair
+from dapcli.signal.gaps import Gaps
+from dapcli.signal.missing import Missing
+from dapcli.signal.noise import Noise
+from dapcli.signal.quantization import Quantization
+from dapcli.signal.stft import STFT
+from dapcli.tasks import TASKS, load
+from tests.signals import RATE, Samples, harmonics, noise
+
+STFT_SMALL = STFT(64, 16)
+LENGTH = 1_600
+FRAMES = LENGTH // 16 + 1
+PLAIN = Settings(input_noise=0.1, iterations=100)
+TYPES = ("harmonic", "voice", "percussive")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def white_noise(channels: int = 1, length: int = LENGTH) -> Noise:
+    spectrum = torch.full((channels, 33), 2 * STFT_SMALL.white_gain)
+    return Noise.steady(spectrum, length // 16 + 1, 16 / RATE)
+
+
+def degraded(task: str, clean: Samples) -> tuple[Any, Samples]:
+    """What a task restores, and samples that were degraded in that way."""
+    if task == "inpaint":
+        degradation = Missing(Gaps((((500, 560),),) * len(clean)))
+        return degradation, np.where(degradation.gaps.mask(0, clean.shape[1]), 0.0, clean)
+    if task == "declip":
+        clipping = Clipping((-0.25,) * len(clean), (0.3,) * len(clean))
+        return clipping, clipping.clip(clean)
+    quantization = Quantization(1 / 8, 1 / 16)
+    return quantization, quantization.quantize(clean)
+
+
+class Prepared:
+    """A degradation whose restorations, which take the time, are given."""
+
+    def __init__(self, degradation: Any, candidates: Samples, pairs: list[TrainingPair]) -> None:
+        self._candidates, self._pairs = candidates, pairs
+        self.data_fidelity = degradation.data_fidelity
+
+    def candidates(self, samples: Samples, rate: int) -> Samples:
+        return self._candidates
+
+    def training_pairs(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[TrainingPair]:
+        return self._pairs
+
+
+@cache
+def prepared(task: str, channels: int) -> tuple[Prepared, Samples]:
+    degradation, samples = degraded(task, harmonics(LENGTH, channels))
+    candidates = degradation.candidates(samples, 4_000)
+    return Prepared(degradation, candidates, degradation.training_pairs(samples, candidates, 4_000, 0)), samples
+
+
+def make(task: str, estimator: str, channels: int = 1, *, silent: bool = False, settings: Settings = PLAIN) -> Objective:
+    """The objective of an estimator for a recording of so many channels, or for silence."""
+    construct = partial(load(TASKS[task].estimators[estimator].objective), settings=settings, generator=seeded())
+    if task in ("denoise", "separate"):
+        samples = np.zeros((channels, LENGTH)) if silent else noise(channels, LENGTH)
+        if task == "denoise":
+            made = construct(torch.from_numpy(samples).float(), STFT_SMALL, white_noise(channels))
+        else:
+            made = construct(samples, STFT_SMALL, TYPES, RATE)
+    else:
+        degradation, samples = degraded(task, np.zeros((channels, LENGTH))) if silent else prepared(task, channels)
+        made = construct(samples, STFT_SMALL, degradation, 4_000)
+    objective: Objective = made
+    return objective
+
+
+def sources_of(task: str) -> int:
+    return len(TYPES) if task == "separate" else 1
+
+
+def network_for(objective: Objective) -> torch.nn.Module:
+    takes_in, puts_out = (sum(each) for each in zip(*objective.networks, strict=True))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.nn.Conv2d(takes_in, puts_out, 1)
+
+
+ESTIMATORS = pytest.mark.parametrize(
+    ("task", "estimator"), [(task, name) for task in TASKS for name in TASKS[task].estimators]
+)
+
+
+# All of them
+
+
+@ESTIMATORS
+@pytest.mark.parametrize("channels", [1, 2])
+def test_losses_reach_all_weights_and_estimates_have_the_shape_of_the_sources(
+    task: str, estimator: str, channels: int
+) -> None:
+    objective = make(task, estimator, channels)
+    network, state = network_for(objective), objective.begin()
+    shape = (sources_of(task), channels, 2, 33, FRAMES)
+    assert objective.initial.shape == shape
+    for _ in range(4):  # more than there are training pairs
+        step = objective.step(network, state, seeded(1))
+        assert step.estimate.shape == shape
+        assert torch.broadcast_shapes(step.observed.shape, shape) == shape
+        assert not step.estimate.requires_grad
+        assert (step.validation is not None) is objective.validates
+        network.zero_grad()
+        step.loss.backward()  # type: ignore[no-untyped-call]
+        for weights in network.parameters():
+            assert weights.grad is not None
+            assert torch.isfinite(weights.grad).all()
+            assert weights.grad.any()
+        state = step.state
+
+
+@ESTIMATORS
+def test_a_step_from_the_same_state_and_seed_has_the_same_bits(task: str, estimator: str) -> None:
+    objective = make(task, estimator, 2)
+    network = network_for(objective)
+    state = objective.step(network, objective.begin(), seeded(1)).state
+    first, second = (objective.step(network, state, seeded(2)) for _ in range(2))
+    again = make(task, estimator, 2)
+    other = again.step(network, again.step(network, again.begin(), seeded(1)).state, seeded(2))
+    for each in (second, other):
+        assert torch.equal(first.loss, each.loss)
+        assert torch.equal(first.estimate, each.estimate)
+        torch.testing.assert_close(first.state, each.state, rtol=0, atol=0)
+        torch.testing.assert_close(first.validation, each.validation, rtol=0, atol=0)
+
+
+@ESTIMATORS
+def test_silence_has_a_finite_loss(task: str, estimator: str) -> None:
+    objective = make(task, estimator, silent=True)
+    network = network_for(objective)
+    step = objective.step(network, objective.begin(), seeded())
+    step.loss.backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(step.loss)
+    assert torch.isfinite(step.estimate).all()
+    assert all(torch.isfinite(each.grad).all() for each in network.parameters() if each.grad is not None)
+
+
+@pytest.mark.parametrize("length", [2, 40, 200])
+@pytest.mark.parametrize("estimator", TASKS["separate"].estimators)
+def test_mixtures_shorter_than_a_window_have_finite_losses(estimator: str, length: int) -> None:
+    construct = load(TASKS["separate"].estimators[estimator].objective)
+    objective = construct(noise(1, length), STFT_SMALL, TYPES, RATE, settings=PLAIN, generator=seeded())
+    network = network_for(objective)
+    step = objective.step(network, objective.begin(), seeded())
+    step.loss.backward()
+    assert torch.isfinite(step.estimate).all()
+    assert all(each.grad is not None and torch.isfinite(each.grad).all() for each in network.parameters())
+
+
+# Several in turn
+
+
+class Numbered:
+    """An objective that says which one it is, and how often it was asked."""
+
+    validates = starts_from_zero = False
+    networks = ((3, 6),)
+
+    def __init__(self, number: int) -> None:
+        self.initial = torch.full((1, 1, 2, 3, 4), float(number))
+
+    def begin(self) -> int:
+        return 0
+
+    def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
+        return Step(self.initial.mean(), network(self.initial), self.initial + state, state + 1)
+
+
+def turns(count: int, seed: int, iterations: int) -> list[int]:
+    """Which of ``count`` objectives has its turn in each iteration."""
+    alternating = Alternating([Numbered(number) for number in range(count)], iterations, seed)
+    assert alternating.networks == ((3, 6),)
+    assert torch.equal(alternating.initial, torch.zeros(1, 1, 2, 3, 4))
+    order: list[int] = []
+    state = alternating.begin()
+    for _ in range(iterations):
+        step = alternating.step(torch.neg, state, seeded())
+        number = int(step.loss)
+        # Each goes on from its own state.
+        assert torch.equal(step.observed, torch.full((1, 1, 2, 3, 4), float(number + order.count(number))))
+        assert torch.equal(step.estimate, torch.full((1, 1, 2, 3, 4), float(-number)))
+        order.append(number)
+        state = step.state
+    return order
+
+
+@given(st.integers(1, 9), st.integers(0, 2**63 - 1), st.integers(1, 4))
+def test_alternating_gives_everyone_a_turn_before_any_has_another(count: int, seed: int, rounds: int) -> None:
+    order = turns(count, seed, count * rounds)
+    for start in range(0, len(order), count):
+        assert sorted(order[start : start + count]) == list(range(count))
+    assert order == turns(count, seed, count * rounds)
+
+
+def test_the_order_of_turns_differs_from_round_to_round_and_by_seed() -> None:
+    orders = [turns(8, seed, 16) for seed in range(3)]
+    assert len({tuple(order[start : start + 8]) for order in orders for start in (0, 8)}) == 6
+
+
+# Generate
+
+
+def test_the_recording_itself_has_no_loss_when_it_is_generated() -> None:
+    objective = make("denoise", "generate")
+    step = objective.step(lambda z: objective.initial.reshape(z.shape), None, seeded())
+    assert float(step.loss) == 0
+    torch.testing.assert_close(step.estimate, objective.initial)
+
+
+@pytest.mark.parametrize("task", ["denoise", "declip", "separate"])
+@pytest.mark.parametrize("input_noise", [0.0, 0.1])
+def test_the_input_of_generating_networks_changes_by_the_input_noise_only(task: str, input_noise: float) -> None:
+    estimator = "double-dip" if task == "separate" else "generate"
+    objective = make(task, estimator, settings=replace(PLAIN, input_noise=input_noise))
+    inputs: list[Tensor] = []
+
+    def network(z: Tensor) -> Tensor:
+        inputs.append(z)
+        return torch.ones_like(z)
+
+    for seed in (0, 1):
+        objective.step(network, objective.begin(), seeded(seed))
+    assert torch.equal(*inputs) is (input_noise == 0)
+    assert float((inputs[0] - inputs[1]).std()) == pytest.approx(input_noise * 2**0.5, rel=0.1, abs=1e-9)
+
+
+@pytest.mark.parametrize("task", ["inpaint", "declip", "dequantize"])
+def test_magnitudes_along_a_candidate_s_phases_are_the_candidate_and_across_a_quarter_turn(task: str) -> None:
+    degradation, samples = prepared(task, 2)
+    objective = ConsistentGeneration(samples, STFT_SMALL, degradation, 4_000, settings=PLAIN, generator=seeded())  # type: ignore[arg-type]
+    restored = STFT_SMALL.forward(torch.from_numpy(degradation.candidates(samples, 4_000)[-1]).float())[None]
+    size = restored.square().sum(dim=2).sqrt()
+    none = torch.zeros_like(size)
+    along, across = (
+        objective.step(lambda z, pair=pair: torch.stack(pair, dim=2).reshape(z.shape), None, seeded())
+        for pair in ([size, none], [none, size])
+    )
+    torch.testing.assert_close(along.estimate, restored, atol=1e-5, rtol=1e-5)
+    turned = torch.stack([-restored[:, :, 1], restored[:, :, 0]], dim=2)
+    torch.testing.assert_close(across.estimate, turned, atol=1e-5, rtol=1e-5)
+    # The candidate is consistent.
+    assert along.loss.item() < 1e-10 < across.loss.item()
+
+
+# Mask
+
+
+def masked(samples: Tensor, noise: Noise, scale: float) -> Mask:
+    settings = Settings(recorruption_scale=scale)
+    return Mask(samples, STFT_SMALL, noise, settings=settings, generator=seeded())
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.7, 1.0])
+def test_mask_loss_estimates_the_true_error_without_the_clean_recording(scale: float) -> None:
+    """For a constant gain the squared error is known in closed form, and the loss must meet it up to a constant."""
+    length = 32_000
+    clean = 2 * torch.sin(torch.arange(length) * 0.7)[None]
+    objective = masked(clean + torch.randn(1, length, generator=seeded()), white_noise(length=length), scale)
+    generator = seeded(1)
+    gains = [0.1, 0.4, 0.7, 0.9]
+    losses = []
+    for gain in gains:
+
+        def network(features: Tensor, gain: float = gain) -> Tensor:
+            """What is added to the logits of the first gains."""
+            return torch.logit(torch.tensor(gain)) - (2 * features - 1)
+
+        draws = [float(objective.step(network, objective.begin(), generator).loss) for _ in range(20)]
+        losses.append(sum(draws) / len(draws))
+    s = STFT_SMALL.forward(clean)
+    n = STFT_SMALL.white_gain * (1 + scale**2)
+    truths = [float(((1 - g) * s).square().mean()) + g**2 * n for g in gains]
+    differences = [loss - truth for loss, truth in zip(losses, truths, strict=True)]
+    assert max(differences) - min(differences) < 0.05 * (max(truths) - min(truths))
+
+
+def test_noise_that_the_mask_adds_has_the_given_power_in_every_bin_and_frame() -> None:
+    spectrum, level = torch.linspace(4.0, 0.1, 33)[None], torch.linspace(0.2, 5.0, 401)
+    objective = masked(torch.zeros(1, 6_400), Noise(spectrum, spectrum[..., None] * level, 0.001), 0.5)
+    ratios: list[Tensor] = []
+
+    def network(features: Tensor) -> Tensor:
+        ratios.append((2 * features[0]).exp() / 0.5**2)
+        return torch.zeros_like(features)
+
+    generator = seeded(2)
+    for _ in range(50):
+        objective.step(network, objective.begin(), generator)
+    inner = torch.stack(ratios).mean(dim=0)[:, 1:-1, 2:-2]
+    assert float(inner.mean()) == pytest.approx(1, abs=0.02)
+    assert float(inner.mean(dim=2).std()) < 0.05
+    assert float(inner.mean(dim=1).std()) < 0.1
+
+
+# Ensemble
+
+
+def made_up(weights: list[float], std: float = 0.0, count: int = 3) -> list[TrainingPair]:
+    """Pairs whose truth is a mix of random candidates, where it counts."""
+    rng = np.random.default_rng(0)
+    pairs = []
+    for _ in range(count):
+        candidates = rng.standard_normal((len(weights), 1, LENGTH))
+        scored = rng.random((1, LENGTH)) < 0.3
+        mixed = np.tensordot(weights, candidates, axes=1) + std * rng.standard_normal((1, LENGTH))
+        pairs.append(TrainingPair(candidates, np.where(scored, mixed, 1e3), scored))
+    return pairs
+
+
+def ensemble(candidates: Samples, pairs: list[TrainingPair]) -> Ensemble:
+    degradation, samples = degraded("inpaint", harmonics(LENGTH))
+    given = Prepared(degradation, candidates, pairs)
+    return Ensemble(samples, STFT_SMALL, given, 4_000, settings=PLAIN, generator=seeded())  # type: ignore[arg-type]
+
+
+def zeros(outputs: int) -> Network:
+    """A network of which no output depends on its input."""
+    return lambda x: torch.zeros(x.shape[0], outputs, *x.shape[2:], requires_grad=True)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=4).filter(lambda weights: sum(weights) <= 1))
+def test_the_best_weights_are_found(weights: list[float]) -> None:
+    np.testing.assert_allclose(stack(made_up(weights)), weights, atol=1e-4)
+
+
+def test_the_best_weights_are_found_under_noise_and_at_any_level() -> None:
+    pairs = made_up([0.3, 0.6], std=0.3)
+    quiet = [TrainingPair(1e-4 * each.candidates, 1e-4 * each.truth, each.scored) for each in pairs]
+    np.testing.assert_allclose(stack(pairs), [0.3, 0.6], atol=0.05)
+    np.testing.assert_allclose(stack(quiet), stack(pairs), atol=1e-4)
+
+
+@given(st.lists(st.floats(-3, 3), min_size=1, max_size=4))
+def test_weights_are_never_negative_or_more_than_one_together(weights: list[float]) -> None:
+    found = stack(made_up(weights))
+    assert (found >= 0).all()
+    assert found.sum() <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("weights", [[0.3, 0.6], [1.0, 0.0], [-1.0, -1.0]])
+def test_a_network_that_returns_zeros_mixes_by_the_best_weights(weights: list[float]) -> None:
+    clean = harmonics(LENGTH)
+    candidates, pairs = np.stack([clean, -0.5 * clean]), made_up(weights)
+    objective = ensemble(candidates, pairs)
+    step = objective.step(zeros(3), objective.begin(), seeded())
+    mixed = torch.from_numpy(np.tensordot(stack(pairs), candidates, axes=1)).float()
+    # Every candidate, and silence, has a least weight.
+    within = 4 * _LEAST_WEIGHT * float(STFT_SMALL.forward(torch.from_numpy(clean)).abs().max())
+    torch.testing.assert_close(step.estimate[0], STFT_SMALL.forward(mixed), atol=within, rtol=0)
+    torch.testing.assert_close(step.estimate, objective.initial)
+
+
+def test_the_loss_is_the_error_where_it_counts_relative_to_the_sound() -> None:
+    (pair,) = made_up([0.3, 0.6], std=1.0, count=1)
+    objective = ensemble(pair.candidates, [pair])
+    step = objective.step(zeros(3), objective.begin(), seeded())
+    mixed = STFT_SMALL.inverse(step.estimate[0], LENGTH).double().numpy()
+    error, truth = (mixed - pair.truth)[pair.scored], pair.truth[pair.scored]
+    assert step.loss.item() == pytest.approx((error**2).sum() / (truth**2).sum(), rel=1e-4)
+
+
+def test_the_last_pair_validates_and_is_not_learned_from() -> None:
+    pairs = made_up([0.3, 0.6])
+    hopeless = TrainingPair(np.zeros_like(pairs[0].candidates), pairs[0].truth, pairs[0].scored)
+    objective = ensemble(pairs[0].candidates, [*pairs[:2], hopeless])
+    state = objective.begin()
+    for _ in range(4):
+        step = objective.step(zeros(3), state, seeded())
+        state = step.state
+        assert step.loss.item() < 0.9
+        assert step.validation is not None
+        assert step.validation.item() == pytest.approx(1.0)
+
+
+# Ratio masks
+
+
+def song(types: tuple[str, ...] = ("harmonic", "percussive"), channels: int = 1) -> RatioMask:
+    """Notes that go on, each for a while, and drums that do not."""
+    rng = np.random.default_rng(0)
+    notes = np.concatenate([np.sin(np.arange(RATE // 2) * pitch) for pitch in (0.2, 0.9, 0.4, 1.5)])
+    drums = rng.standard_normal(notes.size) * np.exp(-(np.arange(notes.size) % 3000) / 150)
+    mixtures = np.stack([notes + drums, notes - drums])[:channels]
+    return RatioMask(mixtures, STFT(512, 128), types, RATE, settings=PLAIN, generator=seeded())
+
+
+def test_what_a_network_has_learned_of_one_part_it_knows_of_another() -> None:
+    objective = song()
+    torch.manual_seed(0)
+    network = build_prior(Settings(prior="conv", base_channels=8, fold=1), 1, 2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    validation = []
+    for _ in range(30):
+        step = objective.step(network, None, seeded())
+        assert step.validation is not None
+        validation.append(float(step.validation))
+        optimizer.zero_grad()
+        step.loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert validation[0] >= 1 > validation[-1]
+    torch.testing.assert_close(step.estimate.sum(dim=0), step.observed.sum(dim=0))
+
+
+def test_ratio_masks_follow_the_order_of_the_types_and_sum_to_the_mixture() -> None:
+    straight, turned = song(), song(("percussive", "harmonic"))
+    torch.testing.assert_close(straight.initial, turned.initial.flip(0))
+    network = torch.nn.Conv2d(1, 2, 1)
+    steps = [
+        straight.step(network, None, seeded()),
+        turned.step(lambda x: network(x).flip(1), None, seeded()),
+    ]
+    torch.testing.assert_close(steps[0].estimate, steps[1].estimate.flip(0))
+    torch.testing.assert_close(steps[0].loss, steps[1].loss)
+    mixture = straight.initial.sum(dim=0)
+    torch.testing.assert_close(steps[0].estimate.sum(dim=0), mixture)
+
+
+# Double-DIP
+
+
+def magnitudes(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=seeded())
+
+
+def double_dip(samples: Samples, count: int = 2, iterations: int = 100) -> DoubleDIP:
+    settings = Settings(iterations=iterations)
+    return DoubleDIP(samples, STFT_SMALL, ["any"] * count, RATE, settings=settings, generator=seeded())
+
+
+def constant(*values: float) -> Network:
+    """Networks whose outputs are the same everywhere: those of the sources, then those of the masks."""
+    return lambda z: torch.tensor(values)[None, :, None, None].expand(1, -1, *z.shape[2:])
+
+
+def test_edges_that_do_not_meet_are_not_excluded_and_those_that_do_are() -> None:
+    early, late = torch.zeros(2, 1, 16, 32)
+    early[:, :, 3:9], late[:, :, 19:25] = 2.0, 2.0
+    apart, together = exclusion(torch.stack([early, late])), exclusion(torch.stack([early, early]))
+    assert apart < 0.01 < 0.1 < together
+    assert exclusion(torch.stack([early, torch.ones_like(early)])) < 0.01
+
+
+def test_exclusion_is_the_formula_by_hand() -> None:
+    one, other = magnitudes(2, 1, 1, 2)
+    phi = [2 * torch.sigmoid(x[0, 0, 1] - x[0, 0, 0]) - 1 for x in (one, other)]
+    # Of three scales and two directions only this one has neighbours.
+    expected = float((phi[0] ** 2 * phi[1] ** 2) ** 0.25) / 6
+    assert float(exclusion(torch.stack([one, other]))) == pytest.approx(expected, abs=1e-3)
+
+
+def test_exclusion_goes_over_all_pairs_alike() -> None:
+    sources = magnitudes(3, 2, 16, 17)
+    pairs = [exclusion(sources[[j, k]]) for j, k in ((0, 1), (0, 2), (1, 2))]
+    torch.testing.assert_close(exclusion(sources), torch.stack(pairs).mean())
+    torch.testing.assert_close(exclusion(sources), exclusion(sources.flip(0)))
+
+
+def test_roughness_is_along_time_only() -> None:
+    steps = torch.arange(9.0).expand(2, 1, 5, 9)
+    assert float(roughness(steps)) == pytest.approx(2.0)
+    assert float(roughness(steps.transpose(2, 3))) == 0
+
+
+@pytest.mark.parametrize("logit", [0.0, 1.5])
+def test_two_sources_are_laid_over_each_other_by_a_sigmoid(logit: float) -> None:
+    samples = noise(1, 800)
+    objective = double_dip(samples)
+    step = objective.step(constant(2.0, 1.0, logit), 0, seeded())
+    size = step.estimate[:, 0].square().sum(dim=1).sqrt()
+    level = STFT_SMALL.forward(torch.from_numpy(samples)).square().sum(dim=1).sqrt().mean()
+    m = torch.sigmoid(torch.tensor(logit))
+    outputs = torch.nn.functional.softplus(torch.tensor([2.0, 1.0]) - 1)
+    expected = level.float() * torch.stack([m, 1 - m]) * outputs
+    torch.testing.assert_close(size, expected[:, None, None].expand_as(size))
+    # Sources that change places with their masks are the same explanation.
+    turned = objective.step(constant(1.0, 2.0, -logit), 0, seeded())
+    torch.testing.assert_close(turned.estimate, step.estimate.flip(0))
+    torch.testing.assert_close(turned.loss, step.loss)
+
+
+def test_the_loss_does_not_depend_on_the_level() -> None:
+    samples, network = noise(1, 800), constant(0.3, -0.2, 0.1)
+    losses = [double_dip(gain * samples).step(network, 0, seeded()).loss.item() for gain in (1.0, 1e-3)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_masks_are_to_be_binary_in_the_last_tenth_only() -> None:
+    objective = double_dip(noise(1, 800), iterations=20)
+    losses, state = [], objective.begin()
+    for _ in range(20):
+        step = objective.step(constant(0.0, 0.0, 0.1), state, seeded())
+        losses.append(step.loss.item())
+        state = step.state
+    m = 1 / (1 + np.exp(-0.1))
+    assert losses[:18] == [losses[0]] * 18
+    assert losses[18:] == [pytest.approx(losses[0] + 0.01 / (m - 0.5), rel=1e-3)] * 2
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_every_source_has_a_network_and_all_but_one_a_mask(count: int) -> None:
+    assert double_dip(noise(2, 400), count).networks == ((2, 2),) * (2 * count - 1)
+    assert isinstance(make("denoise", "generate"), Generation)
