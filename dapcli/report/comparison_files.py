@@ -76,10 +76,10 @@ def to_object(comparison: Comparison) -> str:
         {
             **comparison.configuration,
             "clips": len(comparison.clips),
-            "skipped": comparison.skipped,
-            "unreadable": dict(comparison.unreadable),
+            "skipped": comparison.drawn.skipped,
+            "unreadable": dict(comparison.drawn.unreadable),
             "failures": [
-                {"clip": clip, "method": method, "reason": reason} for clip, method, reason in comparison.failures
+                dict(zip(("clip", "method", "reason"), failure, strict=True)) for failure in comparison.outcome.failures
             ],
             "table": [asdict(row) for row in comparison.rows],
             "differences": [{**asdict(each), "verdict": each.verdict} for each in comparison.differences],

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from dapcli.pipeline.run import Progress as FitProgress
     from dapcli.report.comparison import Comparison
 
+_Update = Callable[..., None]
+
 # Metrics of a comparison side by side; more would not fit into 80 characters.
 _COLUMNS = 5
 
@@ -38,10 +40,8 @@ def make_console() -> Console:
 
 
 @contextmanager
-def _bar(
-    console: Console, *columns: ProgressColumn, quiet: bool, **first: object
-) -> Iterator[Callable[..., None] | None]:
-    """A bar with further columns, whose fields are ``first`` these, for as long as the context lasts.
+def _bar(console: Console, *columns: ProgressColumn, quiet: bool, **fields: Any) -> Iterator[_Update | None]:
+    """A bar with further columns, whose fields are these at first, for as long as the context lasts.
 
     Yields what to call with new values, or None when nobody would see it: with ``quiet``, or when stderr is not a
     terminal.
@@ -51,7 +51,7 @@ def _bar(
         return
     usual = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
     with Progress(*usual, *columns, console=console, transient=True) as bar:
-        yield partial(bar.update, bar.add_task("", total=None, **first))
+        yield partial(bar.update, bar.add_task("", total=None, **fields))
 
 
 @contextmanager
@@ -62,8 +62,8 @@ def fit_progress(
 
     Yields what to call after every iteration, or None when nobody would see it.
     """
-    fields = "loss {task.fields[loss]:.3g}" + ("  noise {task.fields[noise]:.3g}" if noise else "")
-    columns = (TextColumn(fields), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    words = "loss {task.fields[loss]:.3g}" + ("  noise {task.fields[noise]:.3g}" if noise else "")
+    columns = (TextColumn(words), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with _bar(console, *columns, quiet=quiet, loss=0.0, noise=0.0) as update:
 
         def report(progress: FitProgress) -> None:
