@@ -55,7 +55,7 @@ class Store:
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self._fingerprint = fingerprint
         self._resume, self._overwrite = resume, overwrite
         self._count = 1
@@ -64,18 +64,18 @@ class Store:
 
     def begin(self, count: int) -> None:
         """Begin a run of so many segments, whose settings were checked: go on from the folder, or start again."""
-        if self._folder is None:
+        if self.folder is None:
             return
-        if self._folder.exists() and not self._resume:
+        if self.folder.exists() and not self._resume:
             if not self._overwrite:
                 raise OutputError(
-                    f"{self._folder}: was left by an interrupted run; add --resume to go on from there, "
+                    f"{self.folder}: was left by an interrupted run; add --resume to go on from there, "
                     "or --overwrite to start again"
                 )
-            self._remove(self._folder)
+            self._remove(self.folder)
         self._count = count
-        if count > 1 and self._folder.exists():
-            self._refuse_another_run(self._folder)
+        if count > 1 and self.folder.exists():
+            self._refuse_another_run(self.folder)
 
     def load_weights(self) -> Weights | None:
         """Weights of the pretrained network, None if they are not there."""
@@ -102,18 +102,23 @@ class Store:
         fit = json.dumps(segment.fit and asdict(segment.fit))
         self._write(_SEGMENTS.replace("*", f"{index:05d}"), {"estimate": segment.estimate, "fit": np.array(fit)})
 
+    def __len__(self) -> int:
+        """Number of finished segments."""
+        names = self._memory if self.folder is None or self._count == 1 else [path.name for path in self.folder.glob(_SEGMENTS)]
+        return sum(name.startswith("segment-") for name in names)
+
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._folder is None or self._count == 1:
+        if self.folder is None or self._count == 1:
             return
-        kept = len(list(self._folder.glob(_SEGMENTS)))
+        kept = len(self)
         if kind is None or not kept:
-            self._remove(self._folder)
+            self._remove(self.folder)
         elif isinstance(error, KeyboardInterrupt):
             raise InterruptedRunError(
-                f"interrupted; {kept} of {self._count} segments are kept in {self._folder}; "
+                f"interrupted; {kept} of {self._count} segments are kept in {self.folder}; "
                 "repeat the command with --resume to go on, or delete that folder"
             ) from None
 
@@ -142,16 +147,16 @@ class Store:
             )
 
     def _read(self, name: str) -> Mapping[str, Any] | None:
-        if self._folder is None or self._count == 1:
+        if self.folder is None or self._count == 1:
             return self._memory.get(name)
         try:
-            with (self._folder / name).open("rb") as file, np.load(file) as arrays:
+            with (self.folder / name).open("rb") as file, np.load(file) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile):
             return None
 
     def _write(self, name: str, arrays: Mapping[str, Any]) -> None:
-        folder = self._folder
+        folder = self.folder
         if folder is None or self._count == 1:
             self._memory[name] = arrays
             return
