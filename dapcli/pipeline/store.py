@@ -104,7 +104,11 @@ class Store:
 
     def __len__(self) -> int:
         """Number of finished segments."""
-        names = self._memory if self.folder is None or self._count == 1 else [path.name for path in self.folder.glob(_SEGMENTS)]
+        names = (
+            self._memory
+            if self.folder is None or self._count == 1
+            else [path.name for path in self.folder.glob(_SEGMENTS)]
+        )
         return sum(name.startswith("segment-") for name in names)
 
     def __enter__(self) -> Store:

@@ -54,16 +54,7 @@ def restore(
         degradation: What happened to it.
         settings: What to do; the ``quality`` preset of :data:`dapcli.TASKS` by default.
         consistent: Move the estimate to where the degradation allows it: samples that are known come back bit by bit.
-        device: As for :func:`dapcli.denoise`, like the arguments that follow.
-        parallel: See there.
-        references: See there.
-        on_step: See there.
-        store: See there.
-
-    Raises:
-        SettingsError: A setting is unknown, or does not go with the others.
-        InputError: The recording or the reference cannot be used.
-        DeviceError: The device is not there, or its memory does not suffice.
+        device, parallel, references, on_step, store: As for :func:`dapcli.denoise`, whose errors it raises, too.
     """
     task = TASKS["dequantize"]
     settings = settings or task.presets["quality"]
