@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _Update = Callable[..., None]
 
 # Metrics of a comparison side by side; more would not fit into 80 characters.
-_COLUMNS = 5
+_COLUMNS = 4
 
 
 def make_console() -> Console:

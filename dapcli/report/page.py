@@ -27,7 +27,8 @@ _MAX_CURVES = len(COLOURS) * len(_STYLES)
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates; whatever is put into them is escaped, unless it is markup itself."""
     return Environment(
         loader=PackageLoader("dapcli.report"),
         autoescape=True,
@@ -38,8 +39,8 @@ def _environment() -> Environment:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """A template with these values, every one of them escaped unless it is markup itself."""
-    return printable(_environment().get_template(template).render(values))
+    """A template with these values."""
+    return printable(environment().get_template(template).render(values))
 
 
 def render_page(
