@@ -27,6 +27,7 @@ from dapcli.evaluation.cases import Case, make_case
 from dapcli.evaluation.protocols import PROTOCOLS, Protocol
 from dapcli.evaluation.unit import restore_unit
 from dapcli.metrics import METRICS, score, score_sources
+from dapcli.settings import option
 from tests.command_line import Dap, Run, assert_refused, read, tree
 from tests.signals import RATE, noise, tone
 
@@ -163,32 +164,36 @@ def test_pairs_are_restored_whole_as_they_are(dap: Dap, folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Halved(Protocol):
-    """Half the level, which is no noise, but makes a table of denoising."""
+class Scaled(Protocol):
+    """Another level, which is no noise, but makes a table of denoising."""
 
-    name = "halved"
+    name = "scaled"
     task = "denoise"
+
+    factor: float = option(0.5, "Of the level.", above=0)
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         (clean,) = clips
-        return make_case(clean.samples[None], clean.samples / 2, clean.rate)
+        return make_case(clean.samples[None], self.factor * clean.samples, clean.rate)
 
 
 def test_a_metric_a_baseline_and_a_protocol_are_a_line_each(
     dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(METRICS, "level", lambda _, estimate, __: float(np.sqrt(np.mean(estimate**2))))
-    doubled = Baseline(lambda problem: 2 * problem.samples)
-    monkeypatch.setitem(BASELINES["denoise"], "doubled", doubled)
-    monkeypatch.setitem(PROTOCOLS, "halved", Halved)
-    evaluate(dap, "denoise", "clean", "--duration", "0.4", "--protocol", "halved", "--baseline", "doubled")
+    monkeypatch.setitem(BASELINES["denoise"], "doubled", Baseline(lambda problem: 2 * problem.samples))
+    monkeypatch.setitem(PROTOCOLS, "scaled", Scaled)
+    arguments = ("denoise", "clean", "--duration", "0.4", "--factor", "0.25", "--baseline", "doubled")
+    evaluate(dap, *arguments)
     results = results_of(folder)
-    assert results["protocol"] == {"name": "halved"}
+    assert results["protocol"] == {"name": "scaled", "factor": 0.25}
     for unit in results["units"]:
         reference = read(folder / "out" / "audio" / unit["clip"] / "reference.wav")
-        factor = 0.5 if unit["method"] == "input" else 1.0
+        factor = 0.25 if unit["method"] == "input" else 0.5
         assert unit["metrics"]["level"] == pytest.approx(factor * np.sqrt(np.mean(reference**2)))
     assert {unit["method"] for unit in results["units"]} == {"input", "doubled"}
+    assert_refused(dap("evaluate", *arguments, "--protocol", "gaussian", "--output-dir", "out"), 2, "--factor")
+    assert "scaled: Of the level." in dap("evaluate", "--help").out
 
 
 # Going on
