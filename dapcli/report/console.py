@@ -39,8 +39,10 @@ def make_console() -> Console:
 
 
 @contextmanager
-def _bar(console: Console, *columns: str | ProgressColumn, quiet: bool, **fields: Any) -> Iterator[_Update | None]:
-    """A bar with further columns, whose fields are these at first, for as long as the context lasts.
+def _bar(
+    console: Console, title: str, *columns: str | ProgressColumn, quiet: bool, **fields: Any
+) -> Iterator[_Update | None]:
+    """A bar with further columns, whose title and fields are these at first, for as long as the context lasts.
 
     Yields what to call with new values, or None when nobody would see it: with ``quiet``, or when stderr is not a
     terminal.
@@ -50,7 +52,7 @@ def _bar(console: Console, *columns: str | ProgressColumn, quiet: bool, **fields
         return
     usual = ("{task.description}", BarColumn(bar_width=None), MofNCompleteColumn())
     with Progress(*usual, *columns, console=console, transient=True) as bar:
-        yield partial(bar.update, bar.add_task("", total=None, **fields))
+        yield partial(bar.update, bar.add_task(title, total=None, **fields))
 
 
 @contextmanager
@@ -63,7 +65,7 @@ def fit_progress(
     """
     words = "loss {task.fields[loss]:.3g}" + ("  noise {task.fields[noise]:.3g}" if noise else "")
     columns = (words, TimeElapsedColumn(), "left", TimeRemainingColumn())
-    with _bar(console, *columns, quiet=quiet, loss=0.0, noise=0.0) as update:
+    with _bar(console, "fitting", *columns, quiet=quiet, loss=0.0, noise=0.0) as update:
 
         def report(progress: FitProgress) -> None:
             assert update is not None
@@ -82,12 +84,12 @@ def fit_progress(
 @contextmanager
 def evaluation_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[EvaluationProgress], None] | None]:
     """A bar over all units of an evaluation with the time left; yields as :func:`fit_progress` does."""
-    with _bar(console, TimeElapsedColumn(), "{task.fields[left]}", quiet=quiet, left="") as update:
+    with _bar(console, "evaluating", TimeElapsedColumn(), "{task.fields[left]}", quiet=quiet, left="") as update:
 
         def report(progress: EvaluationProgress) -> None:
             assert update is not None
             left = "" if progress.left is None else f"{duration(progress.left)} left"
-            update(description="evaluating", total=progress.total, completed=progress.done, left=left)
+            update(total=progress.total, completed=progress.done, left=left)
 
         yield update and report
 
