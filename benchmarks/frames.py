@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli.audio import read_audio
 from dapcli.fit import STOPPING_RULES, Fit, StopContext
-from dapcli.metrics.spectral import envelope_distance, spectral_snr_db
+from dapcli.metrics.waveform import envelope_distance, spectral_snr_db
 from dapcli.objectives.generate import Generation
 from dapcli.priors import build_prior
 from dapcli.settings import REPAIR_PRESETS

@@ -13,7 +13,7 @@ from scipy.ndimage import convolve1d, minimum_filter1d
 from scipy.signal import get_window, lfilter
 
 from dapcli.baselines.baseline import Array
-from dapcli.baselines.denoising import PRIOR_SNR_FLOOR, istft, log_spectral_gain, power_floor, stft, to_posterior_snr
+from dapcli.baselines.denoising import istft, log_spectral_gain, power_floor, prior_snr, stft, to_posterior_snr
 
 # Decision-directed prior SNR, and what is left where there is no speech.
 _PRIOR_SMOOTHING = 0.92
@@ -34,13 +34,14 @@ _MOST_ABSENCE = 0.95
 
 
 def om_lsa(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:
-    """Optimally modified log-spectral amplitude of a channel ``[N]``, with the noise that is told or IMCRA tracks."""
+    """Optimally modified log-spectral amplitude of a channel ``[N]``, with the noise that is known or IMCRA tracks."""
     spectrum = stft(noisy, rate)
-    posterior = to_posterior_snr(np.abs(spectrum) ** 2, rate, noise_psd, imcra)
+    posterior = to_posterior_snr(np.abs(spectrum) ** 2, noise_psd, imcra)
     prior, gain = np.empty_like(posterior), np.empty_like(posterior)
     previous = np.ones(posterior.shape[1])
     for t, observed in enumerate(posterior):
-        prior[t], gain[t] = _speech_gain(previous, observed)
+        prior[t] = prior_snr(previous, observed, _PRIOR_SMOOTHING)
+        gain[t] = log_spectral_gain(prior[t], observed)
         previous = gain[t] ** 2 * observed
     presence = _presence(prior, posterior, 1 - _likelihood(prior))
     return istft(spectrum * gain**presence * _LEAST_GAIN ** (1 - presence), rate, noisy.size)
@@ -84,19 +85,12 @@ def _track(power: Array) -> Array:
     for t, observed in enumerate(power):
         noise[t] = _NOISE_BIAS * average
         posterior = observed / np.maximum(noise[t], least)
-        prior, gain = _speech_gain(previous, posterior)
-        previous = gain**2 * posterior
+        prior = prior_snr(previous, posterior, _PRIOR_SMOOTHING)
+        previous = log_spectral_gain(prior, posterior) ** 2 * posterior
         presence = _presence(prior, posterior, absence[t])
         smoothing = _NOISE_SMOOTHING + (1 - _NOISE_SMOOTHING) * presence
         average = smoothing * average + (1 - smoothing) * observed
     return noise
-
-
-def _speech_gain(previous: Array, posterior: Array) -> tuple[Array, Array]:
-    """Prior SNR and log-spectral amplitude gain where there is speech, after a frame whose estimate had that SNR."""
-    prior = _PRIOR_SMOOTHING * previous + (1 - _PRIOR_SMOOTHING) * np.maximum(posterior - 1, 0)
-    prior = np.maximum(prior, PRIOR_SNR_FLOOR)
-    return prior, log_spectral_gain(prior, posterior)
 
 
 def _presence(prior: Array, posterior: Array, absence: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Splits of a mixture into sources; all but the first share out the mixture's spectrogram by soft masks."""
+"""Separations of a mixture; all but the first multiply its spectrogram by soft masks."""
 
 from __future__ import annotations
 
@@ -10,56 +10,58 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
-from dapcli.baselines.baseline import Array, Observed
+from dapcli.baselines.baseline import Array, Restoration
 from dapcli.errors import SettingsError
 from dapcli.signal.separation import separate_types
+from dapcli.tasks.problem import Problem
 
 # Windows, s, with hops of a quarter, and components of a source: those that did best on mixtures of piano and drums, of
 # 0.03 to 0.5 s, and of 3 to 16 components.
-_HPSS_WINDOW_S, _NMF_WINDOW_S = 0.384, 0.064
+HPSS_WINDOW_S, _NMF_WINDOW_S = 0.384, 0.064
 _NMF_COMPONENTS, _NMF_ITERATIONS = 4, 100
 
 
-def mixture(observed: Observed) -> Array:
+def mixture(problem: Problem[Any]) -> Array:
     """The mixture itself for every source: what every separation has to beat."""
-    return np.stack([observed.samples] * observed.sources)
+    return np.stack([problem.samples] * len(problem.types))
 
 
-def by_kinds(observed: Observed) -> Array:
-    """What dap's own separation starts from: the sources by their kinds, without a network."""
-    return separate_types(observed.samples, observed.rate, observed.kinds, observed.seed)
+def median_filters(problem: Problem[Any]) -> Array:
+    """The separation that dap's own starts from: the sources by their types, without a network."""
+    return separate_types(problem.samples, problem.rate, problem.types, problem.seed)
 
 
-def hpss(observed: Observed) -> Array:
-    """Harmonic and percussive part by median filters along time and frequency, in the best window, with Wiener masks.
+def hpss(window_s: float | None = None) -> Restoration:
+    """Harmonic and percussive part by median filters along time and frequency in such a window, s, with Wiener masks.
 
     Fitzgerald, "Harmonic/percussive separation using median filtering" (DAFx 2010), as `librosa.decompose.hpss` has it.
-
-    Raises:
-        SettingsError: There are not two sources.
+    Without a window it is librosa's own of 2048 samples at any rate, as its users meet it. The method raises
+    ``SettingsError`` unless there are two sources.
     """
-    return _hpss(observed, _HPSS_WINDOW_S)
+
+    def method(problem: Problem[Any]) -> Array:
+        if len(problem.types) != 2:
+            raise SettingsError(f"hpss separates 2 sources, and not {len(problem.types)}")
+        window = window_s or 2048 / problem.rate
+        return _masked(problem, window, lambda magnitudes: np.stack(librosa.decompose.hpss(magnitudes, mask=True)))
+
+    return method
 
 
-def librosa_hpss(observed: Observed) -> Array:
-    """The same in librosa's own window of 2048 samples at any rate, as its users meet it; raises the same."""
-    return _hpss(observed, 2048 / observed.rate)
-
-
-def nmf(observed: Observed) -> Array:
+def nmf(problem: Problem[Any]) -> Array:
     """Non-negative matrix factorisation, with components grouped by how sudden they are; Wiener masks.
 
     Lee & Seung, "Learning the parts of objects by non-negative matrix factorization" (Nature 1999). Components of
     tones last in time and are sharp in frequency, those of drums the reverse; so each is placed on one scale, and the
     scale is divided into sources by k-means. They come from the most lasting to the most sudden.
     """
-    rng = np.random.RandomState(observed.seed)
+    rng, count = np.random.RandomState(problem.seed), len(problem.types)
 
     def masks(magnitudes: Array) -> Array:
         # One factorisation for all channels, so that a source is the same one in each.
         spectra, activations = librosa.decompose.decompose(
             magnitudes.mean(axis=0),
-            n_components=_NMF_COMPONENTS * observed.sources,
+            n_components=_NMF_COMPONENTS * count,
             init="random",
             solver="mu",
             max_iter=_NMF_ITERATIONS,
@@ -67,19 +69,13 @@ def nmf(observed: Observed) -> Array:
             random_state=rng,
         )
         suddenness = _roughness(activations) - _roughness(spectra.T)
-        edges = np.quantile(suddenness, (np.arange(observed.sources) + 0.5) / observed.sources)
+        edges = np.quantile(suddenness, (np.arange(count) + 0.5) / count)
         groups = kmeans2(suddenness, np.sort(edges), minit="matrix")[1]
-        powers = np.stack([(spectra[:, groups == k] @ activations[groups == k]) ** 2 for k in range(observed.sources)])
+        powers = np.stack([(spectra[:, groups == k] @ activations[groups == k]) ** 2 for k in range(count)])
         powers += np.finfo(np.float64).tiny
         return np.asarray((powers / powers.sum(axis=0))[:, None])
 
-    return _share_out(observed, _NMF_WINDOW_S, masks)
-
-
-def _hpss(observed: Observed, window_s: float) -> Array:
-    if observed.sources != 2:
-        raise SettingsError(f"hpss separates 2 sources, and not {observed.sources}")
-    return _share_out(observed, window_s, lambda magnitudes: np.stack(librosa.decompose.hpss(magnitudes, mask=True)))
+    return _masked(problem, _NMF_WINDOW_S, masks)
 
 
 def _roughness(rows: Array) -> Array:
@@ -88,17 +84,17 @@ def _roughness(rows: Array) -> Array:
     return np.asarray(np.log((np.sum(np.abs(np.diff(rows)), axis=1) + tiny) / (np.sum(rows, axis=1) + tiny)))
 
 
-def _share_out(observed: Observed, window_s: float, masks: Callable[[Array], Array]) -> Array:
+def _masked(problem: Problem[Any], window_s: float, masks: Callable[[Array], Array]) -> Array:
     """Sources ``[K, C, N]`` by masks ``[K, C or 1, F, T]`` of the mixture's magnitudes ``[C, F, T]``."""
-    samples = observed.samples
-    count, (_, length) = observed.sources, samples.shape
+    samples = problem.samples
     if not samples.any():
-        return np.zeros((count, *samples.shape))
-    hop = max(1, round(window_s * observed.rate / 4))
+        return np.zeros((len(problem.types), *samples.shape))
+    length = samples.shape[1]
+    hop = max(1, round(window_s * problem.rate / 4))
     transform: dict[str, Any] = {"n_fft": 4 * hop, "hop_length": hop}
     padded = np.pad(samples, ((0, 0), (0, max(0, 4 * hop - length))))
     spectrum: NDArray[np.complex128] = librosa.stft(padded, **transform)
-    # The level of the mixture does not matter to shares, but it does to the tolerances of the methods.
+    # The level of the mixture does not matter to masks, but it does to the tolerances of the methods.
     magnitudes = np.abs(spectrum) / np.abs(spectrum).max()
-    shares = masks(magnitudes) * spectrum
-    return np.asarray(librosa.istft(shares, length=padded.shape[1], **transform)[..., :length])
+    sources = librosa.istft(masks(magnitudes) * spectrum, length=padded.shape[1], **transform)
+    return np.asarray(sources[..., :length])

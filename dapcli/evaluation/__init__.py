@@ -1,5 +1,5 @@
-"""Evaluation: clean clips are damaged by a protocol, restored by several methods, and compared with what they were.
+"""Evaluation: clean clips are degraded by a protocol, restored by several methods, and compared with what they were.
 
-A protocol is one class and one line in ``PROTOCOLS``, a method one class with the members of ``Method``. What comes
-out lies in a folder, from which an interrupted evaluation goes on.
+A protocol is one class and one line in ``PROTOCOLS``, a method a subclass of ``Method``. Results lie in a folder, from
+which an interrupted evaluation goes on.
 """

@@ -65,8 +65,7 @@ def collect(paths: Sequence[Path], *, outside: Path) -> list[Path]:
     """The files that files, folders and manifests stand for, each once.
 
     A folder stands for all audio below it, but for what is in ``outside``: where results go is no place to find clips.
-    A manifest is a CSV whose first column holds paths, relative to its own
-    folder; a first line ``path`` is a header.
+    A manifest is a CSV whose first column holds paths, relative to its own folder; a first line ``path`` is a header.
 
     Raises:
         InputError: One does not exist or holds no audio.

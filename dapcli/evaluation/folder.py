@@ -71,19 +71,15 @@ class Folder:
 
     def save(self, clip: Clip, method: Method, samples: Samples, rate: int, record: Mapping[str, Any]) -> None:
         """Keep an estimate ``[K, C, N]`` with its record, which makes the unit finished."""
-        contents = {
-            path: encode(Audio(source, rate))
-            for path, source in self._audio(clip, key(method.name, method.told), samples)
-        }
-        unit = self._unit(clip, method)
+        contents = self._audio(clip, key(method.name, method.oracle), samples, rate)
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-        self._place({**contents, unit: text.encode()})  # the record last
+        self._place({**contents, self._unit(clip, method): text.encode()})  # the record last
 
-    def save_case(self, clip: Clip, references: Samples, damaged: Samples, rate: int) -> None:
-        """Keep the references ``[K, C, N]`` of a clip and its damaged recording ``[C, N]``, unless they are there."""
+    def save_case(self, clip: Clip, references: Samples, observed: Samples, rate: int) -> None:
+        """Keep the references ``[K, C, N]`` of a clip and its recording ``[C, N]``, unless they are there."""
         if not self.audio(clip.name, REFERENCE):
-            sources = [*self._audio(clip, INPUT, damaged[None]), *self._audio(clip, REFERENCE, references)]
-            self._place({path: encode(Audio(samples, rate)) for path, samples in sources})
+            inputs = self._audio(clip, INPUT, observed[None], rate)
+            self._place(inputs | self._audio(clip, REFERENCE, references, rate))
 
     def audio(self, clip: str, name: str) -> list[Path]:
         """The recordings of a method, or of ``REFERENCE`` or ``INPUT``, by source."""
@@ -100,12 +96,12 @@ class Folder:
         write_files({self.path / name: text.encode() for name, text in texts.items()})
 
     def _unit(self, clip: Clip, method: Method) -> Path:
-        return self.path / "units" / clip.name / f"{key(method.name, method.told)}.json"
+        return self.path / "units" / clip.name / f"{key(method.name, method.oracle)}.json"
 
-    def _audio(self, clip: Clip, name: str, samples: Samples) -> list[tuple[Path, Samples]]:
+    def _audio(self, clip: Clip, name: str, samples: Samples, rate: int) -> dict[Path, bytes]:
         folder = self.path / "audio" / clip.name
         names = [name] if len(samples) == 1 else [f"{name}_{number}" for number in range(1, len(samples) + 1)]
-        return [(folder / f"{each}.wav", source) for each, source in zip(names, samples, strict=True)]
+        return {folder / f"{each}.wav": encode(Audio(one, rate)) for each, one in zip(names, samples, strict=True)}
 
     def _place(self, contents: dict[Path, bytes]) -> None:
         try:

@@ -1,29 +1,27 @@
-"""Protocols: how a clean clip is damaged, with the values of the papers.
+"""Protocols: how a clean clip is degraded, with the values of the papers.
 
-A protocol's fields are its values, and can be set on the command line. To add one, write a class with the members of
-:class:`Protocol` and a line in ``PROTOCOLS``. The Design paper is Narayanaswamy, Thiagarajan and Spanias, "On the
-Design of Deep Priors for Unsupervised Audio Restoration" (2021), the Harmonic paper Zhang et al., "Deep Audio Priors
-Emerge from Harmonic Convolutional Networks" (2020).
+To add one, write a subclass of :class:`Protocol` and a line in ``PROTOCOLS``; its fields are its values, and options of
+the command line, for which torch is not imported before a clip is degraded. The Design paper is Narayanaswamy,
+Thiagarajan and Spanias, "On the Design of Deep Priors for Unsupervised Audio Restoration" (2021), the Harmonic paper
+Zhang et al., "Deep Audio Priors Emerge from Harmonic Convolutional Networks" (2020).
 """
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from dapcli.audio import Audio, read_audio, resample
+from dapcli.audio import Audio, Samples, read_audio, resample
 from dapcli.audio.files import digest
 from dapcli.errors import InputError, SettingsError
-from dapcli.evaluation.cases import Case, make_case, noisy_case, single
-from dapcli.signal.clipping import Clipping
+from dapcli.evaluation.cases import Case, make_case, single
+from dapcli.settings import check_limits, option
 from dapcli.signal.gaps import Gaps
-from dapcli.signal.missing import Missing
-from dapcli.signal.quantization import MOST_LEVELS, Quantization
 from dapcli.signal.source_types import DEFAULT_TYPES, check_types
 
 # What is known on both sides of a gap, s.
@@ -34,58 +32,59 @@ _LEAST_POWER = 0.1
 _PEAK = 0.9
 
 
-class Protocol(typing.Protocol):
-    """How clips are damaged, and for which task."""
+@dataclass(frozen=True)
+class Protocol(ABC):
+    """How clips are degraded, and for which task.
+
+    Raises:
+        SettingsError: A value is out of range, or one is missing.
+    """
 
     name: ClassVar[str]
     task: ClassVar[str]
 
-    def check(self, seconds: float | None) -> None:
-        """Raise ``SettingsError`` where a value makes no sense for clips of so many seconds, whole files with None."""
-        ...
+    def __post_init__(self) -> None:
+        check_limits(self)
 
-    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+    def check(self, seconds: float | None) -> None:  # noqa: B027
+        """Raise ``SettingsError`` where clips of so many seconds, whole files with None, are too short."""
+
+    @abstractmethod
+    def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The case that clean clips ``[C, N]`` make: one, or one for every source."""
-        ...
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Protocol):
     """White noise: the Design paper's, and the Harmonic paper's."""
 
-    name: ClassVar[str] = "gaussian"
-    task: ClassVar[str] = "denoise"
+    name = "gaussian"
+    task = "denoise"
 
-    noise_std: float = 0.1
+    noise_std: float = option(0.1, "Standard deviation, 0.1.", above=0)
 
-    def check(self, seconds: float | None) -> None:  # noqa: ARG002
-        """Raise ``SettingsError`` unless the standard deviation is positive."""
-        if not 0 < self.noise_std < np.inf:
-            raise SettingsError("--noise-std must be above 0")
-
-    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+    def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with noise added."""
         (clean,) = clips
-        return noisy_case(clean, self.noise_std * rng.standard_normal(clean.samples.shape))
+        return _noisy(clean, self.noise_std * rng.standard_normal(clean.samples.shape))
 
 
 @dataclass(frozen=True)
-class Environmental:
+class Environmental(Protocol):
     """A stretch of a recorded noise at an SNR drawn from a range in dB: the Design paper's."""
 
-    name: ClassVar[str] = "environmental"
-    task: ClassVar[str] = "denoise"
+    name = "environmental"
+    task = "denoise"
 
-    noise: tuple[Path, ...] = ()
-    snr: tuple[float, float] = (5.0, 9.0)
+    noise: tuple[Path, ...] = option((), "Folder of noise recordings.", metavar="DIR")
+    snr: tuple[float, float] = option((5.0, 9.0), "Range of the SNR in dB, 5:9.", metavar="LOW:HIGH")
 
-    def check(self, seconds: float | None) -> None:  # noqa: ARG002
-        """Raise ``SettingsError`` where there are no noise files, or no range of SNRs."""
+    def __post_init__(self) -> None:
         if not self.noise:
             raise SettingsError("--protocol environmental needs noise; name a folder of it with --noise")
         _check_range("--snr", self.snr, -100, 100)
 
-    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+    def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with a stretch of a drawn noise file, which is looped where it is too short."""
         (clean,) = clips
         path = self.noise[rng.integers(len(self.noise))]
@@ -101,52 +100,57 @@ class Environmental:
         if not power:
             raise InputError(f"{path}: silent where it was to be added; remove it")
         gain = np.sqrt(np.mean(clean.samples**2) / power) * 10 ** (-rng.uniform(*self.snr) / 20)
-        return noisy_case(clean, np.broadcast_to(gain * stretch, clean.samples.shape), *notes)
+        return _noisy(clean, np.broadcast_to(gain * stretch, clean.samples.shape), *notes)
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Nothing is done: clean clips come with what is noisy already, as in VoiceBank-DEMAND."""
+class Pairs(Protocol):
+    """Nothing is done: clean clips come with noisy ones, as in VoiceBank-DEMAND."""
 
-    name: ClassVar[str] = "pairs"
-    task: ClassVar[str] = "denoise"
+    name = "pairs"
+    task = "denoise"
 
-    noisy: tuple[Path, ...] = ()
+    noisy: tuple[Path, ...] = option((), "Folder of recordings as they are, noisy.", metavar="DIR")
 
-    def check(self, seconds: float | None) -> None:  # noqa: ARG002
-        """Raise ``SettingsError`` where there are no noisy files."""
+    def __post_init__(self) -> None:
         if not self.noisy:
             raise SettingsError("--protocol pairs needs recordings; name folders of them with --noisy and --clean")
 
-    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+    def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The noisy clip; the noise is what the clean one lacks of it."""
         clean, noisy = clips
-        return noisy_case(clean, noisy.samples - clean.samples)
+        return _noisy(clean, noisy.samples - clean.samples)
 
 
 @dataclass(frozen=True)
-class Dropout:
+class Dropout(Protocol):
     """A gap of zeros whose length is drawn from a range in s, where there is sound: the Design paper's lengths.
 
     The paper zeroes frames of the STFT, whose neighbours still see into the gap; here the samples are gone.
     """
 
-    name: ClassVar[str] = "dropout"
-    task: ClassVar[str] = "inpaint"
+    name = "dropout"
+    task = "inpaint"
 
-    gap: tuple[float, float] = (0.1, 0.25)
+    gap: tuple[float, float] = option(
+        (0.1, 0.25), "Range of the gap's length in s.", metavar="LOW:HIGH", shown="0.1:0.25"
+    )
+
+    def __post_init__(self) -> None:
+        _check_range("--gap", self.gap, 0.001, np.inf)
 
     def check(self, seconds: float | None) -> None:
         """Raise ``SettingsError`` where the longest gap does not fit in."""
-        _check_range("--gap", self.gap, 0.001, np.inf)
         if seconds is not None and self.gap[1] + 2 * _MARGIN_S > seconds:
             raise SettingsError(
                 f"--gap {self.gap[1]:g} and {_MARGIN_S:g} s on both sides of it need a --duration of at least "
                 f"{self.gap[1] + 2 * _MARGIN_S:g} s"
             )
 
-    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+    def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with a gap in all channels."""
+        from dapcli.signal.missing import Missing
+
         (clean,) = clips
         margin = round(_MARGIN_S * clean.rate)
         length = round(rng.uniform(*self.gap) * clean.rate)
@@ -155,31 +159,28 @@ class Dropout:
         starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / clean.length)
         # A clip whose sound is at its ends alone has to do with a quiet stretch.
         start = margin + int(rng.choice(starts) if starts.size else powers.argmax())
-        degradation = Missing(Gaps((((start, start + length),),) * clean.channels))
-        missing = degradation.gaps.mask(0, clean.length)
-        return make_case(
-            clean.samples[None], np.where(missing, 0.0, clean.samples), clean.rate, degradation=degradation
-        )
+        gaps = Gaps((((start, start + length),),) * clean.channels)
+        observed = np.where(gaps.mask(0, clean.length), 0.0, clean.samples)
+        return make_case(clean.samples[None], observed, clean.rate, degradation=Missing(gaps))
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(Protocol):
     """The sum of clips, each at the same level: the Design paper's piano and drums."""
 
-    name: ClassVar[str] = "mixture"
-    task: ClassVar[str] = "separate"
+    name = "mixture"
+    task = "separate"
 
-    rms: float = 0.1
-    kinds: tuple[str, ...] = DEFAULT_TYPES[2]
-    """What dap is told of the sources, one kind for each."""
+    rms: float = option(0.1, "Level of each source, 0.1.", above=0)
+    types: tuple[str, ...] = option(
+        DEFAULT_TYPES[2], "Types of the sources that dap knows of, harmonic,percussive.", metavar="TYPE,..."
+    )
 
-    def check(self, seconds: float | None) -> None:  # noqa: ARG002
-        """Raise ``SettingsError`` unless the level is positive and the kinds are known."""
-        if not 0 < self.rms < np.inf:
-            raise SettingsError("--rms must be above 0")
-        check_types(self.kinds)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_types(self.types)
 
-    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+    def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The mixture of one clip per source."""
         first = clips[0]
         for other in clips:
@@ -191,25 +192,22 @@ class Mixture:
             if not other.samples.any():
                 raise InputError("a source is silent; remove it")
         sources = single(np.stack([self.rms / np.sqrt(np.mean(each.samples**2)) * each.samples for each in clips]))
-        return make_case(sources, sources.sum(axis=0), first.rate, kinds=self.kinds)
+        return make_case(sources, sources.sum(axis=0), first.rate, types=self.types)
 
 
 @dataclass(frozen=True)
-class Clipped:
+class Clipped(Protocol):
     """Clipping at the level that leaves an SNR in dB. Neither paper has it."""
 
-    name: ClassVar[str] = "clipped"
-    task: ClassVar[str] = "declip"
+    name = "clipped"
+    task = "declip"
 
-    clip_snr: float = 7.0
+    clip_snr: float = option(7.0, "SNR that clipping leaves, 7 dB.", above=0, below=100)
 
-    def check(self, seconds: float | None) -> None:  # noqa: ARG002
-        """Raise ``SettingsError`` where no level leaves such an SNR."""
-        if not 0 < self.clip_snr < 100:
-            raise SettingsError("--clip-snr must be between 0 and 100 dB")
-
-    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+    def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The clip, clipped on both sides."""
+        from dapcli.signal.clipping import Clipping
+
         (clean,) = clips
         low, high = 0.0, float(np.abs(clean.samples).max())
         most = np.mean(clean.samples**2) * 10 ** (-self.clip_snr / 10)
@@ -220,34 +218,31 @@ class Clipped:
         if not high:
             raise InputError("the clip is silent, and cannot be clipped; remove it")
         level = float(np.float32(high))  # as the samples at it are written
-        degradation = Clipping((-level,) * clean.channels, (level,) * clean.channels)
-        return make_case(clean.samples[None], degradation.clip(clean.samples), clean.rate, degradation=degradation)
+        clipping = Clipping((-level,) * clean.channels, (level,) * clean.channels)
+        return make_case(clean.samples[None], clipping.clip(clean.samples), clean.rate, degradation=clipping)
 
 
 @dataclass(frozen=True)
-class Quantized:
+class Quantized(Protocol):
     """Quantization to a number of levels from -1 to 1, of the clip at a peak of 0.9: the Harmonic paper's 16."""
 
-    name: ClassVar[str] = "quantized"
-    task: ClassVar[str] = "dequantize"
+    name = "quantized"
+    task = "dequantize"
 
-    levels: int = 16
+    levels: int = option(16, "Levels from -1 to 1, 16.", least=2, below=4097)
 
-    def check(self, seconds: float | None) -> None:  # noqa: ARG002
-        """Raise ``SettingsError`` for too few or too many levels."""
-        if not 2 <= self.levels <= MOST_LEVELS:
-            raise SettingsError(f"--levels must be between 2 and {MOST_LEVELS}")
-
-    def degradation(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
+    def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The clip, quantized."""
+        from dapcli.signal.quantization import Quantization
+
         (clean,) = clips
         peak = np.abs(clean.samples).max()
         if not peak:
             raise InputError("the clip is silent, and has no levels; remove it")
         step = 2 / self.levels
-        degradation = Quantization(step, 0.0 if self.levels % 2 else step / 2)
+        quantization = Quantization(step, 0.0 if self.levels % 2 else step / 2)
         reference = _PEAK / peak * clean.samples
-        return make_case(reference[None], degradation.quantize(reference), clean.rate, degradation=degradation)
+        return make_case(reference[None], quantization.quantize(reference), clean.rate, degradation=quantization)
 
 
 #: By name; the first of a task is its default.
@@ -256,20 +251,17 @@ PROTOCOLS: dict[str, type[Protocol]] = {
 }
 
 
-def make_protocol(task: str, name: str | None, values: dict[str, Any]) -> Protocol:
+def make_protocol(task: str, name: str | None, values: Mapping[str, Any]) -> Protocol:
     """The protocol of this name for a task, or without a name the first that has all of these values.
 
     Raises:
-        SettingsError: There is no such task or protocol, or none that has these values.
+        SettingsError: There is no such protocol, or none that has these values, or one makes no sense.
     """
-    tasks = {protocol.task: None for protocol in PROTOCOLS.values()}
-    if task not in tasks:
-        raise SettingsError(f"unknown task {task!r}; choose one of {', '.join(tasks)}")
     names = [each for each, protocol in PROTOCOLS.items() if protocol.task == task]
     if name is not None and name not in names:
         raise SettingsError(f"unknown protocol {name!r} of {task}; choose one of {', '.join(names)}")
     for each in names if name is None else [name]:
-        if values.keys() <= PROTOCOLS[each].__dataclass_fields__.keys():  # type: ignore[attr-defined]
+        if values.keys() <= {field.name for field in fields(PROTOCOLS[each])}:
             return PROTOCOLS[each](**values)
     options = ", ".join(f"--{value.replace('_', '-')}" for value in values)
     raise SettingsError(
@@ -281,13 +273,18 @@ def make_protocol(task: str, name: str | None, values: dict[str, Any]) -> Protoc
 
 def describe(protocol: Protocol) -> dict[str, Any]:
     """A protocol's name and values as JSON can hold them; files by their digests, but those that are clips."""
-    values = asdict(protocol)  # type: ignore[call-overload]
+    values = asdict(protocol)
     values.pop("noisy", None)
     if "noise" in values:
         values["noise"] = [digest(path) for path in values["noise"]]
     return {"name": protocol.name, **values}
 
 
-def _check_range(option: str, bounds: tuple[float, float], least: float, most: float) -> None:
+def _noisy(clean: Audio, noise: Samples, *notes: str) -> Case:
+    """A clean clip with noise ``[C, N]`` added to it."""
+    return make_case(clean.samples[None], single(clean.samples) + noise, clean.rate, *notes)
+
+
+def _check_range(flag: str, bounds: tuple[float, float], least: float, most: float) -> None:
     if not least <= bounds[0] <= bounds[1] <= most:
-        raise SettingsError(f"{option} {bounds[0]:g}:{bounds[1]:g} is not a range; give LOW:HIGH")
+        raise SettingsError(f"{flag} {bounds[0]:g}:{bounds[1]:g} is not a range; give LOW:HIGH")

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -52,26 +52,38 @@ def run(evaluation: Evaluation, folder: Folder, *, jobs: int, on_unit: Callable[
         DeviceError: A process died, most likely for lack of memory.
     """
     units = [(clip, method) for clip in evaluation.clips for method in evaluation.methods]
-    pending = [unit for unit in units if folder.load(*unit) is None]
-    clock = _Clock(units, pending, folder, jobs)
+    finished = {unit: record for unit in units if (record := folder.load(*unit)) is not None}
+    pending = [unit for unit in units if unit not in finished]
+    seconds: dict[Method, list[float]] = {}
+    for (_, method), record in finished.items():
+        seconds.setdefault(method, []).append(record["seconds"])
+    left = [method for _, method in pending]
+    reasons: dict[Unit, str] = {}
     if on_unit:
-        on_unit(clock.progress())
-    failures: dict[Unit, str] = {}
+        on_unit(_progress(len(units), left, seconds, jobs))
     work = _one_by_one(evaluation, folder, pending) if jobs == 1 else _at_once(evaluation, folder, pending, jobs)
-    for unit, reason, seconds in work:
+    for unit, reason, taken in work:
         if reason is not None:
-            failures[unit] = reason
+            reasons[unit] = reason
+        left.remove(unit[1])
+        seconds.setdefault(unit[1], []).append(taken)
         if on_unit:
-            clock.tick(unit, seconds)
-            on_unit(clock.progress())
+            on_unit(_progress(len(units), left, seconds, jobs))
     return Outcome(
         tuple(record for unit in units if (record := folder.load(*unit)) is not None),
         tuple(
-            (clip.name, label(method.name, method.told), failures[clip, method])
+            (clip.name, label(method.name, method.oracle), reasons[clip, method])
             for clip, method in units
-            if (clip, method) in failures
+            if (clip, method) in reasons
         ),
     )
+
+
+def _progress(total: int, left: list[Method], seconds: Mapping[Method, list[float]], jobs: int) -> Progress:
+    """Where a run stands, by the methods of the units that are left and the seconds that each took so far."""
+    known = set(left) <= seconds.keys()
+    rest = sum(float(np.mean(seconds[method])) for method in left) / jobs if known else None
+    return Progress(total - len(left), total, rest)
 
 
 Work = Iterator[tuple[Unit, str | None, float]]
@@ -79,9 +91,7 @@ Work = Iterator[tuple[Unit, str | None, float]]
 
 def _one_by_one(evaluation: Evaluation, folder: Folder, units: list[Unit]) -> Work:
     for unit in units:
-        started = time.perf_counter()
-        reason = restore_unit(evaluation, folder, unit)
-        yield unit, reason, time.perf_counter() - started
+        yield unit, *_timed(evaluation, folder, unit)
 
 
 def _at_once(evaluation: Evaluation, folder: Folder, units: list[Unit], jobs: int) -> Work:
@@ -119,29 +129,3 @@ def _begin(threads: int) -> None:
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-class _Clock:
-    """Seconds left, from those that each method took so far."""
-
-    def __init__(self, units: list[Unit], pending: list[Unit], folder: Folder, jobs: int) -> None:
-        self._total = len(units)
-        self._left = [method for _, method in pending]
-        self._jobs = jobs
-        self._seconds: dict[Method, list[float]] = {}
-        for clip, method in set(units) - set(pending):
-            record = folder.load(clip, method)
-            if record is not None:
-                self._seconds.setdefault(method, []).append(record["seconds"])
-
-    def tick(self, unit: Unit, seconds: float) -> None:
-        """Take note of a unit that is done."""
-        _, method = unit
-        self._left.remove(method)
-        self._seconds.setdefault(method, []).append(seconds)
-
-    def progress(self) -> Progress:
-        """Where the run stands."""
-        means = {method: float(np.mean(values)) for method, values in self._seconds.items()}
-        left = sum(means[method] for method in self._left) / self._jobs if set(self._left) <= means.keys() else None
-        return Progress(self._total - len(self._left), self._total, left)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from operator import itemgetter
 
 import numpy as np
+from scipy.stats import bootstrap
 
 from dapcli.evaluation.folder import Record
-from dapcli.evaluation.methods import Told, Untouched
+from dapcli.evaluation.methods import ORACLES, UNTOUCHED, Oracle
 from dapcli.settings import Settings
+from dapcli.tasks import TASKS
 
 #: Metrics of which less is better.
 LOWER_IS_BETTER = ("envelope_distance",)
-#: Columns of the tables: what the Design paper has, and the Harmonic paper; of separations for every source.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "denoise": ("pesq_nb", "pesq_wb", "snr_db", "si_sdr_db", "stoi", "segmental_snr_db", "csig", "cbak", "covl"),
-    "inpaint": ("gaps_snr_db", "spectral_snr_db", "envelope_distance", "snr_db"),
-    "separate": ("sdr_db", "sir_db", "sar_db", "spectral_snr_db", "envelope_distance"),
-    "declip": ("snr_db", "si_sdr_db", "pesq_nb", "stoi"),
-    "dequantize": ("snr_db", "si_sdr_db", "segmental_snr_db", "pesq_nb"),
-}
-#: Groups of rows by what their methods are told, in order; the best of each is marked.
-GROUPS: tuple[Told, ...] = ("nothing", "training", "noise", "reference")
+#: Groups of rows by what their methods know, in order; the best of each is marked.
+GROUPS: tuple[Oracle, ...] = tuple(ORACLES)
 
 #: Of fewer clips no difference is more than chance: that five of five agree happens once in 16 times.
 FEWEST_CLIPS = 6
@@ -43,10 +39,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method, what it is told, and its cells by metric: None where no clip has a value."""
+    """A method, what it knows, and its cells by metric: None where no clip has a value."""
 
     method: str
-    told: str
+    oracle: Oracle
     cells: dict[str, Cell | None]
     seconds: float
 
@@ -59,7 +55,7 @@ class Difference:
     """
 
     method: str
-    told: str
+    oracle: Oracle
     pivot: str
     metric: str
     mean: float
@@ -79,49 +75,50 @@ def choose_columns(records: Sequence[Record], task: str) -> tuple[str, ...]:
     """The metrics of a task's table that any record has a value for, source by source."""
     there = {metric for record in records for metric, value in record["metrics"].items() if value is not None}
     numbers = sorted({int(found[1]) for metric in there if (found := re.search(r"_(\d+)$", metric))})
-    suffixes = [f"_{number}" for number in numbers] or [""]
-    return tuple(metric + suffix for suffix in suffixes for metric in COLUMNS[task] if metric + suffix in there)
+    columns = [metric + suffix for suffix in [f"_{n}" for n in numbers] or [""] for metric in TASKS[task].columns]
+    return tuple(column for column in columns if column in there)
 
 
 def summarize(records: Sequence[Record], metrics: Sequence[str]) -> list[Row]:
     """One row per method, group by group."""
     rows = []
-    for told in GROUPS:
-        names = dict.fromkeys(record["method"] for record in records if record["told"] == told)
-        group = []
-        for name in names:
-            own = [record for record in records if (record["method"], record["told"]) == (name, told)]
-            cells = {metric: _cell([record["metrics"].get(metric) for record in own]) for metric in metrics}
-            group.append(Row(name, told, cells, float(np.mean([record["seconds"] for record in own]))))
-        rows += _with_best(group, metrics)
+    for (name, oracle), own in _by_method(records).items():
+        cells = {metric: _cell(record["metrics"].get(metric) for record in own) for metric in metrics}
+        rows.append(Row(name, oracle, cells, float(np.mean([record["seconds"] for record in own]))))
+    for metric, oracle in product(metrics, GROUPS):
+        sign = -1 if _is_lower_better(metric) else 1
+        found = [(sign * cell.mean, row) for row in rows if row.oracle == oracle and (cell := row.cells[metric])]
+        if len(found) > 1:
+            _, best = max(found, key=itemgetter(0))
+            best.cells[metric] = replace(best.cells[metric], best=True)  # type: ignore[type-var]
     return rows
 
 
 def choose_pivot(records: Sequence[Record]) -> str | None:
     """The blind method that others are compared with: dap's usual prior, or else the first beside the input."""
-    names = list(dict.fromkeys(record["method"] for record in records if record["told"] == "nothing"))
+    names = list(dict.fromkeys(record["method"] for record in records if record["oracle"] == "none"))
     if (usual := Settings().prior) in names:
         return usual
-    return next((name for name in names if name != Untouched.name), None)
+    return next((name for name in names if name != UNTOUCHED), None)
 
 
 def compare(records: Sequence[Record], metrics: Sequence[str], pivot: str) -> list[Difference]:
     """How all other methods differ from a blind one, clip by clip; but oracles from the oracle of the same name."""
-    values = _by_method(records)
+    values = {
+        method: {record["clip"]: record["metrics"] for record in own} for method, own in _by_method(records).items()
+    }
     differences = []
-    for name, told in sorted(values, key=lambda method: GROUPS.index(method[1])):
-        other = (pivot, "reference" if told == "reference" else "nothing")
-        if (name, told) == other or other not in values:
+    for name, oracle in values:
+        other: tuple[str, Oracle] = (pivot, "reference" if oracle == "reference" else "none")
+        if (name, oracle) == other or other not in values:
             continue
+        own, its = values[name, oracle], values[other]
         for metric in metrics:
-            clips = values[name, told].keys() & values[other].keys()
-            pairs = [(values[name, told][clip].get(metric), values[other][clip].get(metric)) for clip in sorted(clips)]
-            paired = np.array([own - its for own, its in pairs if own is not None and its is not None])
+            pairs = [(own[clip].get(metric), its[clip].get(metric)) for clip in sorted(own.keys() & its.keys())]
+            paired = np.array([one - two for one, two in pairs if one is not None and two is not None])
             if paired.size:
-                low, high = interval(paired)
-                differences.append(
-                    Difference(name, told, pivot, metric, float(paired.mean()), low, high, int(paired.size))
-                )
+                found = float(paired.mean()), *interval(paired), int(paired.size)
+                differences.append(Difference(name, oracle, pivot, metric, *found))
     return differences
 
 
@@ -132,46 +129,30 @@ def interval(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[floa
     """
     if values.size < 2:
         return None, None
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(values.size, size=(_RESAMPLES, values.size))
-    tail = 50 * (1 - _CONFIDENCE)
-    low, high = np.percentile(values[drawn].mean(axis=1), [tail, 100 - tail])
-    return float(low), float(high)
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        confidence_level=_CONFIDENCE,
+        method="percentile",
+        random_state=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
-def _by_method(records: Sequence[Record]) -> dict[tuple[str, Told], dict[str, dict[str, float | None]]]:
-    values: dict[tuple[str, Told], dict[str, dict[str, float | None]]] = {}
+def _by_method(records: Sequence[Record]) -> dict[tuple[str, Oracle], list[Record]]:
+    """The records of every method by its name and what it knows, group by group."""
+    found: dict[tuple[str, Oracle], list[Record]] = {}
     for record in records:
-        values.setdefault((record["method"], record["told"]), {})[record["clip"]] = record["metrics"]
-    return values
+        found.setdefault((record["method"], record["oracle"]), []).append(record)
+    return dict(sorted(found.items(), key=lambda each: GROUPS.index(each[0][1])))
 
 
-def _cell(values: Sequence[float | None]) -> Cell | None:
+def _cell(values: Iterable[float | None]) -> Cell | None:
     there = np.array([value for value in values if value is not None])
     if not there.size:
         return None
     return Cell(float(there.mean()), float(there.std(ddof=1)) if there.size > 1 else None, int(there.size))
-
-
-def _with_best(rows: list[Row], metrics: Sequence[str]) -> list[Row]:
-    for metric in metrics:
-        cells = [cell for row in rows if (cell := row.cells[metric]) is not None]
-        if len(cells) < 2:
-            continue
-        sign = -1 if _is_lower_better(metric) else 1
-        best = max(cells, key=lambda cell: sign * cell.mean)
-        rows = [
-            Row(
-                row.method,
-                row.told,
-                {**row.cells, metric: Cell(best.mean, best.std, best.count, best=True)},
-                row.seconds,
-            )
-            if row.cells[metric] is best
-            else row
-            for row in rows
-        ]
-    return rows
 
 
 def _is_lower_better(metric: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is evaluated, and a unit of it: one clip damaged, restored by one method, and measured."""
+"""Evaluations, and units of them: one clip degraded, restored by one method, and measured."""
 
 from __future__ import annotations
 
@@ -6,28 +6,24 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 import dapcli
 from dapcli.audio import Samples
 from dapcli.errors import DapError, OutputError
-from dapcli.evaluation.cases import Case
+from dapcli.evaluation.cases import Case, single
 from dapcli.evaluation.clips import Clip
 from dapcli.evaluation.folder import Folder
-from dapcli.evaluation.methods import KNOWING, Method
+from dapcli.evaluation.methods import Method
 from dapcli.evaluation.protocols import Protocol, describe
+from dapcli.fit import choose_dtype, find_device
 from dapcli.metrics import score, score_gaps, score_sources
 from dapcli.settings import Settings
-from dapcli.signal.missing import Missing
-from dapcli.tasks._api_restore import check_denoising, check_repair
-from dapcli.tasks._api_separation import check_separation
 
 Unit = tuple[Clip, Method]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is evaluated: clips of so many seconds (None: whole files), damaged by a protocol, and the methods.
+    """What is evaluated: clips of so many seconds (None: whole files), degraded by a protocol, and the methods.
 
     ``settings`` are those of all priors; their seed is that of the degradation, too.
     """
@@ -40,61 +36,53 @@ class Evaluation:
     methods: tuple[Method, ...]
 
     def case(self, clip: Clip) -> Case:
-        """The damaged clip, a function of the seed and the clip's files alone; the same for every method."""
+        """The degraded clip, a function of the seed and the clip's files alone; the same for every method."""
         rng = clip.generator(self.settings.seed)
-        return self.protocol.degradation(clip.read(self.seconds, rng), rng)
+        return self.protocol.degrade(clip.read(self.seconds, rng), rng)
 
     def configuration(self) -> dict[str, Any]:
         """All that decides a result besides its clip and its method, as JSON can hold it.
 
         Raises:
-            SettingsError: A setting does not go with the others.
             DeviceError: The device is not there.
         """
-        task = self.protocol.task
-        if task == "separate":
-            device, dtype = check_separation(self.settings, self.device, consistent=True, has_reference=False)
-        else:
-            check = check_denoising if task == "denoise" else check_repair
-            device, dtype = check(self.settings, self.device, has_reference=False)
-        settings = asdict(self.settings)
+        device, settings = find_device(self.device), asdict(self.settings)
         del settings["prior"]
         return {
             "dapcli": dapcli.__version__,
-            "task": task,
+            "task": self.protocol.task,
             "protocol": describe(self.protocol),
             "seed": settings.pop("seed"),
             "duration_s": self.seconds,
             "settings": settings,
             "device": device.type,
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": str(choose_dtype(self.settings.precision, device)).removeprefix("torch."),
         }
 
 
 def restore_unit(evaluation: Evaluation, folder: Folder, unit: Unit) -> str | None:
-    """Degradation a clip, restore it, measure what is written of it; returns why that failed."""
+    """Degrade a clip, restore it, measure what is written of it; returns why that failed."""
     clip, method = unit
     try:
         case = evaluation.case(clip)
-        rate = case.known.recording.rate
-        folder.save_case(clip, case.truth.references, case.known.recording.samples, rate)
+        recording = case.problem.recording
+        folder.save_case(clip, case.truth.references, case.problem.samples, recording.rate)
         started = time.perf_counter()
         # The blind are not even handed what they must not know.
-        estimate = method.restore(case.known, case.truth if method.told in KNOWING else None)
+        estimate = method.restore(case.problem, case.truth if method.oracle in ("noise", "reference") else None)
         seconds = time.perf_counter() - started
-        samples = estimate.samples.astype(np.float32).astype(np.float64)  # as the file holds them
-        samples, metrics, notes = measure(case, samples)
+        samples, metrics, notes = measure(case, single(estimate.samples))
         record = {
             "clip": clip.name,
             "files": [str(path) for path in clip.paths],
             "method": method.name,
-            "told": method.told,
+            "oracle": method.oracle,
             "seconds": seconds,
             "metrics": metrics,
             "notes": {**{f"clip_{number}": note for number, note in enumerate(case.notes, 1)}, **notes},
             "fit": estimate.fit,
         }
-        folder.save(clip, method, samples, rate, record)
+        folder.save(clip, method, samples, recording.rate, record)
     except (OutputError, MemoryError):
         raise  # a full disk fails all others too
     except DapError as error:
@@ -109,7 +97,7 @@ def measure(case: Case, estimate: Samples) -> tuple[Samples, dict[str, float | N
 
     Those inside of gaps begin with ``gaps_``; those of several sources end with ``_1`` and so on.
     """
-    references, rate, degradation = case.truth.references, case.known.recording.rate, case.known.degradation
+    references, rate, degradation = case.truth.references, case.problem.rate, case.problem.degradation
     if len(references) > 1:
         scores = score_sources(references, estimate, rate)
         values, notes = (
@@ -118,7 +106,7 @@ def measure(case: Case, estimate: Samples) -> tuple[Samples, dict[str, float | N
         )
         return estimate[list(scores.permutation)], values, notes
     values, notes = score(references[0], estimate[0], rate)
-    if isinstance(degradation, Missing):
+    if degradation is not None and degradation.gaps is not None:
         inside, reasons = score_gaps(references[0], estimate[0], rate, degradation.gaps)
         values |= {f"gaps_{name}": value for name, value in inside.items()}
         notes |= {f"gaps_{name}": reason for name, reason in reasons.items()}

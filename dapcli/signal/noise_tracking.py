@@ -36,7 +36,7 @@ _TINY = 1e-12
 
 
 def floor_movement_db(ratio: Power, hop_s: float, bin_hz: float) -> float:
-    """How far the floor of a recording moves, dB: 0.2 to 0.9 of steady noise, 1 to 8 of street, cafe or babble noise.
+    """Movement of the floor of a recording, dB: 0.2 to 0.9 of steady noise, 1 to 8 of street, cafe or babble noise.
 
     Low quantiles in blocks of time and frequency see between the sound. Steady noise leaves all of them at one level,
     or above it where sound fills a block; a floor that sinks lower at times belongs to noise that moves. 0 where the
@@ -83,12 +83,16 @@ def track(power: Power, hop_s: float) -> Power:
     Gerkmann & Hendriks, "Unbiased MMSE-Based Noise Power Estimation with Low Complexity and Low Tracking Delay" (IEEE
     TASLP 2012). Forwards alone it lags behind; the two directions' geometric mean does not.
     """
-    return np.sqrt(_track(power, hop_s) * _track(power[:, ::-1], hop_s)[:, ::-1])
+    return np.sqrt(track_forwards(power, hop_s) * track_forwards(power[:, ::-1], hop_s)[:, ::-1])
 
 
-def _track(power: Power, hop_s: float) -> Power:
+def track_forwards(power: Power, hop_s: float, least: float = _TINY) -> Power:
+    """Noise power ``[F, T]`` tracked in one direction: it knows nothing of what follows, and lags behind.
+
+    It is not below ``least``, relative to the greatest power.
+    """
     memory, presence_memory = (each ** (hop_s / _TRACKED_S) for each in (_MEMORY, _PRESENCE_MEMORY))
-    least = _TINY * power.max() + np.finfo(np.float64).tiny
+    least = least * power.max() + np.finfo(np.float64).tiny
     noise = power[:, : max(1, round(_START_S / hop_s))].mean(axis=1)
     mean_presence = np.full_like(noise, 0.5)
     tracked = np.empty_like(power)
