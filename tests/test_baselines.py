@@ -237,7 +237,7 @@ def test_clipped_peaks_come_back_beyond_the_level_and_reliable_samples_as_they_w
     clipping = Clipping((-0.4,), (0.35,))
     posed = problem(clipping.clip(clean), degradation=clipping)
     restored = BASELINES["declip"][name](posed)[0]
-    clipped = clipping.clipped(posed.samples)
+    clipped = clipping.affected(posed.samples)
     assert snr_db(clean[clipped], restored[clipped]) > snr_db(clean[clipped], posed.samples[clipped]) + 10
     np.testing.assert_array_equal(restored[~clipped], clean[~clipped])
     np.testing.assert_allclose(clipping.clip(restored), posed.samples)

@@ -287,7 +287,7 @@ def test_mixtures_are_sums_of_sources_of_one_level() -> None:
 def test_clipping_leaves_its_snr_and_quantization_its_levels() -> None:
     case = degrade(Clipped(10.0), tone(0.5))
     assert snr_db(case.truth.references[0], case.problem.samples) == pytest.approx(10.0, abs=0.01)
-    assert case.problem.degradation.affects(case.problem.samples)
+    assert case.problem.degradation.affected(case.problem.samples).any()
     case = degrade(Quantized(16), tone(0.5))
     assert len(np.unique(case.problem.samples)) <= 16
     assert np.abs(case.truth.references).max() == pytest.approx(0.9)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dapcli.signal import lpc as prediction
-from dapcli.signal.lpc import predict
+from dapcli.signal import lpc
+from dapcli.signal.lpc import draw_deviation, predict
 
 Signal = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -51,8 +51,10 @@ def snr(truth: Signal, estimate: Signal, where: Flags) -> float:
 
 
 def fill(samples: Signal, missing: Flags, order: int = ORDER) -> Signal:
-    """A prediction that may not see what is missing, and must not touch what is known."""
-    filled = predict(np.where(missing, 1e3, samples), missing, order, RATE)
+    """A prediction that may not see what is missing, and must not touch what is known, nor its arguments."""
+    written = np.where(missing, 1e3, samples)
+    filled = predict(written, missing, order, RATE)
+    np.testing.assert_array_equal(written, np.where(missing, 1e3, samples))
     assert filled.shape == samples.shape
     assert np.isfinite(filled).all()
     np.testing.assert_array_equal(filled[~missing], samples[~missing])
@@ -102,14 +104,18 @@ def test_a_steady_tone_keeps_its_level_in_the_middle_of_a_long_gap(noise: float)
     assert level == pytest.approx(1, abs=0.01)
 
 
-def test_a_constant_stays_constant() -> None:
-    samples = np.full(LENGTH, 0.5)
-    np.testing.assert_allclose(fill(samples, MIDDLE), samples, atol=1e-4)
-
-
 def test_more_than_is_known_is_filled() -> None:
     missing = missing_at((300, 3700))
     assert snr(tone(), fill(tone(), missing), missing) > 20
+    constant = np.full(LENGTH, 0.5)
+    np.testing.assert_allclose(fill(constant, missing), constant, atol=1e-3)
+
+
+def test_a_deviation_makes_up_for_the_power_that_the_prediction_lacks() -> None:
+    noise = np.random.default_rng(1).standard_normal(LENGTH)
+    deviation = draw_deviation(noise, MIDDLE, ORDER, RATE, np.random.default_rng(2))
+    assert not deviation[~MIDDLE].any()
+    assert np.std((fill(noise, MIDDLE) + deviation)[MIDDLE]) == pytest.approx(1, rel=0.2)
 
 
 # The solver
@@ -118,10 +124,7 @@ def test_more_than_is_known_is_filled() -> None:
 def innovations(coefficients: Signal, length: int) -> Signal:
     """The matrix that takes samples ``[N]`` to their innovations ``[N - order]``."""
     order = len(coefficients) - 1
-    matrix = np.zeros((length - order, length))
-    for row in range(length - order):
-        matrix[row, row : row + order + 1] = coefficients[::-1]
-    return matrix
+    return np.array([np.pad(coefficients[::-1], (row, length - order - 1 - row)) for row in range(length - order)])
 
 
 @given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.floats(0.02, 0.9))
@@ -144,13 +147,13 @@ def test_the_banded_solver_finds_the_dense_least_squares(order: int, seed: int, 
     # The criterion with what it says about missing samples that no innovation depends on.
     normal = matrix[:, missing].T @ matrix[:, missing]
     diagonal = normal.diagonal()
-    loose = prediction._LOOSENESS / power + 1e-9 * diagonal + 1e-13 * diagonal.max()
+    loose = lpc._LOOSENESS / power + 1e-9 * diagonal + 1e-13 * diagonal.max()
     oracle = np.linalg.lstsq(
         np.vstack([matrix[:, missing], np.diag(np.sqrt(loose))]),
         np.append(-matrix @ known, np.zeros(missing.sum())),
         rcond=None,
     )[0]
-    filled, _ = prediction._fill(samples, missing, coefficients, variance)
+    filled, _ = lpc._fill(samples, missing, coefficients, variance)
     np.testing.assert_array_equal(filled[~missing], samples[~missing])
 
     def criterion(values: Signal) -> float:
@@ -168,25 +171,20 @@ def test_the_banded_solver_finds_the_dense_least_squares(order: int, seed: int, 
 # Attacks
 
 
-def attacks() -> dict[str, Signal]:
-    """Sounds that no past predicts, beside the gap of ``MIDDLE``."""
-    burst = np.random.default_rng(3).standard_normal(40) * np.exp(-np.arange(40) / 8)
-    sounds = {name: np.zeros(LENGTH) for name in ("click before", "click behind", "burst")}
-    sounds["click before"][1850] = 1.0
-    sounds["click behind"][2150] = 1.0
-    sounds["burst"][1800:1840] = burst
-    return sounds
+BURST = np.random.default_rng(3).standard_normal(40) * np.exp(-np.arange(40) / 8)
 
 
-@pytest.mark.parametrize("name", attacks())
-def test_an_attack_beside_a_gap_hardly_changes_the_fill(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    undisturbed = fill(decaying(), MIDDLE)
-    disturbed = decaying() + attacks()[name]
+@pytest.mark.parametrize(("start", "attack"), [(1850, np.ones(1)), (2150, np.ones(1)), (1800, BURST)])
+def test_an_attack_beside_a_gap_hardly_changes_the_fill(
+    start: int, attack: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed, disturbed = fill(decaying(), MIDDLE), decaying()
+    disturbed[start : start + len(attack)] += attack
     agreement = snr(undisturbed, fill(disturbed, MIDDLE), MIDDLE)
     assert agreement > 30
-    if name.startswith("click"):
+    if len(attack) == 1:
         # With one variance for all innovations a click so close would be spread over the gap.
-        monkeypatch.setattr(prediction, "_innovation_variance", lambda filled, *others: np.ones(len(filled)))
+        monkeypatch.setattr(lpc, "_innovation_variance", lambda filled, *others: np.ones(len(filled)))
         assert agreement > snr(undisturbed, fill(disturbed, MIDDLE), MIDDLE) + 4
 
 
@@ -207,14 +205,6 @@ def test_time_reversal_reverses_the_fill(interval: tuple[int, int]) -> None:
     assert snr(fill(noisy(), missing), backwards, missing) > 40
 
 
-def test_filling_is_deterministic_and_leaves_its_arguments_alone() -> None:
-    samples, missing = noisy(), MIDDLE.copy()
-    first = predict(samples, missing, ORDER, RATE)
-    np.testing.assert_array_equal(samples, noisy())
-    np.testing.assert_array_equal(missing, MIDDLE)
-    np.testing.assert_array_equal(first, predict(samples, missing, ORDER, RATE))
-
-
 # Next to nothing is known
 
 
@@ -226,27 +216,13 @@ def test_one_known_sample_predicts_nothing(length: int, order: int) -> None:
         assert np.count_nonzero(filled) == 1
 
 
-@pytest.mark.parametrize("length", [0, 1, 2, 500])
-def test_where_all_is_missing_the_fill_is_silence(length: int) -> None:
-    assert not fill(np.ones(length), np.ones(length, dtype=np.bool_)).any()
-
-
-@pytest.mark.parametrize("length", [0, 1, 2, 500])
-def test_where_nothing_is_missing_nothing_changes(length: int) -> None:
-    fill(np.ones(length), np.zeros(length, dtype=np.bool_))
-
-
-@pytest.mark.parametrize("interval", [(1900, 2100), (0, 200), (LENGTH - 200, LENGTH)])
-def test_silence_is_filled_with_silence(interval: tuple[int, int]) -> None:
-    assert not fill(np.zeros(LENGTH), missing_at(interval)).any()
-
-
-def test_digital_silence_around_most_of_a_gap_is_no_obstacle() -> None:
-    samples = np.where(np.arange(LENGTH) < 1000, tone(), 0.0)
-    assert np.abs(fill(samples, MIDDLE)[MIDDLE]).max() < 0.01
-    fill(samples, missing_at((990, 1200)))
-    fill(samples, missing_at((900, 1000)))
-    fill(np.where(np.arange(LENGTH) == 300, 1.0, 0.0), MIDDLE)
+@pytest.mark.parametrize("interval", [(1900, 2100), (990, 1200), (900, 1000), (0, 200), (LENGTH - 200, LENGTH)])
+def test_digital_silence_around_most_of_a_gap_is_no_obstacle(interval: tuple[int, int]) -> None:
+    missing = missing_at(interval)
+    assert not fill(np.zeros(LENGTH), missing).any()
+    filled = fill(np.where(np.arange(LENGTH) < 1000, tone(), 0.0), missing)
+    assert interval[0] < 1000 or np.abs(filled[missing]).max() < 0.01
+    fill(np.where(np.arange(LENGTH) == 300, 1.0, 0.0), missing)
 
 
 def test_a_gap_in_silence_does_not_matter_to_one_in_the_sound_before() -> None:
@@ -258,7 +234,7 @@ def test_a_gap_in_silence_does_not_matter_to_one_in_the_sound_before() -> None:
 
 
 @given(
-    st.integers(1, 400),
+    st.integers(0, 400),
     st.integers(0, 2**32 - 1),
     st.floats(0, 1),
     st.integers(0, 60),
@@ -280,4 +256,5 @@ def test_any_mask_of_any_signal_is_filled(
     filled = predict(np.where(missing, np.nan, samples), missing, order, rate)
     assert np.isfinite(filled).all()
     np.testing.assert_array_equal(filled[~missing], samples[~missing])
-    assert np.abs(filled).max() <= 100 * np.abs(samples).max()
+    # Silence out of silence, and where nothing is known.
+    assert np.abs(filled).max(initial=0) <= 100 * np.abs(samples[~missing]).max(initial=0)

@@ -19,15 +19,13 @@ import dapcli.metrics
 from dapcli.errors import InputError
 from dapcli.metrics import METRICS, MetricUndefined, score
 from dapcli.metrics.perceptual import pesq_nb, pesq_wb, stoi
-from dapcli.metrics.spectral import envelope_distance, spectral_snr_db
-from dapcli.metrics.waveform import psnr_db, segmental_snr_db, si_sdr_db, snr_db
+from dapcli.metrics.waveform import envelope_distance, psnr_db, segmental_snr_db, si_sdr_db, snr_db, spectral_snr_db
 
 Samples = NDArray[np.float64]
 
 RATE = 16_000
 COMPOSITE = ("csig", "cbak", "covl")
 NEED_PESQ = {"pesq_nb", "pesq_wb", *COMPOSITE}
-HIGHER_IS_BETTER = [name for name in METRICS if name != "envelope_distance"]
 PESQ_NB_CEILING, PESQ_WB_CEILING = 4.5486, 4.6439
 
 
@@ -50,20 +48,10 @@ def tone(cycles: int, samples: int, amplitude: float = 1.0, phase: float = 0.0) 
 
 
 def test_the_registry_holds_the_metrics_in_the_order_of_the_report() -> None:
-    assert list(METRICS) == [
-        "snr_db",
-        "psnr_db",
-        "si_sdr_db",
-        "segmental_snr_db",
-        "spectral_snr_db",
-        "envelope_distance",
-        "pesq_nb",
-        "pesq_wb",
-        "stoi",
-        "csig",
-        "cbak",
-        "covl",
-    ]
+    assert " ".join(METRICS) == (
+        "snr_db psnr_db si_sdr_db segmental_snr_db spectral_snr_db envelope_distance "
+        "pesq_nb pesq_wb stoi csig cbak covl"
+    )
 
 
 @pytest.mark.parametrize("metric", [snr_db, segmental_snr_db, spectral_snr_db])
@@ -99,13 +87,7 @@ def test_segmental_snr_matches_a_plain_loop_over_frames() -> None:
         ratios.append(min(35.0, max(-10.0, 10 * math.log10(ratio))))
     assert -10.0 in ratios
     assert segmental_snr_db(s, s + error, RATE) == pytest.approx(np.mean(ratios), abs=1e-6)
-
-
-def test_segmental_snr_limits_each_frame() -> None:
-    s = syllables()
-    assert segmental_snr_db(s, 10 * s, RATE) == -10.0
-    assert segmental_snr_db(s, 1.0001 * s, RATE) == 35.0
-    assert segmental_snr_db(s, s, RATE) == 35.0
+    assert [segmental_snr_db(s, gain * s, RATE) for gain in (1.0, 1.0001)] == [35.0, 35.0]
 
 
 def test_segmental_snr_leaves_out_frames_where_both_are_silent_but_not_noise_in_a_pause() -> None:
@@ -129,12 +111,7 @@ def test_spectral_snr_matches_a_plain_loop_over_frames() -> None:
             signal += np.sum(magnitude_s**2)
             error += np.sum((magnitude_s - magnitude_e) ** 2)
     assert spectral_snr_db(s, e, RATE) == pytest.approx(10 * math.log10(signal / error))
-
-
-def test_spectral_snr_ignores_polarity() -> None:
-    s, e = noise((1, 4000)), noise((1, 4000), seed=1)
     assert spectral_snr_db(s, -e, RATE) == spectral_snr_db(s, e, RATE)
-    assert spectral_snr_db(s, -0.9 * s, RATE) == pytest.approx(20.0)
 
 
 def test_envelope_distance_is_the_difference_of_amplitudes_whatever_the_phase() -> None:
@@ -207,14 +184,6 @@ def test_composite_measures_at_other_rates_are_those_at_16_khz() -> None:
         assert METRICS[name](s, e, 48_000) == METRICS[name](low_s, low_e, RATE), name
 
 
-@pytest.mark.parametrize("gain", [1e-30, 0.1, -1.0, 1e30])
-def test_composite_measures_do_not_see_a_common_gain(gain: float) -> None:
-    s = breathy(RATE)
-    e = s + 0.02 * noise(s.shape)
-    for name in COMPOSITE:
-        assert METRICS[name](gain * s, gain * e, RATE) == pytest.approx(METRICS[name](s, e, RATE), abs=1e-4), name
-
-
 def test_composite_measures_stay_within_the_scale_of_ratings() -> None:
     s = syllables()
     for name in COMPOSITE:
@@ -222,18 +191,20 @@ def test_composite_measures_stay_within_the_scale_of_ratings() -> None:
         assert METRICS[name](s, s + noise(s.shape), RATE) == 1.0, name
 
 
-@pytest.mark.parametrize("name", HIGHER_IS_BETTER)
+@pytest.mark.parametrize("gain", [1e-30, -1.0, 1e30])
+@pytest.mark.parametrize("name", COMPOSITE)
+def test_composite_measures_do_not_see_a_common_gain(name: str, gain: float) -> None:
+    s = breathy(RATE)
+    e = s + 0.02 * noise(s.shape)
+    assert METRICS[name](gain * s, gain * e, RATE) == pytest.approx(METRICS[name](s, e, RATE), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", METRICS)
 def test_more_noise_scores_worse(name: str) -> None:
     s = breathy(RATE)
-    n = noise(s.shape)
-    values = [METRICS[name](s, s + level * n, RATE) for level in (0.01, 0.03, 0.1)]
+    sign = -1 if name == "envelope_distance" else 1
+    values = [sign * METRICS[name](s, s + level * noise(s.shape), RATE) for level in (0.01, 0.03, 0.1)]
     assert values[0] > values[1] > values[2]
-
-
-def test_more_noise_is_further_from_the_envelope() -> None:
-    s = syllables()
-    near, far = (envelope_distance(s, s + level * noise(s.shape), RATE) for level in (0.01, 0.1))
-    assert 0.0 < near < far
 
 
 # Channels
@@ -261,20 +232,13 @@ signals = arrays(np.float64, st.tuples(st.integers(1, 2), st.just(600)), element
 
 
 @settings(max_examples=40, deadline=None)
-@given(s=signals, seed=st.integers(0, 99), gain=st.sampled_from([-100.0, -0.3, 1e-4, 0.7, 20.0]))
-def test_si_sdr_does_not_see_a_gain(s: Samples, seed: int, gain: float) -> None:
-    s = s + 0.1 * noise(s.shape, seed + 100)
-    e = s + noise(s.shape, seed)
-    assert si_sdr_db(s, gain * e, RATE) == pytest.approx(si_sdr_db(s, e, RATE), abs=1e-6)
-
-
-@settings(max_examples=40, deadline=None)
 @given(s=signals, seed=st.integers(0, 99), gain=st.sampled_from([-2.0, 1e-6, 0.3, 1e6]))
 def test_ratios_do_not_see_a_common_gain_and_distances_scale_with_it(s: Samples, seed: int, gain: float) -> None:
     s = s + 0.1 * noise(s.shape, seed + 100)
     e = s + noise(s.shape, seed)
     for name in ("snr_db", "psnr_db", "si_sdr_db", "segmental_snr_db", "spectral_snr_db"):
         assert METRICS[name](gain * s, gain * e, RATE) == pytest.approx(METRICS[name](s, e, RATE), abs=1e-6), name
+    assert si_sdr_db(s, gain * e, RATE) == pytest.approx(si_sdr_db(s, e, RATE), abs=1e-6)
     assert envelope_distance(gain * s, gain * e, RATE) == pytest.approx(abs(gain) * envelope_distance(s, e, RATE))
 
 
@@ -288,16 +252,13 @@ def test_whatever_the_samples_each_metric_has_a_finite_value_or_a_reason(data: s
     assert_value_or_reason(reference, estimate, rate)
 
 
-def assert_value_or_reason(
-    reference: NDArray[np.floating], estimate: NDArray[np.floating], rate: int
-) -> tuple[dict[str, float | None], dict[str, str]]:
+def assert_value_or_reason(reference: NDArray[np.floating], estimate: NDArray[np.floating], rate: int) -> None:
     values, notes = score(reference, estimate, rate)
     assert list(values) == list(METRICS)
     assert set(notes) == {name for name, value in values.items() if value is None}
     assert all(notes.values())
     assert not [note for note in notes.values() if note.startswith("came out as")]
     assert json.loads(json.dumps([values, notes], allow_nan=False)) == [values, notes]
-    return values, notes
 
 
 # Where there is no value
@@ -343,81 +304,50 @@ def test_awkward_inputs_have_finite_values_or_reasons(name: str, rate: int) -> N
     assert_value_or_reason(*AWKWARD[name], rate)
 
 
-def notes_of(name: str) -> dict[str, str]:
-    return score(*AWKWARD[name], RATE)[1]
+EXACT = {"si_sdr_db", "spectral_snr_db"}
 
 
-def test_an_exact_estimate_has_no_ratio_but_has_the_bounded_metrics() -> None:
-    values, notes = score(SPEECH, SPEECH, RATE)
-    assert set(notes) == {"snr_db", "psnr_db", "si_sdr_db", "spectral_snr_db"}
-    assert notes["snr_db"] == notes["psnr_db"] == "the estimate equals the reference"
-    assert values["envelope_distance"] == 0.0
+@pytest.mark.parametrize(
+    ("name", "undefined", "metric", "note"),
+    [
+        ("identical", {"snr_db", "psnr_db", *EXACT}, "psnr_db", "the estimate equals the reference"),
+        ("inverted", EXACT, "si_sdr_db", "the estimate equals the reference up to a gain"),
+        ("inverted", EXACT, "spectral_snr_db", "the magnitudes of the estimate equal those of the reference"),
+        ("silent reference", set(METRICS) - {"envelope_distance"}, "covl", "the reference is silent"),
+        ("silent estimate", {"si_sdr_db", *NEED_PESQ}, "si_sdr_db", "the estimate is silent"),
+        ("silent estimate", {"si_sdr_db", *NEED_PESQ}, "pesq_nb", "PESQ finds no sound in the estimate"),
+        ("silent second channel", {"stoi", *NEED_PESQ}, "stoi", "channel 2: the reference is silent"),
+        ("silent second channel", {"stoi", *NEED_PESQ}, "pesq_nb", "channel 2: PESQ finds no speech in the reference"),
+        ("second channel lost", {"csig", *NEED_PESQ}, "pesq_wb", "channel 2: PESQ finds no sound in the estimate"),
+        ("10 ms", {"segmental_snr_db", "spectral_snr_db", "stoi", *NEED_PESQ}, "spectral_snr_db", "shorter than one"),
+        ("240 ms", {"stoi", *NEED_PESQ}, "pesq_nb", "shorter than the 0.25 s that PESQ needs"),
+        ("250 ms", {"stoi"}, "stoi", "shorter than the 0.384 s that STOI compares"),
+        ("NaN", set(METRICS), "snr_db", "the estimate has samples that are NaN"),
+        ("infinite", set(METRICS), "stoi", "the reference has samples that are NaN"),
+    ],
+)
+def test_reasons_say_what_has_no_value(name: str, undefined: set[str], metric: str, note: str) -> None:
+    notes = score(*AWKWARD[name], RATE)[1]
+    assert set(notes) == undefined
+    assert notes[metric].startswith(note)
 
 
-@pytest.mark.parametrize("gain", [-1.0, 0.3, 7.1])
-def test_si_sdr_of_a_scaled_reference_is_not_the_rounding_error(gain: float) -> None:
-    with pytest.raises(MetricUndefined, match="up to a gain"):
-        si_sdr_db(SPEECH, gain * SPEECH, RATE)
-
-
-def test_only_the_magnitudes_of_an_inverted_estimate_are_exact() -> None:
-    notes = notes_of("inverted")
-    assert "snr_db" not in notes
-    assert notes["spectral_snr_db"] == "the magnitudes of the estimate equal those of the reference"
-
-
-def test_si_sdr_of_an_unrelated_estimate_is_not_the_rounding_error() -> None:
-    with pytest.raises(MetricUndefined, match="orthogonal"):
-        si_sdr_db(tone(8, 1000), tone(9, 1000), RATE)
-
-
-def test_nothing_but_the_envelope_is_relative_to_a_silent_reference() -> None:
-    notes = notes_of("silent reference")
-    assert set(notes) == set(METRICS) - {"envelope_distance"}
-    assert set(notes.values()) == {"the reference is silent"}
-
-
-def test_a_silent_estimate_has_no_distortion_ratio_and_no_pesq() -> None:
-    values, notes = score(SPEECH, SILENCE, RATE)
-    assert set(notes) == {"si_sdr_db", *NEED_PESQ}
-    assert notes["si_sdr_db"] == "the estimate is silent"
-    assert "no sound in the estimate" in notes["pesq_nb"]
-    assert values["snr_db"] == 0.0
-
-
-def test_the_channel_that_has_no_value_is_named() -> None:
-    notes = notes_of("silent second channel")
-    assert set(notes) == {"stoi", *NEED_PESQ}
-    assert all(note.startswith("channel 2: ") for note in notes.values())
-    assert notes_of("second channel lost")["pesq_wb"].startswith("channel 2: ")
-
-
-def test_what_is_too_short_is_said_for_each_metric() -> None:
-    notes = notes_of("10 ms")
-    assert set(notes) == {"segmental_snr_db", "spectral_snr_db", "stoi", *NEED_PESQ}
-    assert all("shorter than" in note for note in notes.values())
-    assert set(notes_of("240 ms")) == {"stoi", *NEED_PESQ}
-    assert set(notes_of("250 ms")) == {"stoi"}
-    assert notes_of("sound after the last whole frame")["segmental_snr_db"] == "silent in every frame of 30 ms"
-
-
-def test_stoi_needs_enough_sound_and_not_only_enough_samples() -> None:
-    s = SILENCE.copy()
-    s[:, :3000] = SPEECH[:, :3000]
-    with pytest.raises(MetricUndefined, match="of sound that STOI compares"):
-        stoi(s, NOISY, RATE)
-
-
-def test_no_speech_in_the_reference_is_said() -> None:
-    # Silent for PESQ, which takes both signals as 32-bit floats relative to the louder one.
-    with pytest.raises(MetricUndefined, match="no speech in the reference"):
-        pesq_wb(1e-30 * SPEECH, 1e30 * NOISY, RATE)
-
-
-def test_samples_that_are_no_numbers_are_named_by_signal() -> None:
-    assert set(notes_of("NaN")) == set(METRICS)
-    assert notes_of("NaN")["snr_db"].startswith("the estimate has samples that are NaN")
-    assert notes_of("infinite")["stoi"].startswith("the reference has samples that are NaN")
+@pytest.mark.parametrize(
+    ("metric", "reference", "estimate", "reason"),
+    [
+        *((si_sdr_db, SPEECH, gain * SPEECH, "up to a gain") for gain in (0.3, 7.1)),  # not the rounding error
+        (si_sdr_db, tone(8, 1000), tone(9, 1000), "orthogonal"),
+        (segmental_snr_db, *AWKWARD["sound after the last whole frame"], "silent in every frame of 30 ms"),
+        (stoi, np.where(np.arange(SPEECH.shape[1]) < 3000, SPEECH, 0.0), NOISY, "of sound that STOI compares"),
+        # Silent for PESQ, which takes both signals as 32-bit floats relative to the louder one.
+        (pesq_wb, 1e-30 * SPEECH, 1e30 * NOISY, "no speech in the reference"),
+    ],
+)
+def test_single_metrics_without_a_value_say_why(
+    metric: dapcli.metrics.Metric, reference: Samples, estimate: Samples, reason: str
+) -> None:
+    with pytest.raises(MetricUndefined, match=reason):
+        metric(reference, estimate, RATE)
 
 
 def test_a_metric_that_returns_nan_is_noted_and_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,27 +358,23 @@ def test_a_metric_that_returns_nan_is_noted_and_not_passed_on(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-@pytest.mark.parametrize("estimate", [SPEECH[:, 1:], STEREO, SPEECH[0]], ids=["samples", "channels", "axes"])
-def test_signals_of_different_shapes_are_refused(metric: dapcli.metrics.Metric, estimate: Samples) -> None:
-    with pytest.raises(InputError, match=r"\[1, 24000\]"):
-        metric(SPEECH, estimate, RATE)
+@pytest.mark.parametrize(
+    ("reference", "estimate"),
+    [(SPEECH, SPEECH[:, 1:]), (SPEECH, STEREO), (SPEECH, SPEECH[0]), (SPEECH[0], SPEECH[0])],
+    ids=["samples", "channels", "axes", "no channels"],
+)
+def test_signals_of_different_shapes_are_refused(
+    metric: dapcli.metrics.Metric, reference: Samples, estimate: Samples
+) -> None:
+    with pytest.raises(InputError, match=r"\[(1, )?24000\]"):
+        metric(reference, estimate, RATE)
 
 
-def test_signals_without_a_channel_axis_are_refused() -> None:
-    with pytest.raises(InputError):
-        score(SPEECH[0], NOISY[0], RATE)
-
-
-def test_32_bit_samples_are_scored_in_64_bits() -> None:
+def test_32_bit_samples_are_scored_in_64_bits_and_left_alone() -> None:
     s, e = (1e-6 * SPEECH).astype(np.float32), (1e-6 * NOISY).astype(np.float32)
-    assert score(s, e, RATE) == score(s.astype(np.float64), e.astype(np.float64), RATE)
-
-
-def test_metrics_leave_their_input_alone() -> None:
-    s, e = SPEECH.copy(), NOISY.copy()
-    score(s, e, RATE)
-    assert np.array_equal(s, SPEECH)
-    assert np.array_equal(e, NOISY)
+    copies = s.astype(np.float64), e.astype(np.float64)
+    assert score(s, e, RATE) == score(*copies, RATE)
+    assert np.array_equal([s, e], copies)
 
 
 def test_scoring_does_not_import_torch() -> None:

@@ -1,4 +1,4 @@
-"""Kinds of sources: the classical separation takes a mixture apart, loses nothing, and keeps sources in their order."""
+"""Sources of a mixture: the classical separation by their types, their names, matching, ratio masks and levels."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from torch import Tensor
 
-from dapcli.audio import Audio
 from dapcli.errors import SettingsError
 from dapcli.metrics.waveform import snr_db
 from dapcli.pipeline.segments import align, plan_segments
 from dapcli.signal.separation import separate_types
 from dapcli.signal.source_types import DEFAULT_TYPES, SOURCE_TYPES, check_types, default_names
+from dapcli.signal.sources import levels, match, ratio_masked
 
 Samples = NDArray[np.float64]
 
 RATE = 8_000
-KIND_LISTS = st.lists(st.sampled_from(list(SOURCE_TYPES)), min_size=2, max_size=4).map(tuple)
+TYPES = st.lists(st.sampled_from(list(SOURCE_TYPES)), min_size=2, max_size=4).map(tuple)
 
 
 def tone(pitch: float, seconds: float = 1.0) -> Samples:
@@ -36,67 +38,61 @@ def clicks(seconds: float = 1.0) -> Samples:
     return np.convolve(samples[0], decay)[None, : samples.shape[1]]
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_sine_and_clicks_come_apart(turned: bool) -> None:
-    sources = [tone(440), clicks()]
-    kinds = ["harmonic", "percussive"]
-    if turned:
-        sources, kinds = sources[::-1], kinds[::-1]
-    parts = separate_types(np.sum(sources, axis=0), RATE, kinds, seed=0)
-    for source, part in zip(sources, parts, strict=True):
-        assert snr_db(source, part, RATE) > 15
+def of_types(mixture: Samples, *types: str, seed: int = 0) -> Samples:
+    return separate_types(mixture, RATE, types, seed)
+
+
+@pytest.mark.parametrize("types", [("harmonic", "percussive"), ("percussive", "harmonic")])
+def test_a_sine_and_clicks_come_apart(types: tuple[str, ...]) -> None:
+    sources = {"harmonic": tone(440), "percussive": clicks()}
+    for name, part in zip(types, of_types(sources["harmonic"] + sources["percussive"], *types), strict=True):
+        assert snr_db(sources[name], part, RATE) > 15
 
 
 def test_a_glide_is_a_voice_beside_a_steady_tone_and_clicks() -> None:
     seconds = np.arange(2 * RATE) / RATE
     glide = 0.3 * np.sin(2 * np.pi * (1000 * seconds + 5 * np.sin(2 * np.pi * 3 * seconds)))[None]
     sources = [tone(300, 2.0), glide, clicks(2.0)]
-    parts = separate_types(np.sum(sources, axis=0), RATE, DEFAULT_TYPES[3], seed=0)
+    parts = of_types(np.sum(sources, axis=0), *DEFAULT_TYPES[3])
     for index, part in enumerate(parts):
         assert int(np.argmax([snr_db(source, part, RATE) for source in sources])) == index
 
 
-def test_two_sources_of_one_kind_share_out_its_notes() -> None:
+def test_two_sources_of_one_type_divide_its_notes() -> None:
     low, high = tone(250) * (np.arange(RATE) < RATE // 2), tone(2500) * (np.arange(RATE) >= RATE // 2)
-    parts = separate_types(low + high, RATE, ("harmonic", "harmonic"), seed=0)
-    for source, part in zip((low, high), parts, strict=True):
+    for source, part in zip((low, high), of_types(low + high, "harmonic", "harmonic"), strict=True):
         assert snr_db(source, part, RATE) > 15
 
 
 @settings(max_examples=40, deadline=None)
-@given(KIND_LISTS, st.integers(1, 3_000), st.integers(1, 2), st.integers(0, 2**32 - 1))
-def test_the_parts_sum_to_the_mixture(kinds: tuple[str, ...], length: int, channels: int, seed: int) -> None:
+@given(TYPES, st.integers(1, 3_000), st.integers(1, 2), st.integers(0, 2**32 - 1))
+def test_the_parts_sum_to_the_mixture(types: tuple[str, ...], length: int, channels: int, seed: int) -> None:
     mixture = np.random.default_rng(seed).standard_normal((channels, length))
-    parts = separate_types(mixture, RATE, kinds, seed=0)
-    assert parts.shape == (len(kinds), channels, length)
-    assert np.isfinite(parts).all()
+    parts = of_types(mixture, *types)
+    assert parts.shape == (len(types), channels, length)
     np.testing.assert_allclose(parts.sum(axis=0), mixture, atol=1e-9)
+    assert not of_types(0 * mixture, *types).any()
 
 
 @settings(max_examples=15, deadline=None)
-@given(KIND_LISTS, st.integers(-20, 10))
-def test_level_does_not_matter(kinds: tuple[str, ...], exponent: int) -> None:
+@given(TYPES, st.integers(-20, 10))
+def test_level_does_not_matter(types: tuple[str, ...], exponent: int) -> None:
     mixture, scale = tone(330, 0.2) + clicks(0.2), 2.0**exponent
-    plain, scaled = (separate_types(level * mixture, RATE, kinds, seed=0) for level in (1.0, scale))
-    np.testing.assert_allclose(scaled, scale * plain, atol=1e-6 * scale)
+    np.testing.assert_allclose(of_types(scale * mixture, *types), scale * of_types(mixture, *types), atol=1e-6 * scale)
 
 
-@given(KIND_LISTS, st.integers(1, 2_000))
-@settings(max_examples=15, deadline=None)
-def test_silence_has_silent_parts(kinds: tuple[str, ...], length: int) -> None:
-    parts = separate_types(np.zeros((2, length)), RATE, kinds, seed=0)
-    np.testing.assert_array_equal(parts, np.zeros((len(kinds), 2, length)))
-
-
-def test_the_seed_decides_how_one_kind_is_divided() -> None:
+def test_the_seed_decides_how_one_type_is_divided() -> None:
     mixture = np.random.default_rng(1).standard_normal((1, 2_000))
-    first, same, other = (separate_types(mixture, RATE, ("voice", "voice"), seed) for seed in (1, 1, 2))
+    first, same, other = (of_types(mixture, "voice", "voice", seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, same)
     assert not np.array_equal(first, other)
 
 
+# Types and names
+
+
 @pytest.mark.parametrize(
-    ("kinds", "reason"),
+    ("types", "reason"),
     [
         (("harmonic", "piano"), "unknown type 'piano'.*harmonic, voice, percussive"),
         (("harmonic",), "2 to 4 sources, and 1 "),
@@ -104,24 +100,58 @@ def test_the_seed_decides_how_one_kind_is_divided() -> None:
         (("voice",) * 5, "2 to 4 sources, and 5 "),
     ],
 )
-def test_kinds_that_cannot_be_are_refused(kinds: tuple[str, ...], reason: str) -> None:
+def test_types_that_cannot_be_are_refused(types: tuple[str, ...], reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
-        check_types(kinds)
+        check_types(types)
 
 
-@given(KIND_LISTS)
-def test_every_source_has_a_name_of_its_own_that_begins_with_its_kind(kinds: tuple[str, ...]) -> None:
-    names = default_names(kinds)
-    assert len(set(names)) == len(kinds)
-    assert all(name.startswith(kind) for name, kind in zip(names, kinds, strict=True))
-    for kind in set(kinds):
-        assert (kind in names) == (kinds.count(kind) == 1)
+def test_default_types_are_types() -> None:
+    for count, types in DEFAULT_TYPES.items():
+        assert len(types) == count
+        check_types(types)
 
 
-def test_default_kinds_are_kinds() -> None:
-    for count, kinds in DEFAULT_TYPES.items():
-        assert len(kinds) == count
-        check_types(kinds)
+@given(TYPES)
+def test_every_source_has_a_name_of_its_own_that_begins_with_its_type(types: tuple[str, ...]) -> None:
+    names = default_names(types)
+    assert len(set(names)) == len(types)
+    for name, each in zip(names, types, strict=True):
+        assert name.startswith(each)
+        assert (name == each) == (types.count(each) == 1)
+
+
+# Matching, ratio masks and levels
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_sources_of_one_type_are_matched_in_any_order_and_others_not() -> None:
+    errors = np.array([[5.0, 1.0, 0.0], [1.0, 5.0, 0.0], [0.0, 0.0, 9.0]])
+    assert match(errors, ["a", "a", "a"]).tolist() in ([1, 2, 0], [2, 0, 1])
+    assert match(errors, ["a", "a", "b"]).tolist() == [1, 0, 2]
+    assert match(errors, ["a", "b", "c"]).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_ratio_masks_are_powers_relative_to_their_sum(count: int) -> None:
+    mixture, sources = noise(2, 2, 9, 5), noise(count, 2, 2, 9, 5, seed=1)
+    masked = ratio_masked(mixture, sources)
+    torch.testing.assert_close(masked.sum(dim=0), mixture)
+    powers = sources.square().sum(dim=2)
+    torch.testing.assert_close(masked[0, :, 1], mixture[:, 1] * powers[0] / powers.sum(dim=0))
+
+
+def test_silent_sources_have_equal_masks() -> None:
+    mixture = noise(1, 2, 8, 5)
+    torch.testing.assert_close(ratio_masked(mixture, torch.zeros(2, 1, 2, 8, 5)), (mixture / 2).repeat(2, 1, 1, 1, 1))
+
+
+def test_levels_are_energies_relative_to_that_of_all_sources() -> None:
+    source = noise(2, 2, 8, 5)
+    torch.testing.assert_close(levels(torch.stack([3 * source, source])), torch.tensor([0.9, 0.1]))
+    assert not levels(torch.zeros(2, 2, 2, 8, 5)).any()
 
 
 # From segment to segment
@@ -133,33 +163,33 @@ def test_default_kinds_are_kinds() -> None:
     st.integers(1, 2),
     st.randoms(use_true_random=False),
 )
-def test_sources_of_one_kind_go_on_from_segment_to_segment(kinds: list[str], channels: int, random: object) -> None:
+def test_sources_of_one_type_go_on_from_segment_to_segment(types: list[str], channels: int, random: object) -> None:
     segments = plan_segments(1_000, 300, 60)
-    sources = np.random.default_rng(3).standard_normal((len(kinds), channels, 1_000))
-    allowed = [order for order in permutations(range(len(kinds))) if [kinds[i] for i in order] == kinds]
+    sources = np.random.default_rng(3).standard_normal((len(types), channels, 1_000))
+    allowed = [order for order in permutations(range(len(types))) if [types[i] for i in order] == types]
     orders = [allowed[0], *(random.choice(allowed) for _ in segments[1:])]  # type: ignore[attr-defined]
 
     def load(index: int) -> Samples:
         start, stop = segments[index]
         return np.concatenate(sources[list(orders[index]), :, start:stop])
 
-    in_order = align(segments, kinds, load)
+    in_order = align(segments, types, load)
     for index, (start, stop) in enumerate(segments):
         np.testing.assert_array_equal(in_order(index), np.concatenate(sources[:, :, start:stop]))
 
 
 @settings(max_examples=40, deadline=None)
 @given(hnp.arrays(np.float64, (2, 3, 200), elements=st.floats(-1, 1)))
-def test_sources_never_change_places_with_those_of_another_kind(noise: Samples) -> None:
+def test_sources_never_change_places_with_those_of_another_type(noise: Samples) -> None:
     segments = plan_segments(300, 200, 60)
     assume(len(segments) == 2)
-    kinds = ["a", "b", "b"]
+    types = ["a", "b", "b"]
     parts = [noise[index, :, : stop - start] for index, (start, stop) in enumerate(segments)]
-    aligned = align(segments, kinds, parts.__getitem__)(1)
+    aligned = align(segments, types, parts.__getitem__)(1)
     np.testing.assert_array_equal(aligned[0], parts[1][0])
     assert sorted(map(tuple, aligned[1:])) == sorted(map(tuple, parts[1][1:]))
 
 
 def test_recordings_of_one_segment_are_as_they_are() -> None:
-    part = Audio(tone(440), RATE).samples
+    part = tone(440)
     assert align([(0, RATE)], ["a", "a"], lambda _: part)(0) is part

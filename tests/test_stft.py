@@ -15,16 +15,18 @@ from dapcli.signal.stft import STFT
 
 @given(
     length=st.integers(2, 3000),
-    channels=st.integers(1, 3),
+    leading=st.lists(st.integers(1, 3), max_size=3),
     n_fft=st.integers(4, 200).map(lambda half: 2 * half),
     ratio=st.sampled_from([2, 4, 8, 16]),
 )
 @settings(max_examples=60, deadline=None)
-def test_round_trip_is_exact(length: int, channels: int, n_fft: int, ratio: int) -> None:
+def test_round_trip_is_exact_for_any_leading_dimensions(
+    length: int, leading: list[int], n_fft: int, ratio: int
+) -> None:
     stft = STFT(n_fft, max(1, n_fft // ratio))
-    samples = torch.randn(channels, length, dtype=torch.float64)
+    samples = torch.randn(*leading, length, dtype=torch.float64)
     spectrogram = stft.forward(samples)
-    assert spectrogram.shape[:3] == (channels, 2, n_fft // 2 + 1)
+    assert spectrogram.shape[:-1] == (*leading, 2, n_fft // 2 + 1)
     torch.testing.assert_close(stft.inverse(spectrogram, length), samples, rtol=0, atol=1e-10)
 
 
@@ -39,14 +41,12 @@ def test_paper_setting_at_its_own_rate() -> None:
 def test_window_and_hop_keep_their_length_in_seconds(rate: int) -> None:
     stft = STFT.for_rate(rate, 0.064, 0.008)
     assert stft.n_fft % 2 == 0
-    assert stft.n_fft / rate == pytest.approx(0.064, abs=1 / rate)
-    assert stft.hop / rate == pytest.approx(0.008, abs=1 / rate)
+    assert (stft.n_fft / rate, stft.hop / rate) == pytest.approx((0.064, 0.008), abs=1 / rate)
 
 
-def test_a_tone_is_where_it_belongs() -> None:
-    stft = STFT(256, 64)
-    tone = torch.cos(2 * math.pi * 32 / 256 * torch.arange(4096))[None]
-    power = stft.forward(tone).square().sum(dim=1)[0]
+def test_a_tone_is_in_its_bin() -> None:
+    tone = torch.cos(2 * math.pi * 32 / 256 * torch.arange(4096))
+    power = STFT(256, 64).forward(tone).square().sum(dim=0)
     assert (power[:, 4:-4].argmax(dim=0) == 32).all()
 
 
@@ -54,9 +54,3 @@ def test_white_noise_has_the_announced_power() -> None:
     stft = STFT(128, 32)
     noise = torch.randn(1, 200_000, generator=torch.Generator().manual_seed(0))
     assert float(stft.forward(noise)[..., 4:-4].square().mean()) == pytest.approx(stft.white_gain, rel=0.02)
-
-
-def test_no_sound_is_lost_between_frames() -> None:
-    stft = STFT(64, 16)
-    x = torch.randn(1, 640, dtype=torch.float64)
-    assert float(stft.forward(x).square().sum()) > 0.5 * float(x.square().sum())

@@ -4,8 +4,7 @@ Samples are float64 so that a 32-bit integer file comes back bit for bit when no
 """
 
 from dapcli.audio.reading import AudioFile, open_audio, open_matching, read_audio
-from dapcli.audio.recording import Audio, Recording, Samples
-from dapcli.audio.resampling import resample
+from dapcli.audio.recording import Audio, Recording, Samples, resample
 from dapcli.audio.writing import encode, full_scale_gain, output_format, write_audio
 
 __all__ = [

@@ -30,7 +30,7 @@ _RECENT_BLOCKS = 4
 _OGG_TAIL = 100_000
 
 
-class AudioFile:
+class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
     """An open audio file, of which a few blocks are in memory. Close it, or use it in a ``with`` statement.
 
     It is a :class:`Recording`, not for use by several threads at once. ``decoder`` has counted ``length`` samples per
@@ -51,9 +51,6 @@ class AudioFile:
         # The first thousand samples after a seek in Vorbis, Opus, MP3 or ALAC are not always those of a whole read
         # (libsndfile 1.2.2). After one in FLAC, whose subtypes are portable too, and in plain samples they are.
         self._seeks = self.subtype.startswith(PORTABLE_SUBTYPES) and decoder.frames == length
-
-    def __enter__(self) -> AudioFile:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
@@ -93,7 +90,7 @@ class AudioFile:
                 self._position = index
             elif index < self._position:
                 self._decoder.close()
-                self._decoder = _open(self._path)
+                self._decoder = _Decoder(self._path)
                 self._position = 0
         while self._position <= index:
             block = self._decoder.read(BLOCK, dtype="float64", always_2d=True).T
@@ -107,13 +104,12 @@ class AudioFile:
 class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read forwards: SoundFile itself seeks to the end of each reading, which is not always exact."""
 
+    def __init__(self, path: Path) -> None:
+        # As bytes, for names of files need not be UTF-8; Windows has no such names.
+        super().__init__(path if os.name == "nt" else os.fsencode(path))
+
     def seekable(self) -> bool:
         return False
-
-
-def _open(path: Path) -> _Decoder:
-    # As bytes, for names of files need not be UTF-8; Windows has no such names.
-    return _Decoder(path if os.name == "nt" else os.fsencode(path))
 
 
 def open_audio(path: Path) -> AudioFile:
@@ -135,10 +131,15 @@ def open_audio(path: Path) -> AudioFile:
         raise InputError(f"{path}: is not a regular file; write what it delivers to a file first")
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(_open(path))
+            file = stack.enter_context(_Decoder(path))
             truncated = _is_cut_off(file.extra_info) or (file.format == "OGG" and not _has_last_page(path))
-            length, finite = _scan(file)
-        except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:  # the latter two: RAW, XI
+            if not soundfile.SoundFile.seekable(file):
+                raise ValueError("this encoding does not tell its length")  # noqa: TRY301
+            length, finite = 0, True
+            while len(block := file.read(BLOCK, dtype="float64", always_2d=True)):
+                length += len(block)
+                finite = finite and bool(np.isfinite(block).all())
+        except (RuntimeError, TypeError, ValueError) as error:  # libsndfile's are RuntimeErrors; the others: RAW, XI
             reason = str(error).split(":")[-1].strip().rstrip(".")
             raise InputError(f"{path}: cannot be read as audio ({reason})") from error
         except OSError as error:
@@ -153,22 +154,6 @@ def open_audio(path: Path) -> AudioFile:
             raise InputError(f"{path}: {file.samplerate} Hz is outside {MIN_RATE} to {MAX_RATE} Hz; resample it first")
         stack.pop_all()
     return AudioFile(path, file, length)
-
-
-def _scan(file: _Decoder) -> tuple[int, bool]:
-    """Number of samples per channel that a file holds, and whether all are finite.
-
-    Raises:
-        ValueError: The encoding is one that can only be read from the beginning, without a length known before.
-        LibsndfileError: A part of the file cannot be decoded.
-    """
-    if not soundfile.SoundFile.seekable(file):
-        raise ValueError("this encoding does not tell its length")
-    length, finite = 0, True
-    while len(block := file.read(BLOCK, dtype="float64", always_2d=True)):
-        length += len(block)
-        finite = finite and bool(np.isfinite(block).all())
-    return length, finite
 
 
 def read_audio(path: Path) -> Audio:
@@ -202,11 +187,9 @@ def _is_cut_off(log: str) -> bool:
 
     Programs that write to a pipe cannot know the length and announce the largest one; that is no degradation.
     """
-    sizes = [(int(there), int(announced)) for announced, there in _DATA_SIZE.findall(log)]
-    frames = [(int(there), int(announced)) for there, announced in _DS64_FRAMES.findall(log)]
     return (
-        any(there < announced < _UNKNOWN_LENGTH for there, announced in sizes)
-        or any(there < announced for there, announced in frames)
+        any(int(there) < int(announced) < _UNKNOWN_LENGTH for announced, there in _DATA_SIZE.findall(log))
+        or any(int(there) < int(announced) for there, announced in _DS64_FRAMES.findall(log))
         or _ENDS_EARLY.search(log) is not None
     )
 
@@ -219,5 +202,5 @@ def _has_last_page(path: Path) -> bool:
     page = tail[tail.rfind(b"OggS") :]
     if len(page) < 27 or not page[5] & 4:
         return False
-    sizes = page[27 : 27 + page[26]]
-    return len(sizes) == page[26] and len(page) >= 27 + len(sizes) + sum(sizes)
+    sizes = page[27 : 27 + page[26]]  # of the segments; cut off itself, the page is too short for them too
+    return len(page) >= 27 + page[26] + sum(sizes)

@@ -1,13 +1,16 @@
-"""Recordings, in memory or elsewhere."""
+"""Recordings, in memory or elsewhere, and conversion of their rates."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dapcli.errors import SettingsError
 
 Samples = NDArray[np.float64]
 
@@ -17,12 +20,13 @@ PORTABLE_SUBTYPES = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 #: when given minutes.
 BLOCK = 65_536
 
+_RESAMPLER_WIDTH = 64
+# A polyphase resampler keeps one filter per output phase: this many coefficients are 200 MB.
+_MAX_RESAMPLER_COEFFICIENTS = 50_000_000
+
 
 class Recording(Protocol):
-    """What can be restored and written: samples ``[C, N]``, full scale at 1, that are read in parts.
-
-    ``rate`` is in Hz; ``subtype`` and ``format`` are libsndfile's names for the sample encoding and the container.
-    """
+    """What can be restored and written: samples ``[C, N]``, full scale at 1, that are read in parts."""
 
     @property
     def rate(self) -> int:
@@ -30,11 +34,11 @@ class Recording(Protocol):
 
     @property
     def subtype(self) -> str:
-        """Sample encoding."""
+        """Sample encoding, by libsndfile's name."""
 
     @property
     def format(self) -> str:
-        """Container."""
+        """Container, by libsndfile's name."""
 
     @property
     def channels(self) -> int:
@@ -54,11 +58,7 @@ class Recording(Protocol):
 
 @dataclass(frozen=True)
 class Audio:
-    """A recording in memory.
-
-    ``samples`` is ``[C, N]`` with full scale at 1, ``rate`` is in Hz; ``subtype`` and ``format`` are
-    libsndfile's names for the sample encoding and the container.
-    """
+    """A :class:`Recording` in memory: ``samples`` is ``[C, N]`` with full scale at 1, ``rate`` is in Hz."""
 
     samples: Samples
     rate: int
@@ -76,11 +76,7 @@ class Audio:
         return int(self.samples.shape[1])
 
     def read(self, start: int, stop: int) -> Samples:
-        """Samples ``[C, stop - start]``, a view.
-
-        Raises:
-            ValueError: The recording has no such samples.
-        """
+        """Samples ``[C, stop - start]``, a view; raises ``ValueError`` if there are none such."""
         check_range(self, start, stop)
         return self.samples[:, start:stop]
 
@@ -113,3 +109,29 @@ def count_channels(number: int) -> str:
 def shape_in_words(recording: Recording) -> str:
     """How many channels and samples a recording has, and at which rate."""
     return f"{count_channels(recording.channels)} of {recording.length} samples at {recording.rate} Hz"
+
+
+def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
+    """Resample ``[C, N]`` from ``rate`` to ``new_rate`` Hz, giving ``ceil(N * new_rate / rate)`` samples.
+
+    Raises:
+        SettingsError: The two rates have so little in common that the filter would not fit in memory.
+    """
+    if rate == new_rate:
+        return samples
+    divisor = math.gcd(rate, new_rate)
+    if (new_rate // divisor) * (rate // divisor + 2 * _RESAMPLER_WIDTH) > _MAX_RESAMPLER_COEFFICIENTS:
+        raise SettingsError(f"cannot resample {rate} to {new_rate} Hz; choose rates with a larger common divisor")
+    import torch  # deferred: reading and checking files must not wait for it
+    from torchaudio.functional import resample as polyphase
+
+    resampled = polyphase(
+        torch.from_numpy(samples),
+        rate,
+        new_rate,
+        lowpass_filter_width=_RESAMPLER_WIDTH,
+        rolloff=0.9475937167399596,
+        resampling_method="sinc_interp_kaiser",
+        beta=14.769656459379492,
+    )
+    return np.asarray(resampled.numpy(), dtype=np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -122,7 +122,7 @@ def write_audio(
     def errors() -> Iterator[None]:
         try:
             yield
-        except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:  # libsndfile's are RuntimeErrors
             if not sink.error:
                 raise OutputError(
                     f"libsndfile cannot write {count_channels(channels)} at {rate} Hz as {container}/{subtype}; "
@@ -134,7 +134,7 @@ def write_audio(
     with errors():
         file = soundfile.SoundFile(sink, "w", rate, channels, subtype=subtype, format=container)
     with file:
-        for block in _regroup(blocks):
+        for block in _regroup(blocks, channels):
             with errors():
                 file.write(block.T)
         with errors():
@@ -150,19 +150,17 @@ def write_audio(
         stream.write(bytes(4))
 
 
-def _regroup(blocks: Iterable[Samples]) -> Iterator[Samples]:
+def _regroup(blocks: Iterable[Samples], channels: int) -> Iterator[Samples]:
     """The same samples in blocks ``[C, BLOCK]`` and a rest: the Vorbis encoder's choices depend on the division."""
-    held: list[Samples] = []
-    missing = BLOCK
+    held = np.empty((channels, 0))
     for block in blocks:
-        start = 0
-        while block.shape[1] - start >= missing:
-            yield np.concatenate([*held, block[:, start : start + missing]], axis=1)
-            start, held, missing = start + missing, [], BLOCK
-        held.append(block[:, start:].copy())  # for a generator may reuse its block
-        missing -= block.shape[1] - start
-    if missing < BLOCK:
-        yield np.concatenate(held, axis=1)
+        for start in range(0, block.shape[1], BLOCK):
+            held = np.concatenate([held, block[:, start : start + BLOCK]], axis=1)
+            if held.shape[1] >= BLOCK:
+                yield held[:, :BLOCK]
+                held = held[:, BLOCK:]
+    if held.shape[1]:
+        yield held
 
 
 class _Sink:
@@ -177,25 +175,20 @@ class _Sink:
         self._stream = stream
 
     def write(self, data: bytes) -> int:
-        if not self.error:
-            with self._kept_error():
-                self._stream.write(data)
+        self._call(self._stream.write, data)
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> None:
-        if not self.error:
-            with self._kept_error():
-                self._stream.seek(offset, whence)
+        self._call(self._stream.seek, offset, whence)
 
     def tell(self) -> int:
-        if not self.error:
-            with self._kept_error():
-                return self._stream.tell()
-        return 0
+        return self._call(self._stream.tell)
 
-    @contextlib.contextmanager
-    def _kept_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            self.error = error
+    def _call(self, method: Callable[..., int], *arguments: object) -> int:
+        """What a method of the stream returns; 0 once one has failed."""
+        if not self.error:
+            try:
+                return method(*arguments)
+            except BaseException as error:
+                self.error = error
+        return 0

@@ -10,8 +10,8 @@ from scipy.signal import fftconvolve
 
 from dapcli.baselines.baseline import Array
 from dapcli.baselines.denoising import wiener
-from dapcli.signal.bounds import Bounded
 from dapcli.signal.clipping import Clipping
+from dapcli.signal.degradation import Bounded
 from dapcli.signal.missing import Missing
 from dapcli.signal.quantization import Quantization
 from dapcli.tasks.problem import Problem
@@ -62,7 +62,7 @@ def cubic_spline(problem: Problem[Clipping]) -> Array:
     clipping, samples = problem.degradation, problem.samples
     positions = np.arange(samples.shape[1])
     restored = samples.copy()
-    for channel, clipped in zip(restored, clipping.clipped(samples), strict=True):
+    for channel, clipped in zip(restored, clipping.affected(samples), strict=True):
         # The ends count as reliable: beyond the last sample a cubic leads anywhere.
         knots = np.flatnonzero(~clipped | np.isin(positions, positions[[0, -1]]))
         if clipped.any() and len(knots) > 1:

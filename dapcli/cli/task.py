@@ -50,7 +50,7 @@ class TaskCommand(RunCommand):
         with open_run(self, options, options.names(settings.estimator)) as run:
             from rich.markup import escape
 
-            from dapcli.pipeline.store import FolderStore
+            from dapcli.pipeline.store import Store
             from dapcli.report.console import fit_progress, make_console, print_summary
             from dapcli.report.page import render_page
             from dapcli.report.record import build_record, to_json
@@ -66,7 +66,7 @@ class TaskCommand(RunCommand):
                     typer.echo(json.dumps({**plan, **problem.fingerprint}, indent=2))
                 return
             fingerprint = partial(run.fingerprint, self.task, problem, settings)
-            store = FolderStore(run.partial, fingerprint, resume=self.resume, overwrite=self.overwrite)
+            store = Store(run.partial, fingerprint, resume=self.resume, overwrite=self.overwrite)
             progress = fit_progress(console, quiet=self.quiet, noise="noise_profile" in task.arguments)
             with store, progress as on_step:
                 result = load(task.function)(

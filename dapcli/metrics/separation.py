@@ -7,29 +7,25 @@ from dataclasses import dataclass
 
 import mir_eval
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from dapcli.errors import InputError
-from dapcli.metrics.scoring import Metric, Scores, score_with
-from dapcli.metrics.spectral import envelope_distance, spectral_snr_db
-from dapcli.metrics.waveform import MetricUndefined, Signal, comparable, is_silent, si_sdr_db, snr_db
+from dapcli.metrics import waveform
+from dapcli.metrics.waveform import SILENCE, Array, MetricUndefined, Scores, Signal, comparable, score_with
 
-#: Metrics of one source against its own reference.
-PAIR_METRICS: dict[str, Metric] = {
-    "snr_db": snr_db,
-    "si_sdr_db": si_sdr_db,
-    "spectral_snr_db": spectral_snr_db,
-    "envelope_distance": envelope_distance,
+# Metrics of one source against its own reference.
+_PAIR_METRICS = {
+    metric.__name__: metric
+    for metric in (waveform.snr_db, waveform.si_sdr_db, waveform.spectral_snr_db, waveform.envelope_distance)
 }
-# What BSS Eval tells of a source beside all others, with the reason where the ratio is infinite.
+# Ratios of a source beside all others by BSS Eval, with the reason where the ratio is infinite.
 _BSS_METRICS = {
     "sdr_db": "the estimate equals the reference up to a filter",
     "sir_db": "the estimate has nothing of the other sources",
     "sar_db": "the estimate has nothing but the sources",
 }
 #: The metrics of a source, in the order of the report.
-SOURCE_METRICS = (*_BSS_METRICS, *PAIR_METRICS)
+SOURCE_METRICS = (*_BSS_METRICS, *_PAIR_METRICS)
 
 # The filter, in samples at any rate, that a source may have passed without counting as distorted.
 _FILTER = 512
@@ -52,13 +48,7 @@ def score_sources(references: Signal, estimates: Signal, rate: int, *, fixed_ord
     Gribonval and Fevotte, "Performance measurement in blind audio source separation" (IEEE TASLP 2006). Channels are
     evaluated one by one and averaged. The order of the estimates is the one with the highest mean SIR, as in the BSS
     Eval toolbox, over all channels together; where there is no SIR, that with the least squared error. All metrics
-    use this order.
-
-    Args:
-        references: The sources as they were.
-        estimates: The separated sources, in any order.
-        rate: Samples per second.
-        fixed_order: Compare estimate ``k`` with reference ``k``.
+    use this order. With ``fixed_order``, estimate ``k`` is compared with reference ``k``.
 
     Raises:
         InputError: The two differ in shape, or are not ``[K, C, N]``.
@@ -68,21 +58,18 @@ def score_sources(references: Signal, estimates: Signal, rate: int, *, fixed_ord
             f"the references are {list(references.shape)} and the estimates {list(estimates.shape)}; "
             "both need the same sources, one at least, channels and samples [K, C, N]"
         )
-    count = len(references)
     ratios, reason = None, ""
     try:
         ratios = _bss_eval(references, estimates, fixed_order=fixed_order)
     except MetricUndefined as error:
         reason = str(error)
-    if fixed_order:
-        order = np.arange(count)
-    elif ratios is not None:
-        order = _best_order(-ratios[1])
-    else:
-        order = _best_order(_squared_errors(references, estimates))
+    order = np.arange(len(references))
+    if not fixed_order:
+        costs = _squared_errors(references, estimates) if ratios is None else -ratios[1]
+        order = linear_sum_assignment(costs)[1]
     sources = []
     for k, j in enumerate(order):
-        values, notes = score_with(PAIR_METRICS, references[k], estimates[j], rate)
+        values, notes = score_with(_PAIR_METRICS, references[k], estimates[j], rate)
         bss_values: dict[str, float | None] = dict.fromkeys(_BSS_METRICS)
         for index, (name, infinite) in enumerate(_BSS_METRICS.items()):
             if ratios is None:
@@ -95,7 +82,7 @@ def score_sources(references: Signal, estimates: Signal, rate: int, *, fixed_ord
     return SourceScores(tuple(int(j) for j in order), tuple(sources))
 
 
-def _bss_eval(references: Signal, estimates: Signal, *, fixed_order: bool) -> NDArray[np.float64]:
+def _bss_eval(references: Signal, estimates: Signal, *, fixed_order: bool) -> Array:
     """SDR, SIR and SAR in dB, ``[3, K, K]`` by reference and estimate, the mean over channels.
 
     With ``fixed_order`` only the diagonal is computed; the rest is 0.
@@ -105,18 +92,18 @@ def _bss_eval(references: Signal, estimates: Signal, *, fixed_order: bool) -> ND
             filters alone make the references into anything.
     """
     count, channels, length = references.shape
-    pairs = [comparable(reference, estimate) for reference, estimate in zip(references, estimates, strict=True)]
+    pairs = [comparable(*pair, silence=True) for pair in zip(references, estimates, strict=True)]
     if length < count * _FILTER:
         raise MetricUndefined(f"shorter than the {count} filters of {_FILTER} samples that BSS Eval fits")
+    signals = np.array(pairs).transpose(2, 1, 0, 3)  # [C, 2, K, N]
+    peaks = np.abs(signals).max(axis=-1, keepdims=True)
+    for channel, side, k, _ in np.argwhere(peaks < SILENCE):
+        name = ("reference", "estimate")[side]
+        raise MetricUndefined(f"channel {channel + 1}: the {name} of source {k + 1} is silent")
     ratios = np.zeros((3, count, count))
     rows = np.arange(count)
-    for channel in range(channels):
-        # The level of a source does not matter to the ratios, but very different ones spoil the equations.
-        signals = [
-            [_normalised(signal[channel], f"{name} of source {k + 1}", channel) for k, signal in enumerate(side)]
-            for name, side in zip(("reference", "estimate"), zip(*pairs, strict=True), strict=True)
-        ]
-        s, e = (np.array(signal) for signal in signals)
+    # The level of a source does not matter to the ratios, but very different ones spoil the equations.
+    for s, e in signals / peaks:
         # Each turn compares every reference with another estimate, so that together they give all pairs.
         for turn in range(1 if fixed_order else count):
             compared = (rows + turn) % count
@@ -127,19 +114,8 @@ def _bss_eval(references: Signal, estimates: Signal, *, fixed_order: bool) -> ND
     return ratios
 
 
-def _normalised(signal: NDArray[np.float64], name: str, channel: int) -> NDArray[np.float64]:
-    if is_silent(signal):
-        raise MetricUndefined(f"channel {channel + 1}: the {name} is silent")
-    return np.asarray(signal / np.abs(signal).max())
-
-
-def _squared_errors(references: Signal, estimates: Signal) -> NDArray[np.float64]:
+def _squared_errors(references: Signal, estimates: Signal) -> Array:
     """Sum of squared differences ``[K, K]`` by reference and estimate; 0 where it is not a number."""
     with np.errstate(all="ignore"):
         errors = [[np.sum((s.astype(np.float64) - e) ** 2) for e in estimates] for s in references]
-    return np.nan_to_num(np.array(errors, dtype=np.float64).reshape(len(references), len(references)), posinf=0.0)
-
-
-def _best_order(costs: NDArray[np.float64]) -> NDArray[np.intp]:
-    """The estimate of each reference for which the sum of the costs ``[K, K]`` is least."""
-    return np.asarray(linear_sum_assignment(costs)[1])
+    return np.nan_to_num(np.array(errors), posinf=0.0)

@@ -33,24 +33,12 @@ class Estimates(Sequence["Restored"]):
     source: Recording
     finalise: Finalise
     types: tuple[str, ...]
+    rate: int
+    channels: int
+    length: int
     subtype: str
     format: str
     gain: float = 1.0
-
-    @property
-    def rate(self) -> int:
-        """That of the recording, Hz."""
-        return self.source.rate
-
-    @property
-    def channels(self) -> int:
-        """Channels C of each."""
-        return self.source.channels
-
-    @property
-    def length(self) -> int:
-        """Samples N per channel."""
-        return self.source.length
 
     def read(self, start: int, stop: int) -> Samples:
         """Samples ``[K, C, stop - start]`` of all sources."""

@@ -255,7 +255,8 @@ class Pipeline:
         noise_std = float(np.sqrt(np.mean(np.square(noise)))) if noise else None
         inconsistent = [fit.inconsistent for fit in fits if fit.inconsistent is not None]
         joined = Joined(self.plan, solver.types, recording.channels, lambda index: self._load(index).estimate)
-        estimates = Estimates(joined, recording, solver.finalise, solver.types, recording.subtype, recording.format)
+        shape = (recording.rate, recording.channels, recording.length, recording.subtype, recording.format)
+        estimates = Estimates(joined, recording, solver.finalise, solver.types, *shape)
         bins = 1
         if solver.settings.prior != NO_PRIOR:
             with torch.device("meta"):

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dapcli.audio.files import write_files
 from dapcli.errors import InterruptedRunError, OutputError, SettingsError
 from dapcli.fit import Iteration
 from dapcli.pipeline.solver import SegmentFit, Weights
 
-_RUN = "run.json"
-_WEIGHTS = "weights.npz"
+_RUN, _WEIGHTS, _SEGMENTS = "run.json", "weights.npz", "segment-*.npz"
 
 
 @dataclass(frozen=True)
@@ -34,41 +33,11 @@ class FittedSegment:
 
 
 class Store:
-    """Where finished segments wait until they are joined: in memory.
+    """Where finished segments wait until they are joined; several threads may call it, each for its own segment.
 
-    Several threads may call it, each for its own segment.
-    """
-
-    def __init__(self) -> None:
-        self._segments: dict[int, FittedSegment] = {}
-        self._weights: Weights | None = None
-
-    def begin(self, count: int) -> None:
-        """Begin a run of so many segments, whose settings were checked."""
-
-    def load_weights(self) -> Weights | None:
-        """Weights of the pretrained network, None if they are not there."""
-        return self._weights
-
-    def save_weights(self, weights: Weights) -> None:
-        """Keep the weights of the pretrained network."""
-        self._weights = weights
-
-    def load(self, index: int) -> FittedSegment | None:
-        """A finished segment, None if it is not there."""
-        return self._segments.get(index)
-
-    def save(self, index: int, segment: FittedSegment) -> None:
-        """Keep a finished segment."""
-        self._segments[index] = segment
-
-
-class FolderStore(Store):
-    """A store that keeps the segments of a long recording in a folder, which appears with the first of them.
-
-    A context: the folder is removed when all went well, and kept with every other end if it holds finished segments.
-    A file in it is whole or not there, and one that cannot be read counts as not there. A recording of one segment
-    takes no folder.
+    Without a folder, and for a recording of one segment, that is memory. The folder appears with the first segment.
+    The store is a context: the folder is removed when all went well, and kept with every other end if it holds
+    finished segments. A file in it is whole or not there, and one that cannot be read counts as not there.
 
     ``fingerprint`` returns all that decides the segments, as JSON can hold it. Raises, from ``begin`` on:
 
@@ -80,74 +49,46 @@ class FolderStore(Store):
 
     def __init__(
         self,
-        folder: Path,
-        fingerprint: Callable[[], Mapping[str, Any]],
+        folder: Path | None = None,
+        fingerprint: Callable[[], Mapping[str, Any]] = dict,
         *,
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
-        super().__init__()
         self.folder = folder
         self._fingerprint = fingerprint
         self._resume, self._overwrite = resume, overwrite
-        self._run: dict[str, Any] = {}
         self._count = 1
+        self._memory: dict[str, Mapping[str, Any]] = {}
         self._writing = threading.Lock()
 
-    def __enter__(self) -> FolderStore:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._count == 1:
-            return
-        kept = len(self)
-        if kind is None or not kept:
-            self.remove()
-        elif isinstance(error, KeyboardInterrupt):
-            raise InterruptedRunError(
-                f"interrupted; {kept} of {self._count} segments are kept in {self.folder}; "
-                "repeat the command with --resume to go on, or delete that folder"
-            ) from None
-
-    def __len__(self) -> int:
-        """Number of finished segments in the folder."""
-        return len(list(self.folder.glob("segment-*.npz")))
-
     def begin(self, count: int) -> None:
-        """Begin a run of so many segments: go on from the folder, or start again."""
+        """Begin a run of so many segments, whose settings were checked: go on from the folder, or start again."""
+        if self.folder is None:
+            return
         if self.folder.exists() and not self._resume:
             if not self._overwrite:
                 raise OutputError(
                     f"{self.folder}: was left by an interrupted run; add --resume to go on from there, "
                     "or --overwrite to start again"
                 )
-            self.remove()
-        if count == 1:
-            return
-        self._run = json.loads(json.dumps(self._fingerprint()))
-        if self.folder.exists():
-            self._refuse_another_run()
+            self._remove(self.folder)
         self._count = count
+        if count > 1 and self.folder.exists():
+            self._refuse_another_run(self.folder)
 
     def load_weights(self) -> Weights | None:
-        """Weights of the pretrained network."""
-        if self._count == 1:
-            return super().load_weights()
+        """Weights of the pretrained network, None if they are not there."""
         arrays = self._read(_WEIGHTS)
         return None if arrays is None else {name: torch.from_numpy(values) for name, values in arrays.items()}
 
     def save_weights(self, weights: Weights) -> None:
         """Keep the weights of the pretrained network."""
-        if self._count == 1:
-            super().save_weights(weights)
-        else:
-            self._write(_WEIGHTS, {name: values.numpy() for name, values in weights.items()})
+        self._write(_WEIGHTS, {name: values.numpy() for name, values in weights.items()})
 
     def load(self, index: int) -> FittedSegment | None:
-        """A finished segment."""
-        if self._count == 1:
-            return super().load(index)
-        arrays = self._read(_name(index))
+        """A finished segment, None if it is not there."""
+        arrays = self._read(_SEGMENTS.replace("*", f"{index:05d}"))
         if arrays is None or not {"estimate", "fit"} <= arrays.keys():
             return None
         fit = json.loads(str(arrays["fit"]))
@@ -158,35 +99,60 @@ class FolderStore(Store):
 
     def save(self, index: int, segment: FittedSegment) -> None:
         """Keep a finished segment."""
-        if self._count == 1:
-            super().save(index, segment)
-        else:
-            fit = json.dumps(segment.fit and asdict(segment.fit))
-            self._write(_name(index), {"estimate": segment.estimate, "fit": np.array(fit)})
+        fit = json.dumps(segment.fit and asdict(segment.fit))
+        self._write(_SEGMENTS.replace("*", f"{index:05d}"), {"estimate": segment.estimate, "fit": np.array(fit)})
 
-    def remove(self) -> None:
-        """Remove the folder; should it hold files that no store made, it stays with those."""
-        for pattern in ("segment-*.npz*", f"{_WEIGHTS}*", f"{_RUN}*"):
-            for path in self.folder.glob(pattern):
+    def __len__(self) -> int:
+        """Number of finished segments."""
+        names = (
+            self._memory
+            if self.folder is None or self._count == 1
+            else [path.name for path in self.folder.glob(_SEGMENTS)]
+        )
+        return sum(name.startswith("segment-") for name in names)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self.folder is None or self._count == 1:
+            return
+        kept = len(self)
+        if kind is None or not kept:
+            self._remove(self.folder)
+        elif isinstance(error, KeyboardInterrupt):
+            raise InterruptedRunError(
+                f"interrupted; {kept} of {self._count} segments are kept in {self.folder}; "
+                "repeat the command with --resume to go on, or delete that folder"
+            ) from None
+
+    @staticmethod
+    def _remove(folder: Path) -> None:
+        """Remove a folder; should it hold files that no store made, it stays with those."""
+        for pattern in (_SEGMENTS, _WEIGHTS, _RUN, ".dap-*.part"):
+            for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
-            self.folder.rmdir()
+            folder.rmdir()
 
-    def _refuse_another_run(self) -> None:
+    def _refuse_another_run(self, folder: Path) -> None:
         try:
-            found = json.loads((self.folder / _RUN).read_text())
+            found = json.loads((folder / _RUN).read_text())
         except (OSError, ValueError):
             found = {}
         if not isinstance(found, dict):
             found = {}
-        names = sorted(name for name in {*found, *self._run} if found.get(name) != self._run.get(name))
+        wanted = json.loads(json.dumps(self._fingerprint()))
+        names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
         if names:
             raise SettingsError(
-                f"{self.folder}: belongs to a run with another {', '.join(names)}; "
+                f"{folder}: belongs to a run with another {', '.join(names)}; "
                 "repeat that command with --resume, or start again with --overwrite"
             )
 
-    def _read(self, name: str) -> dict[str, NDArray[Any]] | None:
+    def _read(self, name: str) -> Mapping[str, Any] | None:
+        if self.folder is None or self._count == 1:
+            return self._memory.get(name)
         try:
             with (self.folder / name).open("rb") as file, np.load(file) as arrays:
                 return dict(arrays)
@@ -194,26 +160,19 @@ class FolderStore(Store):
             return None
 
     def _write(self, name: str, arrays: Mapping[str, Any]) -> None:
+        folder = self.folder
+        if folder is None or self._count == 1:
+            self._memory[name] = arrays
+            return
         try:
+            # One at a time, for names of files that are being written are those of the process.
             with self._writing:
-                self.folder.mkdir(exist_ok=True)
-                if not (self.folder / _RUN).exists():
-                    self._place(_RUN, lambda file: file.write(json.dumps(self._run).encode()))
-                self._place(name, lambda file: np.savez(file, **arrays))
+                folder.mkdir(exist_ok=True)
+                if not (folder / _RUN).exists():
+                    write_files({folder / _RUN: json.dumps(self._fingerprint()).encode()})
+                write_files({folder / name: lambda file: np.savez(file, **arrays)})
         except OSError as error:
+            reason = getattr(error.__cause__, "strerror", error.strerror)
             raise OutputError(
-                f"{self.folder}: cannot be written ({error.strerror}); "
-                "make room and add --resume, or choose another folder"
+                f"{folder}: cannot be written ({reason}); make room and add --resume, or choose another folder"
             ) from error
-
-    def _place(self, name: str, write: Callable[[BinaryIO], object]) -> None:
-        part = self.folder / f"{name}.part"
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.folder / name)
-
-
-def _name(index: int) -> str:
-    return f"segment-{index:05d}.npz"

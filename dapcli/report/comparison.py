@@ -10,15 +10,7 @@ from dapcli.evaluation.clips import Drawn
 from dapcli.evaluation.folder import Record
 from dapcli.evaluation.methods import label
 from dapcli.evaluation.run import Outcome
-from dapcli.evaluation.tables import (
-    FEWEST_CLIPS,
-    Difference,
-    Row,
-    choose_columns,
-    choose_pivot,
-    compare,
-    summarize,
-)
+from dapcli.evaluation.tables import FEWEST_CLIPS, Difference, Row, choose_columns, choose_pivot, compare, summarize
 from dapcli.report.table import Cell, Table, row
 from dapcli.report.words import count, metric_title
 
@@ -39,17 +31,20 @@ FIT_FIELDS = ("iterations", "best_iteration", "stopped_by")
 class Comparison:
     """All that an evaluation found.
 
-    ``failures`` are clip, method and reason; ``unreadable`` holds reasons by path; ``metrics`` are the tables' columns.
+    ``metrics`` are the tables' columns.
     """
 
     configuration: Mapping[str, Any]
+    outcome: Outcome
+    drawn: Drawn
     metrics: tuple[str, ...]
     rows: Sequence[Row]
     differences: Sequence[Difference]
-    records: Sequence[Record]
-    skipped: int
-    unreadable: Mapping[str, str]
-    failures: Sequence[tuple[str, str, str]]
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """The records of all clips and methods."""
+        return self.outcome.records
 
     @property
     def clips(self) -> list[str]:
@@ -75,8 +70,8 @@ class Comparison:
                 )
                 for each in self.rows
             ],
-            "Mean and standard deviation over clips; the best of each group in bold. Oracles know the noise, or pick the "
-            "iteration by the clean reference, which no user has.",
+            "Mean and standard deviation over clips; the best of each group in bold. Oracles know the noise, or pick "
+            "the iteration by the clean reference, which no user has.",
             [HEADINGS[each.oracle] for each in self.rows],
         )
         if not self.differences:
@@ -88,7 +83,8 @@ class Comparison:
             ("method", *titles),
             [row(name, *map(_difference, map(own.get, self.metrics))) for name, own in grouped.items()],
             f"Difference from {self.differences[0].pivot} on the same clips: the mean and its 95 % interval "
-            "(percentile bootstrap over clips), bold where it is more than chance. Oracles are compared with its oracle.",
+            "(percentile bootstrap over clips), bold where it is more than chance. Oracles are compared with its "
+            "oracle.",
         )
         return [results, differences]
 
@@ -115,12 +111,12 @@ class Comparison:
             lines.append(f"with fewer than {FEWEST_CLIPS} clips no difference counts as more than chance")
         if self.configuration["task"] == "separate":
             lines.append("sources are numbered as the clean files were named")
-        if self.skipped:
+        if self.drawn.skipped:
             seconds = self.configuration["duration_s"]
-            lines.append(f"{count(self.skipped, 'clip')} shorter than {seconds:g} s skipped")
-        lines += [f"not read: {reason}" for reason in self.unreadable.values()]
+            lines.append(f"{count(self.drawn.skipped, 'clip')} shorter than {seconds:g} s skipped")
+        lines += [f"not read: {reason}" for reason in self.drawn.unreadable.values()]
         reasons: dict[tuple[str, str], list[str]] = {}
-        for clip, method, reason in self.failures:
+        for clip, method, reason in self.outcome.failures:
             reasons.setdefault((clip, reason), []).append(method)
         lines += [f"failed: {clip}, {', '.join(methods)}: {reason}" for (clip, reason), methods in reasons.items()]
         looped = {
@@ -131,10 +127,10 @@ class Comparison:
     @property
     def failed(self) -> str:
         """How much failed, such as ``2 of 8 results failed; 1 clean file cannot be read``."""
-        total = len(self.records) + len(self.failures)
-        parts = [f"{len(self.failures)} of {total} results failed"] if self.failures else []
-        if self.unreadable:
-            parts.append(f"{count(len(self.unreadable), 'file')} cannot be read")
+        total = len(self.records) + len(self.outcome.failures)
+        parts = [f"{len(self.outcome.failures)} of {total} results failed"] if self.outcome.failures else []
+        if self.drawn.unreadable:
+            parts.append(f"{count(len(self.drawn.unreadable), 'file')} cannot be read")
         return "; ".join(parts)
 
     @property
@@ -152,18 +148,10 @@ class Comparison:
 
 def make_comparison(configuration: Mapping[str, Any], outcome: Outcome, drawn: Drawn) -> Comparison:
     """What the records of an outcome amount to."""
-    metrics = choose_columns(outcome.records, configuration["task"])
-    pivot = choose_pivot(outcome.records)
-    return Comparison(
-        configuration,
-        metrics,
-        summarize(outcome.records, metrics),
-        compare(outcome.records, metrics, pivot) if pivot else [],
-        outcome.records,
-        drawn.skipped,
-        drawn.unreadable,
-        outcome.failures,
-    )
+    records = outcome.records
+    metrics, pivot = choose_columns(records, configuration["task"]), choose_pivot(records)
+    differences = compare(records, metrics, pivot) if pivot else []
+    return Comparison(configuration, outcome, drawn, metrics, summarize(records, metrics), differences)
 
 
 def metrics_in_words(record: Record, metrics: Sequence[str]) -> str:

@@ -36,7 +36,7 @@ COLOURS = ("#1f86d0", "#d55e00", "#009e73", "#b5588e")
 _WIDTH_IN = 4.0
 # Stands for the page's text colour until the SVG is done; a colour that nothing else has.
 _INK = "#010203"
-_STYLE = {
+_STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK),
     **{f"boxplot.{part}props.color": _INK for part in ("box", "whisker", "cap")},
     "boxplot.medianprops.color": COLOURS[1],
@@ -49,9 +49,6 @@ _STYLE = {
     "legend.frameon": False,
     "legend.handlelength": 1.4,
 }
-_MAX_POINTS = 400
-# Width of a letter of a tick's label, about.
-_LETTER_IN = 0.06
 
 _WINDOW_S = 0.048
 _MAX_COLUMNS = 512
@@ -75,19 +72,19 @@ def _inked() -> Iterator[None]:
 class Spectrogram:
     """Mean power of the channels ``[F, T]``, in dB of a sine at full scale.
 
-    A row is ``row_hz`` high and the first is centred at 0 Hz; a column is ``column_s`` wide and begins at 0 s.
+    A row is ``row_hz`` high and the first is centred at 0 Hz; a column is ``column_s`` wide and begins at 0 s. The
+    recording is ``seconds`` long and has a ``rate`` in Hz.
     """
 
     levels: Levels
     row_hz: float
     column_s: float
+    seconds: float
+    rate: int
 
 
-def spectrogram(recording: Recording, scaled: float = 1.0) -> Spectrogram:
-    """Spectrogram, no larger than a picture needs, of a recording as it was before it was scaled by ``scaled``.
-
-    Only what the picture samples is read, column by column.
-    """
+def spectrogram(recording: Recording) -> Spectrogram:
+    """Spectrogram of a recording, no larger than a picture needs; only what it samples is read, column by column."""
     n_fft = 2 * round(_WINDOW_S * recording.rate / 2)
     stft = STFT(n_fft, n_fft // 2)
     group = min(max(math.ceil(recording.length / (n_fft // 4) / _MAX_COLUMNS), 1), _MAX_GROUP)
@@ -104,9 +101,10 @@ def spectrogram(recording: Recording, scaled: float = 1.0) -> Spectrogram:
         planes = stft.forward(torch.from_numpy(frames))[..., : rows * step, 1]
         power[:, column] = planes.square().sum(dim=2).mean(dim=(0, 1)).view(rows, step).mean(dim=1).numpy()
     # A sine of amplitude 1 has the magnitude of half the window's sum.
-    power /= (scaled * n_fft / 4) ** 2
+    power /= (n_fft / 4) ** 2
     levels = 10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10)))
-    return Spectrogram(levels, step * recording.rate / n_fft, group * hop / recording.rate)
+    rate = recording.rate
+    return Spectrogram(levels, step * rate / n_fft, group * hop / rate, recording.length / rate, rate)
 
 
 def _frame(recording: Recording, start: int, size: int) -> Samples:
@@ -124,7 +122,7 @@ def shared_scale(spectrograms: Sequence[Spectrogram]) -> tuple[float, float]:
     return top - _RANGE_DB, top
 
 
-def spectrogram_png(picture: Spectrogram, scale: tuple[float, float]) -> bytes:
+def to_png(picture: Spectrogram, scale: tuple[float, float]) -> bytes:
     """A spectrogram without axes over a colour scale in dB."""
     buffer = io.BytesIO()
     imsave(buffer, picture.levels, vmin=scale[0], vmax=scale[1], cmap=_colours(), origin="lower", format="png")
@@ -133,22 +131,14 @@ def spectrogram_png(picture: Spectrogram, scale: tuple[float, float]) -> bytes:
 
 @_inked()
 def draw_spectrogram(
-    picture: Spectrogram,
-    scale: tuple[float, float],
-    seconds: float,
-    rate: int,
-    *,
-    marks: Sequence[tuple[float, float]] = (),
-    name: str,
-    label: str,
+    picture: Spectrogram, scale: tuple[float, float], marks: Sequence[tuple[float, float]], *, name: str, label: str
 ) -> Markup:
-    """SVG of a spectrogram of ``seconds`` at ``rate`` Hz over a colour scale in dB; see :func:`_to_svg`.
+    """SVG of a spectrogram over a colour scale in dB; see :func:`_to_svg`.
 
     A line above it marks every stretch of ``marks``, in s.
     """
-    figure = Figure(figsize=(_WIDTH_IN, 2.2))
+    figure = Figure(figsize=(_WIDTH_IN, 2.2), layout="constrained")
     axes = figure.add_subplot()
-    figure.subplots_adjust(left=0.12, right=0.98, bottom=0.19, top=0.96)  # a layout engine would take as long again
     rows, columns = picture.levels.shape
     khz = picture.row_hz / 1000
     image = axes.imshow(
@@ -161,29 +151,22 @@ def draw_spectrogram(
         interpolation="none",  # embeds the pixels as they are
         extent=(0.0, columns * picture.column_s, -khz / 2, (rows - 0.5) * khz),
     )
-    axes.set(xlim=(0.0, seconds), ylim=(0.0, rate / 2000), xlabel="time (s)", ylabel="frequency (kHz)")
+    axes.set(xlim=(0.0, picture.seconds), ylim=(0.0, picture.rate / 2000))
+    axes.set(xlabel="time (s)", ylabel="frequency (kHz)")
     axes.locator_params(axis="x", nbins=5)
-    if marks:
-        widest = seconds / _MAX_COLUMNS  # so that the shortest can be seen
-        spans = [(start, max(stop - start, widest)) for start, stop in _thinned(marks, widest)]
-        axes.broken_barh(spans, (1.01, 0.03), transform=axes.get_xaxis_transform(), clip_on=False, color=_INK, lw=0)
+    marked = np.zeros(_MAX_COLUMNS, dtype=np.bool_)  # so coarse that the shortest can be seen
+    width = picture.seconds / len(marked)
+    for start, stop in marks:
+        marked[int(start / width) : math.ceil(stop / width)] = True
+    edges = np.flatnonzero(np.diff(marked, prepend=False, append=False)).reshape(-1, 2) * width
+    bars = [(start, stop - start) for start, stop in edges]
+    axes.broken_barh(bars, (1.01, 0.03), transform=axes.get_xaxis_transform(), clip_on=False, color=_INK, lw=0)
     figure.colorbar(image, label="level (dB)", pad=0.02, fraction=0.17, aspect=30)
     return _to_svg(figure, name, label)
 
 
 def _colours() -> Colormap:
     return colormaps["magma"].resampled(_SHADES)
-
-
-def _thinned(spans: Sequence[tuple[float, float]], least: float) -> list[tuple[float, float]]:
-    """Spans in order of their start, those merged that are closer than ``least``."""
-    merged: list[tuple[float, float]] = []
-    for start, stop in spans:
-        if merged and start - merged[-1][1] < least:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], stop))
-        else:
-            merged.append((start, stop))
-    return merged
 
 
 @dataclass(frozen=True)
@@ -204,9 +187,9 @@ class Curve:
 
 # How marks look, by their titles in the legend.
 _MARKS: dict[str, dict[str, Any]] = {
-    "kept iteration": {"marker": "o"},
-    "blind stop": {"marker": ".", "color": COLOURS[1]},
-    "oracle stop": {"marker": "o", "mfc": "none", "color": COLOURS[1]},
+    "kept iteration": {"marker": "o", "ls": ""},
+    "blind stop": {"marker": ".", "ls": "", "color": COLOURS[1]},
+    "oracle stop": {"marker": "o", "ls": "", "mfc": "none", "color": COLOURS[1]},
 }
 
 
@@ -218,15 +201,14 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], *, name: str, label: str)
     lines: dict[str, Artist] = {}
     for axes, (title, curves) in zip(rows, panels.items(), strict=True):
         for curve in (each for each in curves if len(each.values)):
-            style = {"color": curve.colour, "linestyle": curve.style, "linewidth": curve.width, "alpha": curve.alpha}
-            every = math.ceil(len(curve.values) / _MAX_POINTS)
-            iterations = range(1, len(curve.values) + 1)
-            (line,) = axes.plot(iterations[::every], curve.values[::every], **style)
+            look: dict[str, Any] = {"ls": curve.style, "lw": curve.width, "alpha": curve.alpha, "color": curve.colour}
+            (line,) = axes.plot(range(1, len(curve.values) + 1), curve.values, **look)
             lines.setdefault(curve.title, line)
             for mark, iteration in curve.marks.items():
                 if iteration <= len(curve.values):
-                    look = {"color": curve.colour, "linestyle": "", **_MARKS[mark]}
-                    (dot,) = axes.plot(iteration, curve.values[iteration - 1], **look)
+                    (dot,) = axes.plot(
+                        iteration, curve.values[iteration - 1], **{"color": curve.colour, **_MARKS[mark]}
+                    )
                     lines.setdefault(mark, dot)
         axes.set_ylabel(title)
         axes.grid()
@@ -240,12 +222,8 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], *, name: str, label: str)
 @_inked()
 def draw_boxes(values: Mapping[str, Sequence[float]], title: str, *, name: str, label: str) -> Markup:
     """SVG of the values of each method: median, quartiles, whiskers to 1.5 times their distance, and every clip."""
-    height = 0.3 * len(values) + 0.7
-    figure = Figure(figsize=(_WIDTH_IN, height))
+    figure = Figure(figsize=(_WIDTH_IN, 0.3 * len(values) + 0.7), layout="constrained")
     axes = figure.add_subplot()
-    # A layout engine would take as long again.
-    left = min(_LETTER_IN * max(map(len, values)) + 0.15, _WIDTH_IN / 2)
-    figure.subplots_adjust(left / _WIDTH_IN, 0.5 / height, 0.97, 1 - 0.08 / height)
     # Every clip has its dot, those far out too.
     axes.boxplot(list(values.values()), orientation="horizontal", widths=0.6, showfliers=False)
     for row, points in enumerate(values.values(), 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -27,7 +27,8 @@ _MAX_CURVES = len(COLOURS) * len(_STYLES)
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates; whatever is put into them is escaped, unless it is markup itself."""
     return Environment(
         loader=PackageLoader("dapcli.report"),
         autoescape=True,
@@ -38,33 +39,12 @@ def _environment() -> Environment:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """A template with these values, every one of them escaped unless it is markup itself."""
-    return printable(_environment().get_template(template).render(values))
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """A recording on the page, scaled by ``scaled``; a ``wide`` one has a row of its own."""
-
-    title: str
-    recording: Recording
-    path: str
-    scaled: float = 1.0
-    wide: bool = False
-
-    @property
-    def beginning(self) -> Samples:
-        """What the player holds, ``[C, n]``, as it was before it was scaled."""
-        recording = self.recording
-        return recording.read(0, min(recording.length, round(_PLAYED_S * recording.rate))) / self.scaled
+    """A template with these values."""
+    return printable(environment().get_template(template).render(values))
 
 
 def render_page(
-    record: Record,
-    problem: Problem[Any],
-    result: Result,
-    written: Estimates,
-    references: Mapping[Path, Recording],
+    record: Record, problem: Problem[Any], result: Result, written: Estimates, references: Mapping[Path, Recording]
 ) -> str:
     """The page of a restoration or a separation for ``--report``.
 
@@ -77,74 +57,64 @@ def render_page(
     """
     source = problem.recording
     shown = list(_recordings(record, source, written, {str(path): each for path, each in references.items()}))
-    gain = 1.0 / max(1.0, *(float(np.abs(each.beginning).max()) for each in shown))
-    title = f"dap {record['task']}: {PurePath(record['input']).name}"
+    gain = 1.0 / max(1.0, *(float(np.abs(_beginning(recording)).max()) for _, recording, _ in shown))
+    channels = {1: "mono", 2: "stereo"}.get(source.channels, f"{source.channels} channels")
+    before, after = (PurePath(record[key]).name for key in ("input", "output"))
     convergence, caption = _convergence(result)
     return render(
         "restoration.html.j2",
         {
-            "title": title,
-            "source": _source(record, source),
+            "title": f"dap {record['task']}: {before}",
+            "source": f"{before} ({source.length / source.rate:.6g} s, {channels}, {source.rate:,} Hz) into {after}",
             "summary": summary(record),
+            "separated": "sources" in record,
             "cards": _cards(shown, gain, record.get("degradation", {}).get("intervals", [])),
             "tables": result_tables(record),
             "convergence": convergence,
             "caption": caption,
             "notes": _notes(record, source, gain),
-            "settings": Table(("Key", "Value"), [row(*each) for each in _flat(record)], texts=2),
+            "settings": Table(("key", "value"), [row(*each) for each in _flat(record)], texts=2),
         },
     )
 
 
 def _recordings(
     record: Record, source: Recording, written: Estimates, references: Mapping[str, Recording]
-) -> Iterator[_Shown]:
-    """The input, the estimates at its level, for they could not be compared otherwise, and the references."""
+) -> Iterator[tuple[str, Recording, str]]:
+    """Titles, recordings and paths of the input, of the estimates at its level, and of the references."""
+    estimates = replace(written, gain=1.0)
     if "sources" not in record:
-        yield _Shown("Before", source, record["input"])
-        yield _Shown("After", written[0], record["output"], record["gain"])
-        for reference in references.values():
-            yield _Shown("Reference", reference, "the clean recording")
+        yield "Before", source, record["input"]
+        yield "After", estimates[0], record["output"]
+        yield from (("Reference", reference, path) for path, reference in references.items())
         return
-    yield _Shown("Mixture", source, record["input"], wide=True)
-    for each, recording in zip(record["sources"], written, strict=True):
-        yield _Shown(each["name"], recording, each["output"], record["gain"])
+    yield "Mixture", source, record["input"]
+    for each, estimate in zip(record["sources"], estimates, strict=True):
+        yield each["name"], estimate, each["output"]
         if each["reference"] is not None:
-            yield _Shown(f"{each['name']}, reference", references[each["reference"]], each["reference"])
+            yield f"{each['name']}, reference", references[each["reference"]], each["reference"]
 
 
-def _source(record: Record, source: Recording) -> str:
-    """Which file was restored into which."""
-    channels = {1: "mono", 2: "stereo"}.get(source.channels, f"{source.channels} channels")
-    before, after = (PurePath(record[key]).name for key in ("input", "output"))
-    return f"{before} ({source.length / source.rate:.6g} s, {channels}, {source.rate:,} Hz) into {after}"
+def _beginning(recording: Recording) -> Samples:
+    """What the player of a recording holds, ``[C, n]``."""
+    return recording.read(0, min(recording.length, round(_PLAYED_S * recording.rate)))
 
 
-def _cards(shown: Sequence[_Shown], gain: float, intervals: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+def _cards(
+    shown: Sequence[tuple[str, Recording, str]], gain: float, intervals: Sequence[Sequence[Any]]
+) -> Iterator[dict[str, Any]]:
     """Player, at this gain, and picture of recordings of the same shape, with lines above ``intervals`` in samples."""
-    pictures = [spectrogram(each.recording, each.scaled) for each in shown]
+    pictures = [spectrogram(recording) for _, recording, _ in shown]
     low, high = shared_scale(pictures)
-    cards = []
-    for number, (each, picture) in enumerate(zip(shown, pictures, strict=True)):
-        rate, seconds = each.recording.rate, each.recording.length / each.recording.rate
+    for number, ((title, recording, path), picture) in enumerate(zip(shown, pictures, strict=True)):
+        rate = recording.rate
+        extent = f"0 to {picture.seconds:.3g} s, 0 to {rate / 2000:g} kHz, colours from {low:g} to {high:g} dB"
+        marked = f", {count(len(intervals), 'gap')} marked above it" if intervals else ""
         gaps = [(start / rate, stop / rate) for start, stop, *_ in intervals]
-        label = (
-            f"Spectrogram, {each.title}: 0 to {seconds:.3g} s, 0 to {rate / 2000:g} kHz, "
-            f"colours from {low:g} to {high:g} dB"
-        )
-        if gaps:
-            label += f", {count(len(gaps), 'gap')} marked above it"
-        svg = draw_spectrogram(picture, (low, high), seconds, rate, marks=gaps, name=f"picture{number}", label=label)
-        cards.append(
-            {
-                "title": each.title,
-                "file": PurePath(each.path).name,
-                "wide": each.wide,
-                "wav": _wav(each.beginning * gain, rate),
-                "picture": svg,
-            }
-        )
-    return cards
+        label = f"Spectrogram, {title}: {extent}{marked}"
+        svg = draw_spectrogram(picture, (low, high), gaps, name=f"picture{number}", label=label)
+        wav = _wav(_beginning(recording) * gain, rate)
+        yield {"title": title, "file": PurePath(path).name, "wav": wav, "picture": svg}
 
 
 def _wav(samples: Samples, rate: int) -> str:
@@ -178,24 +148,23 @@ def _convergence(result: Result) -> tuple[str, str]:
             curves.append(Curve("estimated noise", [fits[0].noise_std or 0.0] * len(fits[0].iterations), style=":"))
         panels[quantity] = curves
 
-    first, steps = fits[0], len(fits[0].iterations)
-    names = " and ".join(name for name in panels if name != "criterion").capitalize()
-    if len(fits) == 1:
-        label = f"{names} over {count(steps, 'iteration')}, with iteration {first.best_iteration} marked"
-        caption = [f"Iteration {first.best_iteration} of {steps} was kept (dot)."]
-    else:
-        label = f"{names} of {len(fits)} segments by iteration, with the kept iterations marked"
-        caption = ["Dots mark the iterations that were kept."]
-    if result.pretraining:
-        iterations = count(len(result.pretraining), "iteration")
-        caption.append(f"The network was pretrained on the recording for {iterations} before (dashed).")
-    if len(shown) < len(fits):
-        caption.append(f"{len(shown)} of {len(fits)} segments are shown.")
-    if "criterion" in panels:
-        caption.append("The stopping rule keeps the one with the lowest criterion.")
-    if "residual" in panels:
-        caption.append("The residual is what the estimate leaves over, in units of full scale.")
-    return draw_curves(panels, name="convergence", label=label), " ".join(caption)
+    names = " and ".join(name for name in panels if name != "criterion")
+    first, segments = fits[0], count(len(fits), "segment")
+    label = f"{names.capitalize()} of {segments} by iteration, with the kept ones marked"
+    captions = {
+        f"Iteration {first.best_iteration} of {len(first.iterations)} was kept (dot).": len(fits) == 1,
+        "Dots mark the iterations that were kept.": len(fits) > 1,
+        f"The network was pretrained for {len(result.pretraining)} iterations before (dashed).": result.pretraining,
+        f"{len(shown)} of {segments} are shown.": len(shown) < len(fits),
+        "The stopping rule keeps the one with the lowest criterion.": "criterion" in panels,
+        "The residual is what the estimate leaves over, in units of full scale.": "residual" in panels,
+    }
+    return draw_curves(panels, name="convergence", label=label), " ".join(_applying(captions))
+
+
+def _applying(remarks: Mapping[str, object]) -> list[str]:
+    """Remarks whose conditions are true."""
+    return [remark for remark, applies in remarks.items() if applies]
 
 
 def _notes(record: Record, source: Recording, gain: float) -> list[str]:
@@ -209,18 +178,17 @@ def _notes(record: Record, source: Recording, gain: float) -> list[str]:
             heading = metric_title(inside + metric) or "metrics"
             lines.append(f"{f'{name}, {heading}' if name else heading}: {note}")
     written = "files are" if "sources" in record else "file is"
+    longer = source.length > _PLAYED_S * source.rate
     remarks = {
         "Lines above the pictures mark the gaps.": record.get("degradation", {}).get("kind") == "gaps",
         f"Peaks passed full scale; the written {written} lowered by {record['gain']:.4f}.": record["gain"] != 1,
         "The pictures share one colour scale, on which a sine at full scale has 0 dB.": True,
         "The pictures show the mean power of the channels.": source.channels > 1,
-        f"The players hold the first {_PLAYED_S:g} s, the pictures everything.": source.length
-        > _PLAYED_S * source.rate,
+        f"The players hold the first {_PLAYED_S:g} s, the pictures everything.": longer,
         "The players hold the mean of the channels.": source.channels > 2,
         f"The players are {-20 * np.log10(gain):.2f} dB lower, all alike, to stay within full scale.": gain < 1,
     }
-    lines += [line for line, applies in remarks.items() if applies]
-    return list(dict.fromkeys(lines))  # input and output may share some
+    return list(dict.fromkeys([*lines, *_applying(remarks)]))  # input and output may share some
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

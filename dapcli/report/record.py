@@ -60,11 +60,12 @@ def build_record(
     notes = {f"restore_{index}": note for index, note in enumerate(result.notes, 1)}
     notes |= {f"degradation_{index}": note for index, note in enumerate(problem.notes, 1)}
     if len(written) > 1:
-        known = _separation(problem, outputs, written, references, notes, fixed_order=fixed_order)
+        known = _separation(problem, outputs, written, references, notes, fixed_order)
     else:
         known = _restoration(problem, result, written, references, notes)
-    seen = (None, None) if settings.prior == NO_PRIOR else result.receptive_field
+    seconds, hz = (None, None) if settings.prior == NO_PRIOR else result.receptive_field
     white = None if result.noise_std is None else all(fit.white_noise for fit in result.segments)
+    versions = {name: version(name) for name in ("torch", "torchaudio")}
     return {
         "task": task,
         "input": str(input_path),
@@ -77,16 +78,11 @@ def build_record(
         "channels": written.channels,
         "samples": written.length,
         "format": {"container": written.format, "subtype": written.subtype},
-        "stft": {
-            "n_fft": stft.n_fft,
-            "hop": stft.hop,
-            "window_s": stft.n_fft / result.rate,
-            "hop_s": stft.hop / result.rate,
-        },
+        "stft": {**asdict(stft), "window_s": stft.n_fft / result.rate, "hop_s": stft.hop / result.rate},
         "prior": {
             "name": settings.prior,
             "parameters": result.segments[0].parameters if result.segments else None,
-            "receptive_field": dict(zip(("seconds", "hz"), seen, strict=True)),
+            "receptive_field": {"seconds": seconds, "hz": hz},
         },
         "settings": asdict(settings),
         "fit": _fit(result),
@@ -94,12 +90,7 @@ def build_record(
         "post_filter": settings.post_filter,
         "gain": written.gain,
         "seconds": result.seconds,
-        "versions": {
-            "dapcli": dapcli.__version__,
-            "torch": version("torch"),
-            "torchaudio": version("torchaudio"),
-            "python": platform.python_version(),
-        },
+        "versions": {"dapcli": dapcli.__version__, **versions, "python": platform.python_version()},
         "noise": {"std": result.noise_std, "input_snr_db_estimated": result.input_snr_db, "white": white},
         **known,
         "notes": notes,
@@ -148,21 +139,14 @@ def _separation(
     written: Estimates,
     references: References,
     notes: dict[str, str],
-    *,
     fixed_order: bool,
 ) -> Record:
     """The sources, how far their sum is from the mixture, and their metrics; adds to ``notes``."""
     if problem.consistent and not keeps_samples(written.subtype):
         notes["consistency"] = f"the sources sum to the mixture before they are encoded as {written.subtype}, not after"
     sources: list[Record] = [
-        {
-            "name": name,
-            "type": type_,
-            "output": str(path),
-            "reference": None,
-            "metrics": dict.fromkeys(SOURCE_METRICS),
-            "metrics_input": dict.fromkeys(SOURCE_METRICS),
-        }
+        {"name": name, "type": type_, "output": str(path), "reference": None}
+        | {key: dict.fromkeys(SOURCE_METRICS) for key in ("metrics", "metrics_input")}
         for (name, path), type_ in zip(outputs.items(), written.types, strict=True)
     ]
     if references:

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -163,29 +163,30 @@ def machine_table(machine: Mapping[str, Any]) -> Table:
 
 def speed_table(speeds: Sequence[Mapping[str, Any]]) -> Table:
     """Seconds per iteration of each prior on each device, and how long a recording takes if that was asked for."""
-    estimates = [each["estimate"] for each in speeds]
-    rows = []
-    for each, estimate in zip(speeds, estimates, strict=True):
-        seconds = each["note"] if each["seconds"] is None else f"{each['seconds']:.4f}"
-        total = None if estimate is None else duration(estimate)
-        rows.append(row(each["prior"], each["device"], each["dtype"], seconds, total))
-    table = Table(("prior", "device", "type", "s per iteration", "estimate"), rows, texts=3)
-    if any(estimate is not None for estimate in estimates):
-        return table
-    return replace(table, columns=table.columns[:-1], rows=[cells[:-1] for cells in rows])
+    columns = {"prior": "{prior}", "device": "{device}", "type": "{dtype}", "s per iteration": "{took}"}
+    if any(each["estimate"] is not None for each in speeds):
+        columns["estimate"] = "{total}"
+    lines = []
+    for each in speeds:
+        took = each["note"] if each["seconds"] is None else f"{each['seconds']:.4f}"
+        lines.append({**each, "took": took, "total": duration(each["estimate"]) if each["estimate"] else "-"})
+    return _tabulate(lines, columns, 3)
 
 
 def prior_table(costs: Sequence[PriorCost]) -> Table:
     """The priors, how far each sees and what it costs."""
-    rows = [
-        row(
-            cost.name,
-            cost.summary,
-            f"{cost.parameters:,}",
-            f"{cost.receptive_field_s:.2f}",
-            f"{cost.receptive_field_hz:.0f}",
-            f"{cost.gflop_per_iteration:.1f}",
-        )
-        for cost in costs
-    ]
-    return Table(("prior", "what it is", "parameters", "seconds", "Hz", "GFLOP"), rows, texts=2)
+    columns = {
+        "prior": "{name}",
+        "what it is": "{summary}",
+        "parameters": "{parameters:,}",
+        "seconds": "{receptive_field_s:.2f}",
+        "Hz": "{receptive_field_hz:.0f}",
+        "GFLOP": "{gflop_per_iteration:.1f}",
+    }
+    return _tabulate([asdict(cost) for cost in costs], columns, 2)
+
+
+def _tabulate(lines: Sequence[Mapping[str, Any]], columns: Mapping[str, str], texts: int) -> Table:
+    """A line in every row, by the format of each column."""
+    rows = [row(*(form.format_map(line) for form in columns.values())) for line in lines]
+    return Table(list(columns), rows, texts=texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from math import log10
 from typing import Any
@@ -76,12 +76,14 @@ def all_metrics(record: Mapping[str, Any], which: str = "") -> dict[str, float |
 def degradation_in_words(record: Mapping[str, Any]) -> str:
     """What was wrong with a recording, such as ``3 gaps, 150 ms missing, the longest 60 ms (given)``."""
     degradation = record["degradation"]
-    return f"{_DEGRADATIONS[degradation['kind']](degradation, record)} ({degradation['source']})"
+    return f"{_DEGRADATIONS[degradation['kind']](record)} ({degradation['source']})"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 5.2 s, or h:mm:ss from a minute on."""
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+    """Seconds as people say them: 20 ms, 5.2 s, or h:mm:ss from a minute on."""
+    if seconds >= 59.95:
+        return str(timedelta(seconds=round(seconds)))
+    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
 
 
 def count(number: int, noun: str) -> str:
@@ -97,55 +99,47 @@ def _fit(record: Mapping[str, Any]) -> list[str]:
     parts = f" in {segments} segments" if segments > 1 else ""
     if not fit["iterations"]:
         initial = record.get("initial_estimate", "classical separation")
-        return [f"no network; {initial} alone{parts} on {record['device']}, {record['seconds']:.1f} s"]
+        return [f"no network; {initial} alone{parts} on {record['device']}, {duration(record['seconds'])}"]
     lines = [
         f"{prior['name']} ({prior['parameters']:,} parameters) on {record['device']}, "
-        f"{count(fit['iterations'], 'iteration')}{parts} in {fit['seconds']:.1f} s",
+        f"{count(fit['iterations'], 'iteration')}{parts} in {duration(fit['seconds'])}",
         f"stopped by {fit['stopped_by']} ({fit['rule_reason']})",
     ]
     return lines if fit["validation"] is None else [*lines, _validation(fit["validation"])]
 
 
 def _validation(error: float) -> str:
-    """What a network added, by its validation error relative to that without it."""
+    """What a network added, by its validation error relative to that of a guess without it."""
     if error > 1 - _NO_EFFECT:
         return "the network added nothing by validation"
     decibels = -10 * log10(max(error, 1e-10))
-    return f"the network lowered the validation error by {100 * (1 - error):.2g} % ({decibels:.2g} dB)"
-
-
-def _gaps(degradation: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    several = degradation["count"] > 1
-    channels = f" over {record['channels']} channels" if record["channels"] > 1 else ""
-    longest = f", the longest {_length(degradation['longest_s'])}" if several else ""
-    missing = _length(degradation["missing"] / record["sample_rate"])
-    return f"{count(degradation['count'], 'gap')}, {missing} missing{channels}{longest}"
-
-
-def _clipping(degradation: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    del record
-    levels = [abs(level) for level in (*degradation["low"], *degradation["high"]) if level is not None]
-    low, high = f"{min(levels):.3g}", f"{max(levels):.3g}"
     return (
-        f"{100 * degradation['clipped']:.3g} % of the samples clipped, at {low if low == high else f'{low} to {high}'}"
+        f"by validation, the network's error is {100 * (1 - error):.2g} % ({decibels:.2g} dB) below a guess without it"
     )
 
 
-def _quantization(degradation: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    del record
-    return f"{round(2 / degradation['step'])} levels, {degradation['step']:.3g} apart"
+def _gaps(record: Mapping[str, Any]) -> str:
+    gaps = record["degradation"]
+    channels = f" over {record['channels']} channels" if record["channels"] > 1 else ""
+    longest = f", the longest {duration(gaps['longest_s'])}" if gaps["count"] > 1 else ""
+    missing = duration(gaps["missing"] / record["sample_rate"])
+    return f"{count(gaps['count'], 'gap')}, {missing} missing{channels}{longest}"
 
 
-#: What a degradation and the record that it is in are called, by its kind; a new one is one line.
-_DEGRADATIONS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], str]] = {
-    "gaps": _gaps,
-    "clipping": _clipping,
-    "quantization": _quantization,
-}
+def _clipping(record: Mapping[str, Any]) -> str:
+    clipping = record["degradation"]
+    levels = [abs(level) for level in (*clipping["low"], *clipping["high"]) if level is not None]
+    ends = dict.fromkeys(f"{end:.3g}" for end in (min(levels), max(levels)))
+    return f"{100 * clipping['clipped']:.3g} % of the samples clipped, at {' to '.join(ends)}"
 
 
-def _length(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
+def _quantization(record: Mapping[str, Any]) -> str:
+    step = record["degradation"]["step"]
+    return f"{round(2 / step)} levels, {step:.3g} apart"
+
+
+# The degradation of a record in words, by its kind; a new one is one line.
+_DEGRADATIONS = {"gaps": _gaps, "clipping": _clipping, "quantization": _quantization}
 
 
 def _consistency(record: Mapping[str, Any]) -> str:

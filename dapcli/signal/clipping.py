@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,10 @@ from torch import Tensor
 from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import blocks
 from dapcli.errors import InputError, SettingsError
-from dapcli.signal.bounds import ROUNDING, Bounded
-from dapcli.signal.degradation import Flags, TrainingPair
+from dapcli.signal.degradation import ROUNDING, Bounded, Flags, TrainingPair
 
-# Levels of the training_pairs relative to the recording's. At 1 there is nothing to learn: a restoration that is clipped
-# where the recording was is the recording, and restored in the same way it is the truth itself.
+# Levels of the training pairs relative to the recording's. At 1 there is nothing to learn: a restoration that is
+# clipped where the recording was is the recording, and restored in the same way it is the truth itself.
 _HARDER = (0.75, 0.6)
 
 # Samples within so much of the highest, relative to it and not less than a step of 16 bits, are at the highest.
@@ -44,20 +45,20 @@ class Clipping(Bounded):
         if not all(low < 0 < high for low, high in zip(self.low, self.high, strict=True)):
             raise ValueError(f"levels are not on both sides of zero: {self.low}, {self.high}")
 
-    def clipped(self, samples: Samples) -> Flags:
-        """Whether samples ``[C, N]`` are at or beyond a level."""
+    def affected(self, samples: Samples) -> Flags:
+        """True where samples ``[C, N]`` are at or beyond a level."""
         return (samples <= np.array(self.low)[:, None]) | (samples >= np.array(self.high)[:, None])
 
     def bounds(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """For clipped samples the level and infinity; the others are reliable."""
+        """The level and infinity for clipped samples; the others are reliable."""
         channels = list(zip(samples, self.low, self.high, strict=True))
         low = torch.stack([row.clamp(max=high).masked_fill(row <= low, -torch.inf) for row, low, high in channels])
         high = torch.stack([row.clamp(min=low).masked_fill(row >= high, torch.inf) for row, low, high in channels])
         return low, high
 
     def describe(self, recording: Recording) -> dict[str, Any]:
-        """The levels, None where a side is not clipped, and the share of clipped samples."""
-        clipped = sum(int(self.clipped(block).sum()) for block in blocks(recording))
+        """The levels, None where a side is not clipped, and the fraction of clipped samples."""
+        clipped = sum(int(self.affected(block).sum()) for block in blocks(recording))
         return {
             "kind": "clipping",
             "low": [None if np.isinf(level) else level for level in self.low],
@@ -65,27 +66,23 @@ class Clipping(Bounded):
             "clipped": clipped / (recording.length * recording.channels),
         }
 
-    def affects(self, samples: Samples) -> bool:
-        """Whether any of samples ``[C, N]`` is at or beyond a level."""
-        return bool(self.clipped(samples).any())
-
     def candidates(self, samples: Samples, rate: int) -> Samples:
         """The sparsest signals that would have been clipped into samples ``[C, N]``, and refined: ``[2, C, N]``.
 
-        The second is mostly the better one; where the first is, is for others to find out.
+        The second is mostly the better one; the ensemble finds out where it is not.
         """
         sparsest = self.sparsest(samples, rate)
         return np.stack([sparsest, self.refined(sparsest, samples, rate)])
 
     def training_pairs(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[TrainingPair]:  # noqa: ARG002
-        """The first candidate, clipped at lower levels: what counts are the samples that this takes away."""
+        """The first candidate, clipped at lower levels: the samples that this takes away count."""
         truth = candidates[0]
-        training_pairs = []
+        pairs = []
         for factor in _HARDER:
             harder = Clipping(tuple(factor * low for low in self.low), tuple(factor * high for high in self.high))
             again = harder.clip(truth)
-            training_pairs.append(TrainingPair(harder.candidates(again, rate), truth, harder.clipped(again)))
-        return training_pairs
+            pairs.append(TrainingPair(harder.candidates(again, rate), truth, harder.affected(again)))
+        return pairs
 
     def clip(self, samples: Samples) -> Samples:
         """Samples ``[C, N]`` with those beyond a level replaced by it."""
@@ -119,9 +116,10 @@ def detect_clipping(recording: Recording) -> Clipping | None:
     Clipping leaves many samples at the highest value, in runs, and few at each of the values right below. Quantized
     recordings may look alike: look for those first. A square wave cannot be told from a clipped recording.
     """
-    sides = [_Side(float(top)) for top in _tops(recording)]
-    for block in blocks(recording):
-        for side, samples in zip(sides, _signed(block), strict=True):
+    tops = reduce(np.maximum, (block.max(axis=1) for block in _sides(recording)), np.zeros(2 * recording.channels))
+    sides = [_Side(float(top)) for top in tops]
+    for block in _sides(recording):
+        for side, samples in zip(sides, block, strict=True):
             side.add(samples)
     levels = [side.level if side.is_clipped else np.inf for side in sides]
     if all(np.isinf(levels)):
@@ -130,21 +128,13 @@ def detect_clipping(recording: Recording) -> Clipping | None:
     return Clipping(tuple(-level for level in low), tuple(high))
 
 
-def _signed(block: Samples) -> Samples:
-    """Samples ``[C, n]`` upside down, and as they are: ``[2C, n]``."""
-    return np.concatenate([-block, block])
-
-
-def _tops(recording: Recording) -> Samples:
-    """The highest value of every channel upside down, and as it is: ``[2C]``."""
-    tops = np.zeros(2 * recording.channels)
-    for block in blocks(recording):
-        np.maximum(tops, _signed(block).max(axis=1), out=tops)
-    return tops
+def _sides(recording: Recording) -> Iterator[Samples]:
+    """Blocks of a recording upside down, and as they are: ``[2C, n]``."""
+    return (np.concatenate([-block, block]) for block in blocks(recording))
 
 
 class _Side:
-    """How often one side of a channel takes its highest value, ``top``, and each of the others."""
+    """Counts of the values of one side of a channel, of which ``top`` is the highest."""
 
     def __init__(self, top: float) -> None:
         #: The lowest of the samples at the top.

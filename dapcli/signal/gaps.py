@@ -127,7 +127,7 @@ def parse_gap(text: str, rate: int) -> Interval:
 def make_gaps(intervals: Iterable[Interval], recording: Recording, source: str = "") -> tuple[Gaps, list[str]]:
     """Gaps at the same intervals, in any order, in all channels of a recording; and notes.
 
-    ``source`` is what errors begin with, such as ``mask.csv:`` and a space.
+    Errors begin with ``source``, such as ``mask.csv:`` and a space.
 
     Raises:
         InputError: A gap is not within the recording, or nothing of the recording is left.
@@ -254,18 +254,15 @@ def find_stretches(flags: Iterable[Flags], channels: int, shortest: int) -> list
     found: list[list[Interval]] = [[] for _ in range(channels)]
     # Where a stretch began that is not over: one number or none per channel.
     begun = [np.zeros(0, dtype=np.int64)] * channels
-    before = np.zeros((channels, 1), dtype=np.bool_)
+    before = end = np.zeros((channels, 1), dtype=np.bool_)
     offset = 0
-    for block in chain(flags, [np.zeros((channels, 1), dtype=np.bool_)]):  # the last one ends what is not over
+    for block in chain(flags, [end]):
         turns = block != np.concatenate([before, block[:, :-1]], axis=1)
         for channel in range(channels):
             bounds = np.concatenate([begun[channel], offset + np.flatnonzero(turns[channel])])
-            whole = len(bounds) // 2 * 2
-            pairs = bounds[:whole].reshape(-1, 2)
+            pairs, begun[channel] = bounds[: len(bounds) // 2 * 2].reshape(-1, 2), bounds[len(bounds) // 2 * 2 :]
             found[channel] += map(tuple, pairs[pairs[:, 1] - pairs[:, 0] >= shortest].tolist())
-            begun[channel] = bounds[whole:]
-        before = block[:, -1:]
-        offset += block.shape[1]
+        before, offset = block[:, -1:], offset + block.shape[1]
     return found
 
 
@@ -273,7 +270,7 @@ def find_stretches(flags: Iterable[Flags], channels: int, shortest: int) -> list
 
 
 def list_intervals(gaps: Gaps) -> list[list[int | list[int]]]:
-    """Every interval as start, stop and, unless it is missing in all of them, the channels, counted from 1: as JSON."""
+    """Intervals as start, stop and, unless all channels miss it, the channels, counted from 1; for JSON."""
     total = len(gaps.channels)
     return [
         [start, stop] if len(numbers) == total else [start, stop, numbers]
@@ -326,7 +323,7 @@ def _length(interval: Interval) -> int:
 
 
 def _by_interval(gaps: Gaps) -> list[tuple[Interval, list[int]]]:
-    """Every interval in order, with the channels that it is missing in, counted from 1."""
+    """Intervals in order, with the channels that miss them, counted from 1."""
     where: dict[Interval, list[int]] = {}
     for number, channel in enumerate(gaps.channels, 1):
         for interval in channel:

@@ -1,9 +1,8 @@
-"""Gaps that are detected: dropouts."""
+"""Detection of gaps: dropouts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,11 +14,11 @@ from dapcli.signal.gaps import Flags, Gaps, Interval, checked_gaps, find_stretch
 #: The shortest dropout that is detected, s. Lost packets and buffers mostly last longer. Sound without noise rests on
 #: one value for some ms at a time: at the peaks of a low tone, and in quiet passages of 16 bits.
 DEFAULT_MIN_GAP = 0.005
-#: The longest dropout that is detected, s: what is longer was rather switched off.
+#: The longest dropout that is detected, s: longer silence is rather meant.
 LONGEST_GAP = 1.0
 
-# How far beside a run the sound is looked at, s. A dropout cuts sound off; an editor's fade and a noise gate's release
-# are all but silent so close to their end.
+# Distance from a run within which the sound is looked at, s. A dropout cuts sound off; an editor's fade and a noise
+# gate's release are all but silent so close to their end.
 _BESIDE_S = 0.001
 # Sound counts from so many of its smallest steps on, and from so much of the channel's peak: -60 dB.
 _STEPS = 4
@@ -51,7 +50,7 @@ def detect_gaps(recording: Recording, min_gap: float = DEFAULT_MIN_GAP) -> tuple
     found: list[list[Interval]] = [[] for _ in range(recording.channels)]
     left_out: dict[str, list[Interval]] = {}
     for run, channel in runs:
-        gap, reason = _judge(recording, channel, run, levels)
+        gap, reason = _judge(recording, channel, run, levels[:, channel])
         if gap[1] - gap[0] < shortest:
             continue
         if reason:
@@ -66,31 +65,21 @@ def detect_gaps(recording: Recording, min_gap: float = DEFAULT_MIN_GAP) -> tuple
     return checked_gaps(found, recording, ""), notes
 
 
-@dataclass(frozen=True)
-class _Levels:
-    """Highest and lowest sample, and the smallest step between two neighbours that differ, of every channel ``[C]``."""
+def _find_runs(recording: Recording, shortest: int) -> tuple[list[tuple[Interval, int]], Samples]:
+    """Runs of at least ``shortest >= 2`` equal samples, each with its channel, in order; and levels ``[3, C]``.
 
-    highest: Samples
-    lowest: Samples
-    step: Samples
-
-    def add(self, block: Samples, change: Samples) -> None:
-        """Take in more samples ``[C, n]`` and how far each is from the one before."""
-        np.maximum(self.highest, block.max(axis=1), out=self.highest)
-        np.minimum(self.lowest, block.min(axis=1), out=self.lowest)
-        np.minimum(self.step, np.where(change > 0, change, np.inf).min(axis=1), out=self.step)
-
-
-def _find_runs(recording: Recording, shortest: int) -> tuple[list[tuple[Interval, int]], _Levels]:
-    """Runs of at least ``shortest >= 2`` equal samples, each with its channel, in order; and the channels' levels."""
+    The levels are the highest and the lowest sample of a channel, and its smallest step between two that differ.
+    """
     channels = recording.channels
-    levels = _Levels(np.full(channels, -np.inf), np.full(channels, np.inf), np.full(channels, np.inf))
+    highest, lowest, step = levels = np.repeat([[-np.inf], [np.inf], [np.inf]], channels, axis=1)
 
     def held() -> Iterator[Flags]:
         before = np.full((channels, 1), np.nan)  # equal to no sample
         for block in blocks(recording):
             change = np.abs(np.diff(block, axis=1, prepend=before))
-            levels.add(block, change)
+            np.maximum(highest, block.max(axis=1), out=highest)
+            np.minimum(lowest, block.min(axis=1), out=lowest)
+            np.minimum(step, np.where(change > 0, change, np.inf).min(axis=1), out=step)
             before = block[:, -1:]
             yield change == 0
 
@@ -100,9 +89,13 @@ def _find_runs(recording: Recording, shortest: int) -> tuple[list[tuple[Interval
     return sorted(runs), levels
 
 
-def _judge(recording: Recording, channel: int, run: Interval, levels: _Levels) -> tuple[Interval, str]:
-    """What would be missing if a run of equal samples were a dropout, and why it is none; empty where it is one."""
+def _judge(recording: Recording, channel: int, run: Interval, levels: Samples) -> tuple[Interval, str]:
+    """The samples that would be missing if a run were a dropout, and why it is none; empty where it is one.
+
+    ``levels`` ``[3]`` are those of the channel.
+    """
     first, stop = run
+    highest, lowest, step = levels
     reach = max(1, round(_BESIDE_S * recording.rate))
     left = recording.read(max(0, first - reach), first + 1)[channel]
     value = left[-1]
@@ -111,12 +104,11 @@ def _judge(recording: Recording, channel: int, run: Interval, levels: _Levels) -
         return gap, "at the beginning or the end"
     if stop - gap[0] > LONGEST_GAP * recording.rate:
         return gap, f"longer than {LONGEST_GAP:g} s"
-    highest, lowest = levels.highest[channel], levels.lowest[channel]
     if value != 0 and value in (highest, lowest):
         return gap, "at the channel's peak, as clipping makes"
     right = recording.read(stop, min(stop + reach, recording.length))[channel]
     # Half the range, for a constant offset is not heard.
-    audible = max(_STEPS * levels.step[channel], _AUDIBLE * (highest - lowest) / 2)
+    audible = max(_STEPS * step, _AUDIBLE * (highest - lowest) / 2)
     if min(np.abs(side - value).max() for side in (left, right)) < audible:
         return gap, "beside near silence"
     return gap, ""

@@ -32,7 +32,7 @@ _COEFFICIENT_SPAN = 0.004
 _FILL_SPAN = 0.008
 # Lags of the equations' matrix that are computed together: a matter of memory.
 _LAGS_AT_ONCE = 64
-# How much of a missing sample's size counts beside the innovations.
+# Weight of a missing sample's size beside the innovations.
 _LOOSENESS = 1e-6
 # Variances below this part of the median are noise of the estimate.
 _LEAST_VARIANCE = 1e-3
@@ -50,7 +50,7 @@ def predict(samples: Signal, missing: Flags, order: int, rate: int) -> Signal:
 
 
 def draw_deviation(samples: Signal, missing: Flags, order: int, rate: int, rng: np.random.Generator) -> Signal:
-    """How the missing samples ``[N]`` may well differ from the predicted ones; zero at the others.
+    """A likely deviation of the missing samples ``[N]`` from the predicted ones; zero at the others.
 
     Prediction and deviation together are a draw from the distribution that the process has, given the known samples.
     The prediction alone, which is its mean, fades out where nothing tells the phase. Arguments as for :func:`predict`.
@@ -68,32 +68,25 @@ def _estimate(
     order = min(order, _highest_order(missing))
     if unit == 0 or order < 1 or not missing.any():
         return filled, np.zeros(len(samples))
-    mean, deviation = _predict(filled / unit, missing, order, rate, rng)
-    filled[missing] = unit * mean[missing]
-    return filled, unit * deviation
-
-
-def _predict(
-    samples: Signal, missing: Flags, order: int, rate: int, rng: np.random.Generator | None
-) -> tuple[Signal, Signal]:
-    """The same for samples with a mean square of 1, and an order that the known ones allow."""
-    coefficients = _Known(samples, missing, order).coefficients(_span(_COEFFICIENT_SPAN, rate))
-    span = _span(_FILL_SPAN, rate)
-    forwards = _interpolate(samples, missing, coefficients, span, rng)
+    signal = filled / unit
+    coefficient_span, span = (max(round(seconds * rate), 1) for seconds in (_COEFFICIENT_SPAN, _FILL_SPAN))
+    coefficients = _coefficients(signal, missing, order, coefficient_span)
+    mean, deviation = _interpolate(signal, missing, coefficients, span, rng)
     early = _beginning_before(order, missing)
     if early.any():
         # With too little of a past, what runs backwards out of an innovation forwards in time grows without bounds.
         # The coefficients are those of both directions.
-        backwards = _interpolate(samples[::-1], missing[::-1], coefficients, span, rng)
-        for one, other in zip(forwards, backwards, strict=True):
+        backwards = _interpolate(signal[::-1], missing[::-1], coefficients, span, rng)
+        for one, other in zip((mean, deviation), backwards, strict=True):
             one[early] = other[::-1][early]
-    return forwards
+    filled[missing] = unit * mean[missing]
+    return filled, unit * deviation
 
 
 def _interpolate(
     samples: Signal, missing: Flags, coefficients: Signal, span: int, rng: np.random.Generator | None
 ) -> tuple[Signal, Signal]:
-    """The same by given coefficients; ``span`` is that of a variance in samples."""
+    """The prediction and a deviation by given coefficients; ``span`` is that of a variance in samples."""
     filled, _ = _fill(samples, missing, coefficients, np.ones(len(samples)))
     variance = _innovation_variance(filled, missing, coefficients, span)
     filled, factor = _fill(filled, missing, coefficients, variance)
@@ -114,51 +107,41 @@ def _beginning_before(position: int, missing: Flags) -> Flags:
     return missing & (np.arange(len(missing)) < stop)
 
 
-def _span(seconds: float, rate: int) -> int:
-    return max(round(seconds * rate), 1)
+def _coefficients(samples: Signal, missing: Flags, order: int, span: int) -> Signal:
+    """The coefficients ``[order + 1]``, the first of which is 1; ``span`` is that of a variance in samples."""
+    count = np.concatenate([[0], np.cumsum(missing)])
+    # The windows of order + 1 samples of which none is missing.
+    known = np.flatnonzero(count[order + 1 :] == count[: -order - 1])
+    windows = sliding_window_view(samples.astype(np.float32), order + 1)[known]
+    weights = np.ones(len(windows), dtype=np.float32)
+    for _ in range(_ROUNDS):
+        coefficients = _least_squares(windows, weights)
+        # Both predictions of a window, from its past and from its future, that neighbours in time share.
+        error = (windows @ coefficients[::-1].astype(np.float32)) ** 2
+        error += (windows @ coefficients.astype(np.float32)) ** 2
+        weights = (1 / _floored(_smooth(error.astype(np.float64), span))).astype(np.float32)
+    return coefficients
 
 
-class _Known:
-    """The equations that the known samples of a signal ``[N]`` set up for the coefficients of a prediction."""
-
-    def __init__(self, samples: Signal, missing: Flags, order: int) -> None:
-        count = np.concatenate([[0], np.cumsum(missing)])
-        windows = sliding_window_view(samples.astype(np.float32), order + 1)
-        #: Positions of the windows of ``order + 1`` samples of which none is missing.
-        self.rows = np.flatnonzero(count[order + 1 :] == count[: -order - 1])
-        self._windows = windows[self.rows]
-        self._order = order
-
-    def coefficients(self, span: int) -> Signal:
-        """The coefficients ``[order + 1]``, the first of which is 1; ``span`` is that of a variance in samples."""
-        weights = np.ones(len(self.rows), dtype=np.float32)
-        for _ in range(_ROUNDS):
-            coefficients = self._solve(weights)
-            # Both predictions of a window, from its past and from its future, that neighbours in time share.
-            error = (self._windows @ coefficients[::-1].astype(np.float32)) ** 2
-            error += (self._windows @ coefficients.astype(np.float32)) ** 2
-            weights = (1 / _floored(_smooth(error.astype(np.float64), span))).astype(np.float32)
-        return coefficients
-
-    def _solve(self, weights: NDArray[np.float32]) -> Signal:
-        """Least squares of the errors of prediction forwards and backwards in time."""
-        gram = (self._windows.T @ (weights[:, None] * self._windows)).astype(np.float64)
-        gram += gram[::-1, ::-1]
-        p = self._order
-        power = np.trace(gram[:p, :p]) / p
-        for ridge in (_RIDGE, _FIRM_RIDGE):
-            try:
-                ahead = solve(gram[:p, :p] + ridge * power * np.eye(p), gram[:p, p], assume_a="pos")
-            except LinAlgError:
-                continue
-            return np.concatenate([[1.0], -ahead[::-1]])
-        return np.concatenate([[1.0], np.zeros(p)])
+def _least_squares(windows: NDArray[np.float32], weights: NDArray[np.float32]) -> Signal:
+    """The coefficients with the least squared errors of prediction in windows, forwards and backwards in time."""
+    gram = (windows.T @ (weights[:, None] * windows)).astype(np.float64)
+    gram += gram[::-1, ::-1]
+    p = windows.shape[1] - 1
+    power = np.trace(gram[:p, :p]) / p
+    for ridge in (_RIDGE, _FIRM_RIDGE):
+        try:
+            ahead = solve(gram[:p, :p] + ridge * power * np.eye(p), gram[:p, p], assume_a="pos")
+        except LinAlgError:
+            continue
+        return np.concatenate([[1.0], -ahead[::-1]])
+    return np.concatenate([[1.0], np.zeros(p)])
 
 
 def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signal) -> tuple[Signal, Signal]:
-    """The missing samples for which the sum of squared innovations, each over its variance, is least.
+    """The samples, of which the missing ones make the sum of squared innovations, each over its variance, least.
 
-    And the factor U of the equations' matrix U'U, which is a band, in LAPACK's storage of one.
+    The second value is the factor U of the equations' matrix U'U, which is a band, in LAPACK's storage of one.
     """
     order = len(coefficients) - 1
     index = np.flatnonzero(missing)
@@ -187,7 +170,7 @@ def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signa
         for lag, correlation in zip(some, correlations, strict=True):
             later = index[(index >= lag) & missing[index - lag]]
             band[width - (rank[later] - rank[later - lag]), rank[later]] = correlation[later - first]
-    # What hardly any innovation depends on, near the ends, stays within the signal's power.
+    # Samples that hardly any innovation depends on, near the ends, stay within the signal's power.
     power = np.mean(known[~missing] ** 2)
     band[width] += _LOOSENESS / power + 1e-9 * band[width] + 1e-13 * band[width].max()
     factor = cholesky_banded(band)

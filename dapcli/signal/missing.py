@@ -1,4 +1,4 @@
-"""Missing samples: some are known exactly, of the others nothing is."""
+"""Missing samples: some are known exactly, the others not at all."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
-from dapcli.signal.degradation import Flags, TrainingPair
-from dapcli.signal.gaps import Gaps, Interval, list_intervals, merge
+from dapcli.signal.degradation import TrainingPair
+from dapcli.signal.gaps import Flags, Gaps, Interval, list_intervals, merge
 from dapcli.signal.lpc import draw_deviation, predict
 
 #: Orders of linear prediction that gaps are filled with, s: from what follows a voice to what resolves a chord.
@@ -23,10 +23,10 @@ _CONTEXT_S = (0.05, 0.25)
 # Gaps up to this length, s, are left to prediction; in longer ones sound is drawn, by a prediction of this order, s.
 _LONG_S = 0.08
 _TEXTURE_ORDER_S = 0.01
-# Gaps opened in what is known for the network to learn from, and copies of the recording that they are spread over.
+# Training pairs, and the gaps opened in each channel of one.
 _PAIRS = 3
 _GAPS_PER_PAIR = 4
-# What is left between gaps of one training_pair, s.
+# Least distance between the gaps of a training pair, s.
 _SPACING_S = 0.1
 
 
@@ -43,7 +43,7 @@ class Missing:
         return Missing(self.gaps.part(start, stop))
 
     def describe(self, recording: Recording) -> dict[str, Any]:
-        """How much is missing, and the intervals in samples."""
+        """Number and length of the gaps, and the intervals in samples."""
         return {
             "kind": "gaps",
             "count": self.gaps.count,
@@ -52,23 +52,22 @@ class Missing:
             "intervals": list_intervals(self.gaps),
         }
 
-    def affects(self, samples: Samples) -> bool:
-        """Whether any sample is missing."""
-        del samples
-        return bool(self.gaps)
+    def affected(self, samples: Samples) -> Flags:
+        """Flags ``[C, N]`` of the missing samples."""
+        return self.gaps.mask(0, samples.shape[1])
 
     def candidates(self, samples: Samples, rate: int) -> Samples:
         """Fills by linear prediction of several orders, ``[K, C, N]``, of samples ``[C, N]`` at ``rate`` Hz."""
-        channels = list(zip(samples, self.gaps.channels, self._missing(samples), strict=True))
+        channels = list(zip(samples, self.gaps.channels, self.affected(samples), strict=True))
         return np.array([[_fill_gaps(*channel, order, rate) for channel in channels] for order in ORDERS_S])
 
     def training_pairs(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[TrainingPair]:
-        """The same recording with further gaps, as long as those that it has, filled in the same way."""
+        """The recording with further gaps, as long as those that it has, filled in the same way."""
         rng = np.random.default_rng(seed)
-        training_pairs = [self._training_pair(samples, rate, rng) for _ in range(_PAIRS)]
+        pairs = [self._training_pair(samples, candidates, rate, rng) for _ in range(_PAIRS)]
         # With hardly anything known there is nothing to learn but that no fill is better than another.
-        return [each for each in training_pairs if each.scored.any()] or [
-            TrainingPair(candidates, candidates.mean(axis=0), self._missing(samples))
+        return [pair for pair in pairs if pair.scored.any()] or [
+            TrainingPair(candidates, candidates.mean(axis=0), self.affected(samples))
         ]
 
     def data_fidelity(self, estimate: Tensor, samples: Tensor) -> Tensor:
@@ -79,38 +78,39 @@ class Missing:
     def add_texture(self, estimate: Samples, samples: Samples, rate: int, seed: int) -> Samples:
         """The estimate with sound in the middle of gaps that are too long to be predicted.
 
-        There the least squared error is that of silence, which is heard as a hole. What is added is as likely as
-        silence is not: a draw from the distribution of the sound around, as loud as that at the most. Gaps that are
-        short, or are predicted for the larger part, are left as they are.
+        There the least squared error is that of silence, which is heard as a hole. A draw from the distribution of the
+        sound around is added, no louder than that sound. Gaps that are short, or are predicted for the larger part, are
+        left as they are.
         """
         rng = np.random.default_rng(seed)
-        finished: Samples = estimate.copy()
-        for filled, *channel in zip(finished, samples, self.gaps.channels, self._missing(samples), strict=True):
-            known, gaps, missing = channel
+        textured: Samples = estimate.copy()
+        channels = zip(textured, samples, self.gaps.channels, self.affected(samples), strict=True)
+        for filled, known, gaps, missing in channels:
             for start, stop in gaps:
                 if stop - start > _LONG_S * rate:
                     texture = _draw_texture(known, missing, (start, stop), rate, rng)
                     if np.sum(texture**2) > np.sum(filled[start:stop] ** 2):
                         filled[start:stop] += texture
-        return finished
+        return textured
 
     def project(self, estimate: Samples, samples: Samples) -> Samples:
         """The known samples as they are, the others from the estimate, ``[C, N]``."""
-        return np.asarray(np.where(self._missing(samples), estimate, samples))
+        return np.asarray(np.where(self.affected(samples), estimate, samples))
 
-    def _missing(self, samples: Samples) -> Flags:
-        return self.gaps.mask(0, samples.shape[1])
-
-    def _training_pair(self, samples: Samples, rate: int, rng: np.random.Generator) -> TrainingPair:
-        missing = self._missing(samples)
+    def _training_pair(
+        self, samples: Samples, candidates: Samples, rate: int, rng: np.random.Generator
+    ) -> TrainingPair:
+        missing = self.affected(samples)
         spacing = round(_SPACING_S * rate)
         opened = [
             _open_gaps([stop - start for start, stop in gaps or chain(*self.gaps.channels)], row, spacing, rng)
             for gaps, row in zip(self.gaps.channels, missing, strict=True)
         ]
         scored = Gaps(tuple(opened)).mask(0, samples.shape[1])
-        more = Missing(Gaps(tuple(merge([*old, *new]) for old, new in zip(self.gaps.channels, opened, strict=True))))
-        return TrainingPair(more.candidates(np.where(scored, 0.0, samples), rate), samples, scored)
+        # The gaps that it has are filled already.
+        channels = list(zip(samples, opened, missing | scored, strict=True))
+        filled = np.array([[_fill_gaps(*channel, order, rate) for channel in channels] for order in ORDERS_S])
+        return TrainingPair(np.where(scored, filled, candidates), samples, scored)
 
 
 def _open_gaps(lengths: list[int], missing: Flags, spacing: int, rng: np.random.Generator) -> tuple[Interval, ...]:
@@ -130,7 +130,7 @@ def _open_gaps(lengths: list[int], missing: Flags, spacing: int, rng: np.random.
 
 
 def _fill_gaps(samples: Samples, gaps: tuple[Interval, ...], missing: Flags, order: float, rate: int) -> Samples:
-    """Every gap of samples ``[N]`` filled by prediction of an order in s out of its surroundings."""
+    """Samples ``[N]`` with every gap filled by prediction of an order in s out of its surroundings."""
     filled = np.where(missing, 0.0, samples)
     for start, stop in gaps:
         around = _around(start, stop, order, rate)
@@ -140,7 +140,7 @@ def _fill_gaps(samples: Samples, gaps: tuple[Interval, ...], missing: Flags, ord
 
 
 def _draw_texture(known: Samples, missing: Flags, gap: Interval, rate: int, rng: np.random.Generator) -> Samples:
-    """What may be heard in a gap of samples ``[N]`` beside what is predicted."""
+    """Sound that may be heard in a gap of samples ``[N]`` beside what is predicted."""
     start, stop = gap
     around = _around(start, stop, _TEXTURE_ORDER_S, rate)
     order = round(_TEXTURE_ORDER_S * rate)
@@ -154,6 +154,6 @@ def _draw_texture(known: Samples, missing: Flags, gap: Interval, rate: int, rng:
 
 
 def _around(start: int, stop: int, order: float, rate: int) -> slice:
-    """A gap and what a prediction of an order in s learns from."""
+    """A gap and the samples beside it that a prediction of an order in s learns from."""
     context = round(min(max(_CONTEXT_ORDERS * order, _CONTEXT_S[0]), _CONTEXT_S[1]) * rate)
     return slice(max(0, start - context), stop + context)

@@ -1,4 +1,4 @@
-"""What a fit starts from: the noise of one segment, over frequency and time."""
+"""The noise of one segment over frequency and time: where a fit starts, and how much of it stays."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from dapcli.signal.stft import STFT
 #: None leaves it to :func:`_room_db`.
 NOISE_MODELS: dict[str, float | None] = {"auto": None, "steady": 0.0, "moving": 20.0}
 
-#: What a fit takes a noise profile's power times: noise is seldom steady, and too low a spectrum costs more than one
-#: that is 1 dB too high.
+#: Factor on a noise profile's power in a fit: noise is seldom steady, and too low a spectrum costs more than one that
+#: is 1 dB too high.
 PROFILE_MARGIN = 1.25
 
 # A floor that moves by no more than this, dB, is steady; beyond, the noise gets so many dB of room for each, to a most.
@@ -31,12 +31,24 @@ _SOUND_HZ = 200.0
 _TONALITY_RANGE = (0.6, 0.8)
 # Rumble below this, Hz, is often far stronger than what low quantiles see. Lines may be notes from the lower one on.
 _RUMBLE_HZ, _TONAL_RUMBLE_HZ = 80.0, 60.0
-# What is on average this far above what low quantiles see, dB, comes and goes as drums do.
+# Sound that is on average this far above what low quantiles see, dB, comes and goes as drums do.
 _DRUM_DB = 12.0
 # Rumble starts from its mean, at the most so many times the steady spectrum, and is refined within these times it.
 _RUMBLE_START, _RUMBLE_RANGE = 10.0, (0.25, 40.0)
 # Its refinement: the smoothing over time, s, and the share of the new estimate.
 _RUMBLE_SMOOTHING_S, _RUMBLE_RATE = 0.064, 0.4
+
+# Noise that is left, relative to the sound, dB, and the least attenuation. Deeper gaps between the sounds cost more
+# speech quality (CSIG, PESQ) than the residue does. Noise that is white or known is told from sound better, and may go
+# further.
+_RESIDUE_DB, _KNOWN_RESIDUE_DB, _LEAST_ATTENUATION_DB = -27.0, -45.0, 15.0
+# A recording whose sound is this far above the noise, dB, is changed by no more than _CHANGE_DB below its own level;
+# lower down the limit falls. Noise is overrated among notes that last, where the limit begins earlier.
+_CLEAN_DB, _CLEAN_TONAL_DB, _RAMP_DB = 23.0, 13.0, 3.0
+_CLEAN_TONALITY_RANGE = (0.65, 0.8)
+_CHANGE_DB, _NO_CHANGE_LIMIT_DB = -31.5, -6.0
+# Share of the recording's power.
+_STRONG_RUMBLE = 10 ** (-12 / 10)
 _TINY = 1e-12
 
 
@@ -64,15 +76,15 @@ class Noise:
         return cls(spectrum, spectrum[..., None].expand(*spectrum.shape, frames), hop_s)
 
     def every(self, step: int) -> Noise:
-        """The same noise on every ``step``-th frame."""
+        """The noise on every ``step``-th frame."""
         return replace(self, power=self.power[..., ::step], hop_s=step * self.hop_s)
 
     def to(self, device: torch.device) -> Noise:
-        """The same noise on a device."""
+        """The noise on a device."""
         return replace(self, spectrum=self.spectrum.to(device), power=self.power.to(device))
 
     def refine(self, power: Tensor, observed: Tensor, gain: Tensor) -> Tensor:
-        """Noise power after one more look: what a gain leaves over of the recording's power; all are ``[C, F, T]``.
+        """Noise power, refined by what a gain leaves of the recording's power; all are ``[C, F, T]``.
 
         Where the gain is that of a Wiener filter, the noise's expected power in a bin is (1 - g)^2 |y|^2 + g N: the
         E-step of expectation maximisation. Above the rumble it takes weak sound for noise, and is not used.
@@ -104,7 +116,7 @@ def estimate_noise(stft: STFT, samples: Tensor, rate: int, model: str, profile: 
         known=profile is not None,
     )
     room = NOISE_MODELS[model]
-    # What is steady by all that can be told; a profile's spectrum is better than what trackers add to it.
+    # A profile's spectrum is better than what trackers add to it.
     if room == 0 or (room is None and (noise.white or noise.known)):
         return noise
     rumble = math.ceil((_RUMBLE_HZ if lines < _TONALITY_RANGE[1] else _TONAL_RUMBLE_HZ) / bin_hz)
@@ -126,6 +138,39 @@ def _room_db(power: Power, steady: Power, lines: float, hop_s: float, bin_hz: fl
     room = min(max(_ROOM_PER_DB * (moved - _STEADY_DB), 0.0), _MOST_ROOM_DB)
     low = round(_SOUND_HZ / bin_hz)
     return room * _falling(snr_db(power[low:], steady[low:]), _SNR_RANGE_DB) * _falling(lines, _TONALITY_RANGE)
+
+
+def protect(gain: Tensor, power: Tensor, noise: Noise, bin_hz: float) -> tuple[Tensor, bool]:
+    """A gain for a recording's power, both ``[C, F, T]``, raised so that sound stays whole.
+
+    It leaves the noise no further than a set distance below the sound, for all channels alike. Where a blind estimate
+    finds little noise, that may as well be a part of the recording: little is changed then, and the second value is
+    true.
+    """
+    low = round(_SOUND_HZ / bin_hz)
+    sound, left = (gain.square() * power)[:, low:].sum(), noise.power[:, low:].sum()
+    heard_db = 10 * float((sound / left.clamp(min=_TINY)).clamp(min=_TINY).log10())
+    residue_db = heard_db + (_KNOWN_RESIDUE_DB if noise.white or noise.known else _RESIDUE_DB)
+    gain = gain.clamp(min=10 ** (min(residue_db, -_LEAST_ATTENUATION_DB) / 20))
+    if noise.white or noise.known:
+        return gain, False
+    clean_db = float(np.interp(noise.tonality, _CLEAN_TONALITY_RANGE, (_CLEAN_DB, _CLEAN_TONAL_DB)))
+    # Strong rumble may go from a recording that is clean above it, unless it may be notes.
+    rumbles = bool(power[:, : noise.rumble].sum() > _STRONG_RUMBLE * power.sum())
+    edge = noise.rumble if rumbles and noise.tonality < _CLEAN_TONALITY_RANGE[1] else 0
+    zones = [(slice(edge, None), slice(low, None), clean_db)]
+    if edge:
+        zones.insert(0, (slice(edge), slice(edge), _CLEAN_DB))
+    limited, parts = False, []
+    for zone, sounding, threshold_db in zones:
+        heard, steady = (each[:, sounding].cpu().double().numpy() for each in (power, noise.spectrum[..., None]))
+        ramp_db = (threshold_db - _RAMP_DB, threshold_db)
+        most_db = np.interp(snr_db(heard, steady), ramp_db, (_NO_CHANGE_LIMIT_DB, _CHANGE_DB))
+        removed = ((1 - gain[:, zone]).square() * power[:, zone]).sum() / power.sum().clamp(min=_TINY)
+        share = min(1.0, 10 ** ((most_db - 10 * float(removed.clamp(min=_TINY).log10())) / 20))
+        limited |= share < 1
+        parts.append(1 - share * (1 - gain[:, zone]))
+    return torch.cat(parts, dim=1), limited
 
 
 def _falling(value: float, over: tuple[float, float]) -> float:

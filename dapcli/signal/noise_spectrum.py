@@ -1,7 +1,7 @@
 """The spectrum of noise that is steady: estimated from the recording itself, or from a stretch of noise.
 
 A noise spectrum is the expected power ``|STFT|^2`` of the noise in every bin, ``[C, F]``, in the scaling of the
-:class:`~dapcli.spectral.STFT` that it was measured with.
+:class:`~dapcli.signal.stft.STFT` that it was measured with.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _TINY = 1e-12
 
 
 def floor_movement_db(ratio: Power, hop_s: float, bin_hz: float) -> float:
-    """How far the floor of a recording moves, dB: 0.2 to 0.9 of steady noise, 1 to 8 of street, cafe or babble noise.
+    """Movement of the floor of a recording, dB: 0.2 to 0.9 of steady noise, 1 to 8 of street, cafe or babble noise.
 
     Low quantiles in blocks of time and frequency see between the sound. Steady noise leaves all of them at one level,
     or above it where sound fills a block; a floor that sinks lower at times belongs to noise that moves. 0 where the

@@ -12,16 +12,15 @@ from torch import Tensor
 from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import blocks
 from dapcli.errors import InputError, SettingsError
-from dapcli.signal.bounds import ROUNDING, Bounded
-from dapcli.signal.degradation import TrainingPair
+from dapcli.signal.degradation import Bounded, Flags, ROUNDING, TrainingPair
 
 #: The most levels that can be given: their cells are 16 times those of 16 bits.
 MOST_LEVELS = 4096
 #: The most levels that are detected: an ordinary file of 8 bits has twice as many.
 MOST_DETECTED = 128
 
-# Gains of the training_pairs before they are quantized, undone after. At 1 there is nothing to learn: what lies in the cells
-# is quantized into their centres again. Above 1 it may no longer fit.
+# Gains of the training pairs before they are quantized, undone after. At 1 there is nothing to learn: what lies in the
+# cells is quantized into their centres again. Above 1 it may no longer fit.
 _GAINS = (0.93, 0.83, 0.71)
 # Levels that are detected occur so often on average, and are so many: chance and square waves have grids, too.
 _OFTEN = 8
@@ -45,8 +44,8 @@ class Quantization(Bounded):
     def bounds(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """The cells of samples, narrower by one step of 16 bits on both sides.
 
-        So what is written in 16 bits lies in its cell, and is quantized into the same samples again. Samples that
-        were themselves rounded to 16 bits have the cell that they would have without.
+        Between them a signal is quantized into the same samples again even after it is written in 16 bits. Samples
+        that were themselves rounded to 16 bits have the cell that they would have without.
         """
         centre = torch.round((samples - self.offset) / self.step) * self.step + self.offset
         reach = self.step / 2 - ROUNDING
@@ -60,16 +59,16 @@ class Quantization(Bounded):
         """The quantizer."""
         return {"kind": "quantization", "step": self.step, "offset": self.offset}
 
-    def affects(self, samples: Samples) -> bool:
-        """Whether any channel of samples ``[C, N]`` leaves its cell: silence has nothing to restore."""
-        return bool((samples != samples[:, :1]).any())
+    def affected(self, samples: Samples) -> Flags:
+        """All samples ``[C, N]`` if any channel changes: silence has nothing to restore."""
+        return np.full(samples.shape, (samples != samples[:, :1]).any())
 
     def candidates(self, samples: Samples, rate: int) -> Samples:
         """Samples ``[C, N]`` themselves, and the sparsest that would have been quantized into them: ``[2, C, N]``."""
         return np.stack([samples, self.sparsest(samples, rate)])
 
     def training_pairs(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[TrainingPair]:  # noqa: ARG002
-        """The sparsest candidate, quantized again where it lies otherwise in the cells; all of it counts."""
+        """The sparsest candidate at lower gains, quantized again; all of it counts."""
         truth = candidates[1]
         everywhere = np.ones(truth.shape, dtype=np.bool_)
         return [
@@ -93,24 +92,19 @@ def quantization_of(levels: int, recording: Recording) -> Quantization:
     if levels % 2 == 0:
         # Files of few bits have one of their levels at zero, and therefore one at -1.
         likely.append((Quantization(step, 0.0), -1.0))
-    off = [_furthest(recording, quantization, first, last) for quantization, first in likely]
+    off = [
+        max(
+            (float(np.abs(block - np.clip(each.quantize(block), first, last)).max()) for block in blocks(recording)),
+            default=0,
+        )
+        for each, first in likely
+    ]
     if min(off) > ROUNDING:
         raise InputError(
             f"samples are up to {min(off):.2g} off the {levels} levels, which are {step:.2g} apart; "
             "leave --levels out to have them detected"
         )
     return likely[off.index(min(off))][0]
-
-
-def _furthest(recording: Recording, quantization: Quantization, first: float, last: float) -> float:
-    """How far any sample of a recording is from the next centre between ``first`` and ``last``."""
-    return max(
-        (
-            float(np.abs(block - np.clip(quantization.quantize(block), first, last)).max())
-            for block in blocks(recording)
-        ),
-        default=0.0,
-    )
 
 
 def detect_quantization(recording: Recording) -> Quantization | None:

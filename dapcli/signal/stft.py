@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -35,29 +34,20 @@ class STFT:
 
     def forward(self, samples: Tensor) -> Tensor:
         """Spectrogram of samples: ``[..., N] -> [..., 2, F, T]`` with F = n_fft / 2 + 1, real part first."""
-        *leading, length = samples.shape
         window = _window(self.n_fft, samples.device, samples.dtype)
+        flat = samples.reshape(-1, samples.shape[-1])
         spectrum = torch.stft(
-            samples.reshape(math.prod(leading), length),
-            self.n_fft,
-            self.hop,
-            window=window,
-            center=True,
-            pad_mode="constant",
-            return_complex=True,
+            flat, self.n_fft, self.hop, window=window, center=True, pad_mode="constant", return_complex=True
         )
         planes = torch.stack([spectrum.real, spectrum.imag], dim=1)
-        return planes.reshape(*leading, *planes.shape[1:])
+        return planes.reshape(*samples.shape[:-1], *planes.shape[1:])
 
     def inverse(self, spectrogram: Tensor, length: int) -> Tensor:
         """Samples of a spectrogram: ``[..., 2, F, T] -> [..., length]``."""
-        *leading, planes, bins, frames = spectrogram.shape
-        flat = spectrogram.reshape(math.prod(leading), planes, bins, frames)
         window = _window(self.n_fft, spectrogram.device, spectrogram.dtype)
-        samples = torch.istft(
-            torch.complex(flat[:, 0], flat[:, 1]), self.n_fft, self.hop, window=window, center=True, length=length
-        )
-        return samples.reshape(*leading, length)
+        flat = torch.complex(*spectrogram.unbind(dim=-3)).reshape(-1, *spectrogram.shape[-2:])
+        samples = torch.istft(flat, self.n_fft, self.hop, window=window, center=True, length=length)
+        return samples.reshape(*spectrogram.shape[:-3], length)
 
 
 @lru_cache(maxsize=8)

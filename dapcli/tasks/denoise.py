@@ -21,8 +21,7 @@ from dapcli.pipeline.run import OnStep, Pipeline
 from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver, Weights
 from dapcli.pipeline.store import Store
 from dapcli.settings import Settings
-from dapcli.signal.noise import NOISE_MODELS, PROFILE_MARGIN, Noise, estimate_noise
-from dapcli.signal.noise_protection import protect
+from dapcli.signal.noise import NOISE_MODELS, PROFILE_MARGIN, Noise, estimate_noise, protect
 from dapcli.signal.noise_spectrum import Spectrum, noise_std, profile_spectrum
 from dapcli.signal.stft import STFT
 from dapcli.tasks import TASKS

@@ -29,6 +29,9 @@ from dapcli.tasks.check import check
 from dapcli.tasks.options import BY_HAND, DeclipOptions, DequantizeOptions, InpaintOptions
 from dapcli.tasks.problem import Problem
 
+# Sound beside what is degraded that the prior is fitted to as well, s: training pairs are made there.
+_AROUND_S = 1.0
+
 
 def restore(
     recording: Recording,
@@ -51,16 +54,7 @@ def restore(
         degradation: What happened to it.
         settings: What to do; the ``quality`` preset of :data:`dapcli.TASKS` by default.
         consistent: Move the estimate to where the degradation allows it: samples that are known come back bit by bit.
-        device: As for :func:`dapcli.denoise`, like the arguments that follow.
-        parallel: See there.
-        references: See there.
-        on_step: See there.
-        store: See there.
-
-    Raises:
-        SettingsError: A setting is unknown, or does not go with the others.
-        InputError: The recording or the reference cannot be used.
-        DeviceError: The device is not there, or its memory does not suffice.
+        device, parallel, references, on_step, store: As for :func:`dapcli.denoise`, whose errors it raises, too.
     """
     task = TASKS["dequantize"]
     settings = settings or task.presets["quality"]
@@ -81,12 +75,26 @@ class Restorer(Solver):
 
     def needs_fit(self, samples: Samples, start: int) -> bool:
         """Whether anything is degraded in samples ``[C, N]`` of the recording that begin at ``start``."""
-        return self.degradation.part(start, start + samples.shape[1]).affects(samples)
+        return bool(self.degradation.part(start, start + samples.shape[1]).affected(samples).any())
 
     def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
-        """The restored segment ``[1, C, N]`` and its record."""
-        degradation = self.degradation.part(segment.start, segment.stop)
-        observed, generator, context = segment.samples.numpy(), self.generator(), self.context(segment)
+        """The restored segment ``[1, C, N]`` and its record.
+
+        The prior is fitted to the stretch that the degradation affects, and what is beside it.
+        """
+        whole = self.degradation.part(segment.start, segment.stop).affected(segment.samples.numpy())
+        places = np.flatnonzero(whole.any(axis=0))
+        around = round(_AROUND_S * self.rate)
+        first, last = max(places[0] - around, 0), min(places[-1] + around + 1, whole.shape[1])
+        stretch = replace(
+            segment,
+            samples=segment.samples[:, first:last],
+            start=segment.start + first,
+            stop=segment.start + last,
+            references=None if segment.references is None else segment.references[..., first:last],
+        )
+        degradation = self.degradation.part(stretch.start, stretch.stop)
+        observed, generator, context = stretch.samples.numpy(), self.generator(), self.context(stretch)
         objective = self.objective(
             observed, self.stft, degradation, self.rate, settings=self.settings, generator=generator
         )
@@ -95,8 +103,10 @@ class Restorer(Solver):
         estimate = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
         restored = degradation.add_texture(estimate, observed, self.rate, self.settings.seed)
         inconsistent = np.abs(degradation.project(restored, observed) - restored) > TOLERANCE
+        estimates = segment.samples.clone()[None]
+        estimates[0, :, first:last] = torch.from_numpy(restored)
         record = self.record(fitted, network, context)
-        return torch.from_numpy(restored)[None], replace(record, inconsistent=float(inconsistent.mean()))
+        return estimates, replace(record, inconsistent=float(inconsistent.sum() / whole.size))
 
     def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
         """The estimate with what is known put back."""

@@ -51,12 +51,9 @@ def separate(
             may come twice. The estimator ``double-dip`` only counts them.
         settings: What to do; the ``quality`` preset of :data:`dapcli.TASKS` by default.
         consistent: Make the sources sum to the mixture; they always do but with ``double-dip``.
-        device: As for :func:`dapcli.denoise`, like the arguments that follow.
-        parallel: See there.
         references: The sources as they were, ``[C, N]`` each, for the ``oracle`` stopping rule only; in any order for
             those of one type.
-        on_step: See there.
-        store: See there.
+        device, parallel, on_step, store: As for :func:`dapcli.denoise`.
 
     Raises:
         SettingsError: A type or a setting is unknown, or they do not go together.
