@@ -64,11 +64,13 @@ def level_db(samples: Samples, reference: Samples) -> float:
 # Quality
 
 
-def test_the_fast_preset_removes_noise_and_knows_how_much_there_was() -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_fast_preset_removes_noise_and_knows_how_much_there_was(optimizer: str) -> None:
     clean, noisy = noisy_melody()
-    result = denoise(noisy, FAST, device="cpu")
+    settings = replace(FAST, optimizer=optimizer, learning_rate={"muon": 0.05, "adam": 5e-3}[optimizer])
+    result = denoise(noisy, settings, device="cpu")
     before = snr_db(clean, noisy.samples)
-    assert snr_db(clean, result.audio.samples) > before + 6
+    assert snr_db(clean, result.audio.samples) > before + (6 if settings == FAST else 4)
     assert result.noise_std == pytest.approx(0.1, rel=0.15)
     assert result.input_snr_db == pytest.approx(before, abs=1.5)
     assert result.inconsistent is None
@@ -83,20 +85,11 @@ def test_generating_from_noise_finds_the_sound_where_held_out_samples_say() -> N
 
 @ESTIMATORS
 def test_the_oracle_is_never_worse_than_running_to_the_end(settings: Settings) -> None:
-    clean, noisy = noisy_melody(0.5)
-    snr = {}
-    for stop in ("fixed", "oracle"):
-        longer = replace(settings, iterations=30, stop=stop)
-        snr[stop] = snr_db(clean, denoise(noisy, longer, device="cpu", references=[Audio(clean, RATE)]).audio.samples)
-    assert snr["oracle"] >= snr["fixed"] - 1e-6
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer_removes_noise(optimizer: str) -> None:
-    clean, noisy = noisy_melody(0.5)
-    rate = {"muon": 0.05, "adam": 5e-3}[optimizer]
-    restored = denoised(noisy, replace(FAST, optimizer=optimizer, learning_rate=rate))
-    assert snr_db(clean, restored) > snr_db(clean, noisy.samples) + 4
+    clean, noisy = noisy_melody(0.4)
+    both = (replace(settings, base_channels=2, iterations=20, stop=stop) for stop in ("fixed", "oracle"))
+    results = [denoise(noisy, each, device="cpu", references=[Audio(clean, RATE)]) for each in both]
+    fixed, oracle = (snr_db(clean, each.audio.samples) for each in results)
+    assert oracle >= fixed - 1e-6
 
 
 @pytest.mark.parametrize("snr", [10, 20])
@@ -181,24 +174,19 @@ def test_segments_join_without_a_seam() -> None:
 @ESTIMATORS
 def test_the_seed_alone_decides_the_bits_and_the_caller_s_random_state_is_left_alone(settings: Settings) -> None:
     _, noisy = noisy_melody(0.3)
-    torch.manual_seed(5)
-    drawn = torch.rand(2)
-    torch.manual_seed(5)
-    assert torch.equal(torch.rand(1), drawn[:1])
+    state = torch.get_rng_state()
     first, again, other = (denoised(noisy, replace(settings, seed=seed)) for seed in (1, 1, 2))
-    assert torch.equal(torch.rand(1), drawn[1:])
+    assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-@ESTIMATORS
-def test_levels_and_the_order_of_channels_do_not_matter(settings: Settings) -> None:
+def test_neither_the_level_nor_a_silent_channel_matters() -> None:
     _, noisy = noisy_melody(0.4)
-    plain = denoised(noisy, settings)
-    if settings is TINY:  # a network that generates is compared with the recording at its own level
-        np.testing.assert_allclose(denoised(noisy.with_samples(64 * noisy.samples)) / 64, plain, atol=1e-4)
-    stereo = noisy.with_samples(np.concatenate([noisy.samples, np.zeros_like(noisy.samples)]))
-    restored = denoised(stereo, replace(settings, estimator="mask", stop="fixed", iterations=20))
+    plain, loud = (denoised(Audio(k * noisy.samples, RATE)) for k in (1, 64))
+    np.testing.assert_allclose(loud / 64, plain, atol=1e-4)
+    stereo = Audio(np.concatenate([noisy.samples, np.zeros_like(noisy.samples)]), RATE)
+    restored = denoised(stereo, replace(TINY, iterations=20))
     assert not restored[1].any()
     assert 0 < restored[0].std() < noisy.samples.std()
 
@@ -209,14 +197,10 @@ def test_silence_comes_back_as_it_is_and_says_so() -> None:
     np.testing.assert_array_equal(result.audio.samples, silent.samples)
     assert "silent" in result.notes[0]
     assert (result.noise_std, result.segments) == (None, ())
-
-
-def test_a_silent_segment_stays_silent_between_others() -> None:
-    _, noisy = noisy_melody(6.0)
-    samples = noisy.samples.copy()
+    samples = noisy_melody(6.0)[1].samples
     samples[:, 2 * RATE : 9 * RATE // 2] = 0
-    result = denoise(noisy.with_samples(samples), replace(TINY, segment=1.5), device="cpu")
-    assert any("silence" in note for note in result.notes)
+    result = denoise(Audio(samples, RATE), replace(TINY, segment=1.5), device="cpu")
+    assert "silence" in result.notes[0]
     assert not result.audio.samples[:, round(2.8 * RATE) : round(4.0 * RATE)].any()
 
 
@@ -239,6 +223,10 @@ def test_working_at_another_rate_keeps_the_length(rate: int) -> None:
 
 def test_progress_covers_every_iteration_of_every_segment() -> None:
     seen: list[Progress] = []
+    denoise(Audio(noise(1, 8_000, std=0.2), RATE), GENERATE, device="cpu", on_step=seen.append)
+    # The first estimate of a generating network is near zero.
+    assert seen[0].noise_std == pytest.approx(0.2, rel=0.1)
+    seen.clear()
     settings = replace(TINY, segment=1.5, finetune_iterations=3)
     result = denoise(noisy_melody(4.0)[1], settings, device="cpu", parallel=1, on_step=seen.append)
     count = len(result.segments)
@@ -248,13 +236,6 @@ def test_progress_covers_every_iteration_of_every_segment() -> None:
     assert [progress.completed for progress in seen] == list(range(1, 2 + 3 * count + 1))
     assert {(progress.segments, progress.total) for progress in seen} == {(count, 2 + 3 * count)}
     assert result.pretraining == tuple(progress.iteration for progress in seen[:2])
-
-
-def test_the_level_of_what_is_left_over_of_nothing_is_that_of_the_recording() -> None:
-    # The first estimate of a generating network is near zero.
-    seen: list[Progress] = []
-    denoise(Audio(noise(1, 8_000, std=0.2), RATE), GENERATE, device="cpu", on_step=seen.append)
-    assert seen[0].noise_std == pytest.approx(0.2, rel=0.1)
 
 
 def test_the_wiener_filter_keeps_strong_bins_and_removes_weak_ones() -> None:

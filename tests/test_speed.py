@@ -36,14 +36,11 @@ def test_speed_is_measured_where_no_rule_stops_a_fit(preset: str) -> None:
     assert (measured.prior, measured.device) == ("exp-dense", "cpu")
 
 
-def test_a_segment_has_the_shape_that_is_fitted() -> None:
+def test_a_segment_has_the_shape_that_is_fitted_and_a_machine_versions_cores_and_a_cpu() -> None:
     assert speed.segment_shape(Audio(np.zeros((2, 4_000)), 8_000), SMALL) == (2, 4_000, 8_000)
     channels, length, rate = speed.segment_shape(Audio(np.zeros((3, 80_000)), 8_000), SMALL)
     assert (channels, rate) == (3, 8_000)
     assert length <= 1.5 * 8_000
-
-
-def test_a_machine_has_versions_cores_and_a_cpu() -> None:
     machine = speed.describe_machine()
     assert {"dapcli", "python", "torch", "torchaudio", "cores", "threads", "processor"} <= machine.keys()
     assert "computes in" in machine["devices"]["cpu"]

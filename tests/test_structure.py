@@ -114,16 +114,13 @@ def test_the_command_line_and_the_settings_contain_no_signal_processing(path: Pa
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_everything_public_has_a_docstring(path: Path) -> None:
-    def public(body: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.ClassDef]:
-        for node in body:
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
-                yield node
-                if isinstance(node, ast.ClassDef):
-                    yield from public(node.body)
-
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    public = [each for each in tree.body if isinstance(each, kinds) and each.name[0] != "_"]
+    members = [each for node in public if isinstance(node, ast.ClassDef) for each in node.body]
+    public += [each for each in members if isinstance(each, kinds) and each.name[0] != "_"]
     assert ast.get_docstring(tree)
-    assert not [node.name for node in public(tree.body) if not ast.get_docstring(node)]
+    assert not [each.name for each in public if not ast.get_docstring(each)]
 
 
 COMMANDS = [["--version"], ["--help"], ["evaluate", "--help"], *([task, "--help"] for task in TASKS)]

@@ -25,7 +25,6 @@ REQUIRED = MISSING
 argument = partial(option, panel=ARGUMENTS)
 #: An option of one command alone.
 own = partial(option, panel="Options")
-protocol_value = partial(option, None, panel="Protocol (defaults are the papers')")
 #: A field as :func:`dataclasses.make_dataclass` takes it: name, type, and default with metadata.
 Declaration = tuple[str, Any, Any]
 
@@ -45,6 +44,11 @@ class Command(ABC):
             if each.default == ():  # Typer makes lists
                 object.__setattr__(self, each.name, tuple(getattr(self, each.name) or ()))
         check_limits(self)
+
+    @classmethod
+    def options(cls) -> list[Declaration]:
+        """Its options."""
+        return declare(cls)
 
     @abstractmethod
     def run(self) -> None:
@@ -81,7 +85,7 @@ def declare(
         metadata = {**each.metadata, **(changes or {}).get(each.name, {})}
         kind, default = hints[each.name], each.default
         if get_origin(kind) is tuple:
-            kind = list[get_args(kind)[0]]  # type: ignore[misc]
+            kind = list[get_args(kind)[0]] if ... in get_args(kind) else str  # type: ignore[misc]
         if optional:
             kind, default = kind | None, None
         if metadata["panel"] == ARGUMENTS:
@@ -107,6 +111,6 @@ def add_command(
     **attributes: Any,
 ) -> None:
     """Register a command with its own options, or with these, and with these attributes of its class."""
-    options = declare(command) if declared is None else declared
+    options = command.options() if declared is None else declared
     made = make_dataclass(command.__name__, options, bases=(command,), namespace=attributes, frozen=True, kw_only=True)
     app.command(name, help=text)(made)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import typer
 
-from dapcli.cli.command import OUTPUT_PANEL, REQUIRED, RunCommand, argument, own, protocol_value
+from dapcli.cli.command import OUTPUT_PANEL, REQUIRED, Declaration, RunCommand, argument, declare, own
 from dapcli.errors import InterruptedRunError, PartialError, SettingsError
 from dapcli.settings import RUN_PANEL, Settings, choose_settings, option
 from dapcli.signal.source_types import DEFAULT_TYPES
 from dapcli.tasks import TASKS
 from dapcli.tasks.options import parse_range, split
 
-# The options that are values of a protocol, by the names that it has for them.
-_VALUES = ("noise_std", "noise", "noisy", "snr", "gap", "rms", "types", "clip_snr", "levels")
+_PROTOCOL = "Protocol (defaults are the papers')"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,29 +46,35 @@ class Evaluate(RunCommand):
     estimator: str | None = option(None, "How the network's output becomes an estimate; see the task's help.")
     iterations: int | None = option(None, "Iterations of pretraining on a clip, or of each segment's fit.", above=0)
     jobs: int = option(1, "Methods to run at the same time; memory grows.", panel=RUN_PANEL, least=1)
-    protocol: str | None = protocol_value("gaussian, environmental or pairs; other tasks have one each.")
-    noise_std: float | None = protocol_value("gaussian: standard deviation, 0.1.")
-    noise: Path | None = protocol_value("environmental: folder of noise recordings.")
-    snr: str | None = protocol_value("environmental: range of the SNR in dB, 5:9.", metavar="LOW:HIGH")
-    noisy: Path | None = protocol_value("pairs: folder of recordings as they are, noisy.", metavar="DIR")
-    clean_pairs: Path | None = protocol_value(
-        "pairs: folder of the same without noise, by the same names.", flag="--clean", metavar="DIR"
+    protocol: str | None = option(None, "gaussian, environmental or pairs; other tasks have one each.", panel=_PROTOCOL)
+    clean_pairs: Path | None = option(
+        None,
+        "pairs: folder of the same without noise, by the same names.",
+        panel=_PROTOCOL,
+        flag="--clean",
+        metavar="DIR",
     )
-    gap: str | None = protocol_value("inpaint: range of the gap's length in s, 0.1:0.25.", metavar="LOW:HIGH")
-    rms: float | None = protocol_value("separate: level of each source, 0.1.")
-    types: str | None = protocol_value(
-        "separate: types of the sources that dap is told; harmonic,percussive.", metavar="TYPE,..."
-    )
-    clip_snr: float | None = protocol_value("declip: SNR that clipping leaves, 7 dB.")
-    levels: int | None = protocol_value("dequantize: levels from -1 to 1, 16.")
     overwrite: bool = option(False, "Start anew in a folder that has results.", panel=OUTPUT_PANEL)
+
+    @classmethod
+    def options(cls) -> list[Declaration]:
+        """Its options and, as None where they are not given, the values of all protocols."""
+        from dapcli.evaluation.protocols import PROTOCOLS
+
+        found = {each[0]: each for each in declare(cls)}
+        for name, protocol in PROTOCOLS.items():
+            texts = {each.name: f"{name}: {each.metadata['help']}" for each in fields(protocol)}
+            changes = {each: {"panel": _PROTOCOL, "help": text} for each, text in texts.items()}
+            found |= {each[0]: each for each in declare(protocol, changes, optional=True)}
+        return list(found.values())
 
     def run(self) -> None:
         """Evaluate all methods, and write the results."""
         if self.task not in TASKS:
             raise SettingsError(f"unknown task {self.task!r}; choose one of {', '.join(TASKS)}")
-        clean, values = self._clean(), self._values()
-        duration = 1.0 if self.duration is None and self.noisy is None else self.duration
+        values = self._values()
+        clean = self._clean(values)
+        duration = 1.0 if self.duration is None and "noisy" not in values else self.duration
         given = {name: getattr(self, name) for name in ("estimator", "iterations", "seed")}
         settings = choose_settings(TASKS[self.task].presets, self.preset, given)
 
@@ -85,8 +90,6 @@ class Evaluate(RunCommand):
         from dapcli.report.comparison_files import to_object, write_comparison
         from dapcli.report.console import evaluation_progress, make_console, print_comparison
 
-        for name in {"noise", "noisy"} & values.keys():
-            values[name] = tuple(collect([values[name]], outside=self.output_dir))
         protocol = make_protocol(self.task, self.protocol, values)
         protocol.check(duration)
         priors, baselines = self.prior, self.baseline
@@ -95,7 +98,7 @@ class Evaluate(RunCommand):
         methods = make_methods(self.task, priors, baselines, settings, self.device, oracle=self.oracle)
         sources = [[path] for path in clean] if self.task == "separate" else [clean]
         groups = [collect(paths, outside=self.output_dir) for paths in sources]
-        pairs = pair(values["noisy"], groups[0]) if self.noisy else None
+        pairs = pair(values["noisy"], groups[0]) if "noisy" in values else None
         drawn = draw_clips(groups if pairs is None else [list(pairs)], duration, self.clips, self.seed, pairs)
         evaluation = Evaluation(protocol, settings, self.device, duration, drawn.clips, methods)
         configuration = evaluation.configuration()
@@ -121,32 +124,46 @@ class Evaluate(RunCommand):
         if outcome.failures or drawn.unreadable:
             raise PartialError(f"{comparison.failed}; results.md in {self.output_dir} says why; all others are done")
 
-    def _clean(self) -> list[Path]:
+    def _clean(self, values: dict[str, Any]) -> list[Path]:
         """The clean recordings; refuses those that are named in two ways or in none, or do not suit the task."""
-        if (self.noisy is None) != (self.clean_pairs is None):
+        if ("noisy" in values) != (self.clean_pairs is not None):
             raise SettingsError("--noisy and --clean name both sides of pairs; give both")
         if self.clean and self.clean_pairs:
             raise SettingsError("CLEAN... and --clean are two ways to name clean recordings; leave one out")
         clean = [self.clean_pairs] if self.clean_pairs else list(self.clean)
         if not clean:
             raise SettingsError("missing CLEAN...; name clean recordings, or pairs with --noisy and --clean")
-        if self.task == "separate" and len(clean) not in DEFAULT_TYPES:
-            raise SettingsError("separate mixes a clip of each CLEAN; name two to four")
+        if self.task == "separate":
+            if len(clean) not in DEFAULT_TYPES:
+                raise SettingsError("separate mixes a clip of each CLEAN; name two to four")
+            types = values.setdefault("types", DEFAULT_TYPES[len(clean)])
+            if len(types) != len(clean):
+                count = f"{len(types)} sources for {len(clean)} of CLEAN"
+                raise SettingsError(f"--types names {count}; name the type of each")
         return clean
 
     def _values(self) -> dict[str, Any]:
-        """The values of the protocol that were given, by its names for them.
+        """The values of protocols that were given, by their names and of their types.
 
         Raises:
             SettingsError: One is not of its form.
+            InputError: A folder has no audio.
         """
-        values = {name: value for name in _VALUES if (value := getattr(self, name)) is not None}
-        values |= {name: parse_range(values[name], f"--{name}") for name in ("snr", "gap") if name in values}
-        if self.types:
-            values["types"] = split(self.types)
-        if self.task == "separate":
-            types = values.setdefault("types", DEFAULT_TYPES[len(self.clean)])
-            if len(types) != len(self.clean):
-                count = f"{len(types)} sources for {len(self.clean)} of CLEAN"
-                raise SettingsError(f"--types names {count}; name the type of each")
+        from dapcli.evaluation.clips import collect
+        from dapcli.evaluation.protocols import PROTOCOLS
+
+        values = {}
+        for protocol in PROTOCOLS.values():
+            kinds = get_type_hints(protocol)
+            for name in (each.name for each in fields(protocol)):
+                value = getattr(self, name)
+                if value is None or value == []:
+                    continue
+                if kinds[name] == tuple[float, float]:
+                    value = parse_range(value, f"--{name.replace('_', '-')}")
+                elif kinds[name] == tuple[str, ...]:
+                    value = split(",".join(value))
+                elif kinds[name] == tuple[Path, ...]:
+                    value = tuple(collect(value, outside=self.output_dir))
+                values[name] = value
         return values

@@ -85,8 +85,8 @@ def open_run(command: TaskCommand, options: TaskOptions, names: Sequence[str]) -
     from dapcli.audio.files import check_writable, output_folder
 
     source, target, references = command.input_path, command.output_path, command.reference
-    outputs, folder = {"output": target}, target.with_name(f"{target.name}.partial")
-    record = target.with_suffix(".json")
+    outputs = {"output": target}
+    record, folder = (target.parent / name for name in (f"{target.stem}.json", f"{target.name}.partial"))
     if names:
         if _SOURCES in map(str.casefold, names):
             raise SettingsError(f"--names: {_SOURCES} is the name of the record; choose another")

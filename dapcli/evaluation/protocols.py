@@ -1,7 +1,7 @@
 """Protocols: how a clean clip is degraded, with the values of the papers.
 
 To add one, write a subclass of :class:`Protocol` and a line in ``PROTOCOLS``; its fields are its values, and options of
-the command line. This module does not import torch before a clip is degraded. The Design paper is Narayanaswamy,
+the command line, for which torch is not imported before a clip is degraded. The Design paper is Narayanaswamy,
 Thiagarajan and Spanias, "On the Design of Deep Priors for Unsupervised Audio Restoration" (2021), the Harmonic paper
 Zhang et al., "Deep Audio Priors Emerge from Harmonic Convolutional Networks" (2020).
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,8 +30,6 @@ _MARGIN_S = 0.15
 _LEAST_POWER = 0.1
 # Quantizers clip; so the papers' recordings do not.
 _PEAK = 0.9
-
-_value = partial(option, panel="Protocol (defaults are the papers')")
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Gaussian(Protocol):
     name = "gaussian"
     task = "denoise"
 
-    noise_std: float = _value(0.1, "Standard deviation.", above=0)
+    noise_std: float = option(0.1, "Standard deviation, 0.1.", above=0)
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with noise added."""
@@ -79,8 +76,8 @@ class Environmental(Protocol):
     name = "environmental"
     task = "denoise"
 
-    noise: tuple[Path, ...] = _value((), "Folder of noise recordings.", metavar="DIR")
-    snr: tuple[float, float] = _value((5.0, 9.0), "Range of the SNR in dB.", metavar="LOW:HIGH")
+    noise: tuple[Path, ...] = option((), "Folder of noise recordings.", metavar="DIR")
+    snr: tuple[float, float] = option((5.0, 9.0), "Range of the SNR in dB, 5:9.", metavar="LOW:HIGH")
 
     def __post_init__(self) -> None:
         if not self.noise:
@@ -113,7 +110,7 @@ class Pairs(Protocol):
     name = "pairs"
     task = "denoise"
 
-    noisy: tuple[Path, ...] = _value((), "Folder of recordings as they are, noisy.", metavar="DIR")
+    noisy: tuple[Path, ...] = option((), "Folder of recordings as they are, noisy.", metavar="DIR")
 
     def __post_init__(self) -> None:
         if not self.noisy:
@@ -135,7 +132,9 @@ class Dropout(Protocol):
     name = "dropout"
     task = "inpaint"
 
-    gap: tuple[float, float] = _value((0.1, 0.25), "Range of the gap's length in s.", metavar="LOW:HIGH")
+    gap: tuple[float, float] = option(
+        (0.1, 0.25), "Range of the gap's length in s.", metavar="LOW:HIGH", shown="0.1:0.25"
+    )
 
     def __post_init__(self) -> None:
         _check_range("--gap", self.gap, 0.001, np.inf)
@@ -172,8 +171,10 @@ class Mixture(Protocol):
     name = "mixture"
     task = "separate"
 
-    rms: float = _value(0.1, "Level of each source.", above=0)
-    types: tuple[str, ...] = _value(DEFAULT_TYPES[2], "Types of the sources that dap is told.", metavar="TYPE,...")
+    rms: float = option(0.1, "Level of each source, 0.1.", above=0)
+    types: tuple[str, ...] = option(
+        DEFAULT_TYPES[2], "Types of the sources that dap knows of, harmonic,percussive.", metavar="TYPE,..."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -201,7 +202,7 @@ class Clipped(Protocol):
     name = "clipped"
     task = "declip"
 
-    clip_snr: float = _value(7.0, "SNR that clipping leaves, dB.", above=0, below=100)
+    clip_snr: float = option(7.0, "SNR that clipping leaves, 7 dB.", above=0, below=100)
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The clip, clipped on both sides."""
@@ -228,7 +229,7 @@ class Quantized(Protocol):
     name = "quantized"
     task = "dequantize"
 
-    levels: int = _value(16, "Levels from -1 to 1.", least=2, below=4097)
+    levels: int = option(16, "Levels from -1 to 1, 16.", least=2, below=4097)
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The clip, quantized."""

@@ -83,7 +83,8 @@ class Comparison:
             ("method", *titles),
             [row(name, *map(_difference, map(own.get, self.metrics))) for name, own in grouped.items()],
             f"Difference from {self.differences[0].pivot} on the same clips: the mean and its 95 % interval "
-            "(percentile bootstrap over clips), bold where it is more than chance. Oracles differ from its oracle.",
+            "(percentile bootstrap over clips), bold where it is more than chance. Oracles are compared with its "
+            "oracle.",
         )
         return [results, differences]
 

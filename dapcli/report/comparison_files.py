@@ -14,19 +14,11 @@ from typing import Any
 import numpy as np
 
 from dapcli.audio import read_audio
-from dapcli.audio.files import Content, write_files
+from dapcli.audio.files import write_files
 from dapcli.evaluation.folder import INPUT, REFERENCE, Folder, Record
 from dapcli.evaluation.methods import key, label
 from dapcli.report.comparison import FIT_FIELDS, Comparison, metrics_in_words
-from dapcli.report.figures import (
-    COLOURS,
-    Curve,
-    draw_boxes,
-    draw_curves,
-    shared_scale,
-    spectrogram,
-    spectrogram_png,
-)
+from dapcli.report.figures import COLOURS, Curve, draw_boxes, draw_curves, shared_scale, spectrogram, to_png
 from dapcli.report.page import render
 from dapcli.report.record import to_json
 from dapcli.report.table import printable, to_csv, to_markdown
@@ -90,16 +82,12 @@ def to_object(comparison: Comparison) -> str:
 
 def _draw_spectrograms(folder: Folder, clip: str, names: Sequence[str]) -> None:
     """Pictures of the recordings of a clip that have none, on the colour scale of its reference and its input."""
-    scale = None
-    contents: dict[Path, Content] = {}
-    for path in (path for name in names for path in folder.audio(clip, name)):
-        picture = folder.spectrogram(path)
-        if picture.exists():
-            continue
-        if scale is None:
-            ends = [*folder.audio(clip, REFERENCE), *folder.audio(clip, INPUT)]
-            scale = shared_scale([spectrogram(read_audio(each)) for each in ends])
-        contents[picture] = spectrogram_png(spectrogram(read_audio(path)), scale)
+    missing = [path for name in names for path in folder.audio(clip, name) if not folder.spectrogram(path).exists()]
+    if not missing:
+        return
+    ends = [path for name in (REFERENCE, INPUT) for path in folder.audio(clip, name)]
+    scale = shared_scale([spectrogram(read_audio(path)) for path in ends])
+    contents = {folder.spectrogram(path): to_png(spectrogram(read_audio(path)), scale) for path in missing}
     for picture in contents:
         picture.parent.mkdir(parents=True, exist_ok=True)
     write_files(contents)

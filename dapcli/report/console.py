@@ -15,7 +15,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 _Update = Callable[..., None]
 
 # Metrics of a comparison side by side; more would not fit into 80 characters.
-_COLUMNS = 5
+_COLUMNS = 4
 
 
 def make_console() -> Console:
@@ -40,8 +39,10 @@ def make_console() -> Console:
 
 
 @contextmanager
-def _bar(console: Console, *columns: ProgressColumn, quiet: bool, **fields: Any) -> Iterator[_Update | None]:
-    """A bar with further columns, whose fields are these at first, for as long as the context lasts.
+def _bar(
+    console: Console, title: str, *columns: str | ProgressColumn, quiet: bool, **fields: Any
+) -> Iterator[_Update | None]:
+    """A bar with further columns, whose title and fields are these at first, for as long as the context lasts.
 
     Yields what to call with new values, or None when nobody would see it: with ``quiet``, or when stderr is not a
     terminal.
@@ -49,9 +50,9 @@ def _bar(console: Console, *columns: ProgressColumn, quiet: bool, **fields: Any)
     if quiet or not console.is_terminal:
         yield None
         return
-    usual = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+    usual = ("{task.description}", BarColumn(bar_width=None), MofNCompleteColumn())
     with Progress(*usual, *columns, console=console, transient=True) as bar:
-        yield partial(bar.update, bar.add_task("", total=None, **fields))
+        yield partial(bar.update, bar.add_task(title, total=None, **fields))
 
 
 @contextmanager
@@ -63,8 +64,8 @@ def fit_progress(
     Yields what to call after every iteration, or None when nobody would see it.
     """
     words = "loss {task.fields[loss]:.3g}" + ("  noise {task.fields[noise]:.3g}" if noise else "")
-    columns = (TextColumn(words), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with _bar(console, *columns, quiet=quiet, loss=0.0, noise=0.0) as update:
+    columns = (words, TimeElapsedColumn(), "left", TimeRemainingColumn())
+    with _bar(console, "fitting", *columns, quiet=quiet, loss=0.0, noise=0.0) as update:
 
         def report(progress: FitProgress) -> None:
             assert update is not None
@@ -83,12 +84,12 @@ def fit_progress(
 @contextmanager
 def evaluation_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[EvaluationProgress], None] | None]:
     """A bar over all units of an evaluation with the time left; yields as :func:`fit_progress` does."""
-    with _bar(console, TimeElapsedColumn(), TextColumn("{task.fields[left]}"), quiet=quiet, left="") as update:
+    with _bar(console, "evaluating", TimeElapsedColumn(), "{task.fields[left]}", quiet=quiet, left="") as update:
 
         def report(progress: EvaluationProgress) -> None:
             assert update is not None
             left = "" if progress.left is None else f"{duration(progress.left)} left"
-            update(description="evaluating", total=progress.total, completed=progress.done, left=left)
+            update(total=progress.total, completed=progress.done, left=left)
 
         yield update and report
 

@@ -122,7 +122,7 @@ def shared_scale(spectrograms: Sequence[Spectrogram]) -> tuple[float, float]:
     return top - _RANGE_DB, top
 
 
-def spectrogram_png(picture: Spectrogram, scale: tuple[float, float]) -> bytes:
+def to_png(picture: Spectrogram, scale: tuple[float, float]) -> bytes:
     """A spectrogram without axes over a colour scale in dB."""
     buffer = io.BytesIO()
     imsave(buffer, picture.levels, vmin=scale[0], vmax=scale[1], cmap=_colours(), origin="lower", format="png")

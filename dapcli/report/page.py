@@ -27,7 +27,8 @@ _MAX_CURVES = len(COLOURS) * len(_STYLES)
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates; whatever is put into them is escaped, unless it is markup itself."""
     return Environment(
         loader=PackageLoader("dapcli.report"),
         autoescape=True,
@@ -38,8 +39,8 @@ def _environment() -> Environment:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """A template with these values, every one of them escaped unless it is markup itself."""
-    return printable(_environment().get_template(template).render(values))
+    """A template with these values."""
+    return printable(environment().get_template(template).render(values))
 
 
 def render_page(
@@ -177,13 +178,13 @@ def _notes(record: Record, source: Recording, gain: float) -> list[str]:
             heading = metric_title(inside + metric) or "metrics"
             lines.append(f"{f'{name}, {heading}' if name else heading}: {note}")
     written = "files are" if "sources" in record else "file is"
+    longer = source.length > _PLAYED_S * source.rate
     remarks = {
         "Lines above the pictures mark the gaps.": record.get("degradation", {}).get("kind") == "gaps",
         f"Peaks passed full scale; the written {written} lowered by {record['gain']:.4f}.": record["gain"] != 1,
         "The pictures share one colour scale, on which a sine at full scale has 0 dB.": True,
         "The pictures show the mean power of the channels.": source.channels > 1,
-        f"The players hold the first {_PLAYED_S:g} s, the pictures everything.": source.length
-        > _PLAYED_S * source.rate,
+        f"The players hold the first {_PLAYED_S:g} s, the pictures everything.": longer,
         "The players hold the mean of the channels.": source.channels > 2,
         f"The players are {-20 * np.log10(gain):.2f} dB lower, all alike, to stay within full scale.": gain < 1,
     }

@@ -169,7 +169,7 @@ def speed_table(speeds: Sequence[Mapping[str, Any]]) -> Table:
     lines = []
     for each in speeds:
         took = each["note"] if each["seconds"] is None else f"{each['seconds']:.4f}"
-        lines.append({**each, "took": took, "total": each["estimate"] and duration(each["estimate"]) or "-"})
+        lines.append({**each, "took": took, "total": duration(each["estimate"]) if each["estimate"] else "-"})
     return _tabulate(lines, columns, 3)
 
 

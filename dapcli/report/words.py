@@ -80,8 +80,10 @@ def degradation_in_words(record: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 5.2 s, or h:mm:ss from a minute on."""
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+    """Seconds as people say them: 20 ms, 5.2 s, or h:mm:ss from a minute on."""
+    if seconds >= 59.95:
+        return str(timedelta(seconds=round(seconds)))
+    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
 
 
 def count(number: int, noun: str) -> str:
@@ -97,10 +99,10 @@ def _fit(record: Mapping[str, Any]) -> list[str]:
     parts = f" in {segments} segments" if segments > 1 else ""
     if not fit["iterations"]:
         initial = record.get("initial_estimate", "classical separation")
-        return [f"no network; {initial} alone{parts} on {record['device']}, {record['seconds']:.1f} s"]
+        return [f"no network; {initial} alone{parts} on {record['device']}, {duration(record['seconds'])}"]
     lines = [
         f"{prior['name']} ({prior['parameters']:,} parameters) on {record['device']}, "
-        f"{count(fit['iterations'], 'iteration')}{parts} in {fit['seconds']:.1f} s",
+        f"{count(fit['iterations'], 'iteration')}{parts} in {duration(fit['seconds'])}",
         f"stopped by {fit['stopped_by']} ({fit['rule_reason']})",
     ]
     return lines if fit["validation"] is None else [*lines, _validation(fit["validation"])]
@@ -119,8 +121,8 @@ def _validation(error: float) -> str:
 def _gaps(record: Mapping[str, Any]) -> str:
     gaps = record["degradation"]
     channels = f" over {record['channels']} channels" if record["channels"] > 1 else ""
-    longest = f", the longest {_length(gaps['longest_s'])}" if gaps["count"] > 1 else ""
-    missing = _length(gaps["missing"] / record["sample_rate"])
+    longest = f", the longest {duration(gaps['longest_s'])}" if gaps["count"] > 1 else ""
+    missing = duration(gaps["missing"] / record["sample_rate"])
     return f"{count(gaps['count'], 'gap')}, {missing} missing{channels}{longest}"
 
 
@@ -138,10 +140,6 @@ def _quantization(record: Mapping[str, Any]) -> str:
 
 # The degradation of a record in words, by its kind; a new one is one line.
 _DEGRADATIONS = {"gaps": _gaps, "clipping": _clipping, "quantization": _quantization}
-
-
-def _length(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.2f} s"
 
 
 def _consistency(record: Mapping[str, Any]) -> str:
