@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli.audio import write_audio
 from dapcli.priors import PRIORS
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Case(NamedTuple):
