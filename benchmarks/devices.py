@@ -23,9 +23,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli.audio import Audio, Samples, read_audio
-from dapcli.evaluation.cases import Case
 from dapcli.evaluation.methods import Network
-from dapcli.evaluation.protocols import make_protocol
+from dapcli.evaluation.protocols import Case, make_protocol
 from dapcli.tasks import TASKS
 from dapcli.tasks.speed import describe_machine
 
@@ -69,7 +68,7 @@ def restore(task: str, cases: Sequence[Case], device: str) -> Run:
         started = time.perf_counter()
         estimate = method.restore(case.problem, None).samples
         run.seconds.append(time.perf_counter() - started)
-        run.snr.append(snr(case.truth.references, estimate))
+        run.snr.append(snr(case.truth, estimate))
         run.estimates.append(estimate)
     return run
 
