@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from dapcli.metrics.waveform import gaps_snr_db, gaps_snr_db_mean
 
 from dapcli.metrics import GAP_METRICS, MetricUndefined, score_gaps
-from dapcli.metrics.waveform import gaps_snr_db, gaps_snr_db_mean
 from dapcli.signal.gaps import Gaps, list_intervals
 from tests.command_line import (
     COMMANDS,
@@ -26,15 +26,9 @@ from tests.command_line import (
     record_of,
     sound,
     tree,
-    write_degraded,
 )
 
-pytestmark = pytest.mark.usefixtures("degraded")
-
-
-@pytest.fixture
-def degraded(folder: Path) -> None:
-    write_degraded(folder)
+pytestmark = pytest.mark.usefixtures("recordings")
 
 
 @pytest.mark.parametrize(
