@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from dapcli.metrics.waveform import gaps_snr_db, gaps_snr_db_mean
 
 from dapcli.metrics import GAP_METRICS, MetricUndefined, score_gaps
+from dapcli.metrics.waveform import gaps_snr_db, gaps_snr_db_mean
 from dapcli.signal.gaps import Gaps, list_intervals
 from tests.command_line import (
     COMMANDS,
