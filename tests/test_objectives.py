@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,18 +154,13 @@ def test_silence_has_a_finite_loss(task: str, estimator: str) -> None:
 # Several in turn
 
 
-class Numbered:
+class Numbered(Objective):
     """An objective that says which one it is, and how often it was asked."""
 
-    validates: ClassVar[bool] = False
-    starts_from_zero: ClassVar[bool] = False
     networks = ((3, 6),)
 
     def __init__(self, number: int) -> None:
         self.initial = torch.full((1, 1, 2, 3, 4), float(number))
-
-    def begin(self) -> int:
-        return 0
 
     def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
         return Step(self.initial.mean(), network(self.initial), self.initial + state, state + 1)

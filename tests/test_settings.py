@@ -33,7 +33,7 @@ def checked(task: str, settings: Settings, **options: Any) -> dict[str, Any]:
         TASKS[task],
         settings,
         16_000,
-        **{"device": "cpu", "parallel": None, "references": True, "hidden": True} | options,
+        **{"device": "cpu", "references": True, **options},  # type: ignore[arg-type]
     )
 
 
@@ -116,7 +116,7 @@ def test_every_estimator_has_an_objective_a_rule_and_a_preset(task: str, name: s
 @pytest.mark.parametrize(("task", "preset"), PRESETS)
 def test_presets_suit_their_task(task: str, preset: str) -> None:
     settings = TASKS[task].presets[preset]
-    fields = checked(task, settings, references=False, hidden=task == "denoise")
+    fields = checked(task, settings, references=False)
     assert fields["settings"] == settings
     assert fields["rate"] == (settings.rate or 16_000)
     assert fields["device"] == torch.device("cpu")
@@ -165,7 +165,7 @@ def test_only_an_estimator_with_a_classical_estimate_does_without_a_network(task
 )
 def test_settings_that_do_not_suit_a_task_are_refused(task: str, changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
-        checked(task, replace(TASKS[task].presets["quality"], **changes), references=False, hidden=task == "denoise")
+        checked(task, replace(TASKS[task].presets["quality"], **changes), references=False)
 
 
 def test_what_cannot_run_is_refused() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,34 +19,31 @@ from dapcli.fit.stopping import Step, StoppingRule
 Network = Callable[[Tensor], Tensor]
 
 
-class Objective(Protocol):
+class Objective(ABC):
     """How a network's output explains a recording of C channels as K sources, and what that costs."""
 
-    validates: ClassVar[bool]
+    validates: ClassVar[bool] = False
     """Whether its steps have a validation error, relative to that of a classical :attr:`initial` estimate."""
-    starts_from_zero: ClassVar[bool]
+    starts_from_zero: ClassVar[bool] = False
     """Whether the networks' outputs are to be zero before the fit."""
+    generates: ClassVar[bool] = False
+    """Whether the network paints one recording out of noise, or else filters any by what is known of it."""
 
-    @property
-    def networks(self) -> tuple[tuple[int, int], ...]:
-        """The channels that each of its networks takes in and puts out.
+    networks: tuple[tuple[int, int], ...]
+    """The channels that each of its networks takes in and puts out.
 
-        Several are handed to it as one, which has the channels of all, one after the other.
-        """
-        ...
-
-    @property
-    def initial(self) -> Tensor:
-        """The estimate ``[K, C, 2, F, T]`` without a network: the recording itself where there is no better one."""
-        ...
+    Several are handed to it as one, which has the channels of all, one after the other.
+    """
+    initial: Tensor
+    """The estimate ``[K, C, 2, F, T]`` without a network: the recording itself where there is no better one."""
 
     def begin(self) -> Any:
-        """The state that its first step is given."""
-        ...
+        """The state that its first step is given; by default the number of steps done."""
+        return 0
 
+    @abstractmethod
     def step(self, network: Network, state: Any, generator: torch.Generator) -> Step:
         """One forward pass, out of the state that the step before has returned."""
-        ...
 
 
 @dataclass(frozen=True)

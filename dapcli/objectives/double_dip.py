@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dapcli.audio import Samples
-from dapcli.fit import Network, Step
+from dapcli.fit import Network, Objective, Step
 from dapcli.objectives.generate import perturbed
 from dapcli.settings import Settings
 from dapcli.signal.stft import STFT
@@ -30,7 +30,7 @@ _SILENCE = 1e-6
 _FLAT = 1e-12
 
 
-class DoubleDIP:
+class DoubleDIP(Objective):
     """The outputs of K networks are the magnitudes of sources, those of K - 1 more the masks that are laid over them.
 
     So the Design paper separates (Narayanaswamy et al. 2021), with the losses of Tian et al., "Deep Audio Prior"
@@ -42,12 +42,9 @@ class DoubleDIP:
 
     ``samples`` is ``[C, N]``; channels are separated jointly. Of ``types`` only the number K counts. The networks'
     input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation ``settings.input_noise``.
-    The state is the number of steps done.
+    The sources come in any order, need not sum to the mixture, and may be silent.
     """
 
-    validates: ClassVar[bool] = False
-    starts_from_zero: ClassVar[bool] = False
-    #: The sources come in any order, need not sum to the mixture, and may be silent.
     generates: ClassVar[bool] = True
 
     def __init__(
@@ -75,10 +72,6 @@ class DoubleDIP:
         self._z = torch.randn(shape, generator=generator, device=generator.device)
         self._input_noise = settings.input_noise
         self._late = round(_LATE * settings.iterations)
-
-    def begin(self) -> int:
-        """No step is done."""
-        return 0
 
     def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
         """The loss of one forward pass and the estimate ``[K, C, 2, F, T]``."""

@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from dapcli.audio import Samples
-from dapcli.fit import Network, Step
+from dapcli.fit import Network, Objective, Step
 from dapcli.settings import Settings
 from dapcli.signal.degradation import Degradation, TrainingPair
 from dapcli.signal.stft import STFT
@@ -27,7 +27,7 @@ _SILENCE = 1e-9
 _LEAST_WEIGHT = 0.0005
 
 
-class Ensemble:
+class Ensemble(Objective):
     """The outputs of the network are the mixing weights of M candidates, and of silence, in every bin of the estimate.
 
     The candidates restore the recording in classical ways. The network learns from training pairs: the recording,
@@ -36,7 +36,7 @@ class Ensemble:
     only one. Before the fit, the weights are those that are best for all bins alike: stacking, after Breiman, "Stacked
     regressions" (1996). The channels of a recording are restored one by one, by the same network.
 
-    ``samples`` is ``[C, N]`` at ``rate`` Hz. The state is the number of steps done.
+    ``samples`` is ``[C, N]`` at ``rate`` Hz.
     """
 
     validates: ClassVar[bool] = True
@@ -71,10 +71,6 @@ class Ensemble:
         self._start = weights.log()[None, :, None, None]
         self.initial = self._mix(_no_network, self._candidates)
         self._initial_error = self._error(_no_network, *self._validation).clamp(min=_SILENCE)
-
-    def begin(self) -> int:
-        """No step is done."""
-        return 0
 
     def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
         """The loss of one training pair and the estimate ``[1, C, 2, F, T]`` of the recording."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Samples
-from dapcli.fit import Network, Step
+from dapcli.fit import Network, Objective, Step
 from dapcli.settings import Settings
 from dapcli.signal.degradation import Degradation
 from dapcli.signal.noise import Noise
@@ -22,7 +22,7 @@ def perturbed(z: Tensor, input_noise: float, generator: torch.Generator) -> Tens
     return z + input_noise * torch.randn(z.shape, generator=generator, device=z.device)
 
 
-class Generation:
+class Generation(Objective):
     """The output of the network is the estimate, compared with the recording in the STFT.
 
     Its input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation
@@ -30,10 +30,7 @@ class Generation:
     equation 1 of the Design paper. ``samples`` is ``[C, N]``; ``noise`` is not used.
     """
 
-    validates: ClassVar[bool] = False
-    starts_from_zero: ClassVar[bool] = False
-    #: A network that generates one stretch of a recording has nothing to offer to another.
-    masks: ClassVar[bool] = False
+    generates: ClassVar[bool] = True
 
     def __init__(
         self, samples: Tensor, stft: STFT, noise: Noise | None, *, settings: Settings, generator: torch.Generator
@@ -45,12 +42,8 @@ class Generation:
         self._input_noise = settings.input_noise
         self._z = torch.randn(1, 2 * channels, bins, frames, generator=generator, device=samples.device)
 
-    def begin(self) -> None:
-        """No state."""
-
-    def step(self, network: Network, state: None, generator: torch.Generator) -> Step:
+    def step(self, network: Network, state: object, generator: torch.Generator) -> Step:  # noqa: ARG002
         """The loss of one forward pass and the estimate ``[1, C, 2, F, T]``."""
-        del state
         output = network(perturbed(self._z, self._input_noise, generator))
         estimate = self._read(output.reshape(self.initial.shape))
         return Step(self._data_fidelity(estimate), estimate.detach(), self.initial)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
-from dapcli.fit import Network, Step
+from dapcli.fit import Network, Objective, Step
 from dapcli.settings import Settings
 from dapcli.signal.noise import Noise
 from dapcli.signal.stft import STFT
@@ -16,7 +14,7 @@ from dapcli.signal.stft import STFT
 _POWER_FLOOR = 1e-3
 
 
-class Mask:
+class Mask(Objective):
     """The output of the network is a gain in (0, 1) for every bin of the recording.
 
     The network sees the recording's power over the noise's, in the logarithm. The squared error against the clean
@@ -33,11 +31,6 @@ class Mask:
     ``samples`` is ``[C, N]``, ``noise`` that of the frames of its spectrogram; a is ``settings.recorruption_scale``.
     The state is the noise's power ``[C, F, T]``, which every step refines where there is rumble.
     """
-
-    validates: ClassVar[bool] = False
-    starts_from_zero: ClassVar[bool] = False
-    #: The estimate is the recording with gains, and a network that has learned to mask one stretch masks another.
-    masks: ClassVar[bool] = True
 
     def __init__(
         self, samples: Tensor, stft: STFT, noise: Noise, *, settings: Settings, generator: torch.Generator

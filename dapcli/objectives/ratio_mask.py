@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Samples
-from dapcli.fit import Network, Step
+from dapcli.fit import Network, Objective, Step
+from dapcli.objectives.generate import perturbed
 from dapcli.settings import Settings
 from dapcli.signal.separation import separate_types
 from dapcli.signal.stft import STFT
@@ -24,7 +25,7 @@ _LEAST_MASK = 1e-3
 _WITHHELD_PART, _PATCH = 0.05, (16, 4)
 
 
-class RatioMask:
+class RatioMask(Objective):
     """The outputs of the network are the ratio masks of K sources, which sum to 1 in every bin of the mixture.
 
     It learns the masks of the classical separation from the mixture's power, and is believed where that is sure: a
@@ -43,9 +44,6 @@ class RatioMask:
     """
 
     validates: ClassVar[bool] = True
-    starts_from_zero: ClassVar[bool] = False
-    #: The sources are of their types, and sum to the mixture.
-    generates: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -81,14 +79,9 @@ class RatioMask:
         self._input_noise = settings.input_noise
         self.initial = self._apply(self._masks)
 
-    def begin(self) -> None:
-        """No state."""
-
-    def step(self, network: Network, state: None, generator: torch.Generator) -> Step:
+    def step(self, network: Network, state: object, generator: torch.Generator) -> Step:  # noqa: ARG002
         """The cross-entropy of one forward pass and the estimate ``[K, C, 2, F, T]``."""
-        del state
-        noise = torch.randn(self._features.shape, generator=generator, device=generator.device)
-        inputs = self._features + self._input_noise * noise
+        inputs = perturbed(self._features, self._input_noise, generator)
         output = torch.cat([network(channel) for channel in torch.split(inputs, 1)])
         predicted = output.log_softmax(dim=1)
         loss = self._cross_entropy(predicted, self._trust)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dapcli.audio import Samples
-from dapcli.fit import Fitted, Iteration, Objective, StopContext
+from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Objective, StopContext, fit
 from dapcli.priors import NO_PRIOR, build_priors
 from dapcli.settings import Settings
 from dapcli.signal.stft import STFT
@@ -74,7 +74,8 @@ class Solver(ABC):
     """What all fits to one recording have in common; every task has a subclass.
 
     ``rate`` is the working rate in Hz, ``dtype`` what convolutions compute in, ``objective`` the class of the
-    estimator's, ``rule`` the stopping rule's name, and ``rule_reason`` why it was chosen.
+    estimator's, ``rule`` the stopping rule's name, ``rule_reason`` why it was chosen, and ``types`` those of the K
+    sources in an estimate.
     """
 
     settings: Settings
@@ -85,11 +86,7 @@ class Solver(ABC):
     objective: Any
     rule: str
     rule_reason: str
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The types of the K sources in an estimate."""
-        return ("",)
+    types: tuple[str, ...] = ("",)
 
     @property
     def iterations(self) -> tuple[int, int]:
@@ -133,11 +130,6 @@ class Solver(ABC):
         """Samples as fits take them: in single precision, on the device."""
         return samples.float().to(self.device)
 
-    def context(self, segment: Segment, hidden: Tensor | None = None) -> StopContext:
-        """What a stopping rule may know of a segment."""
-        references = None if segment.references is None else self.load(segment.references)
-        return StopContext(self.stft, self.load(segment.samples), hidden, references, self.types)
-
     def build(self, objective: Objective, seed: int | None = None, weights: Weights | None = None) -> nn.Module | None:
         """The network for an objective, or all it needs as one, with these weights or with random ones."""
         settings = self.settings
@@ -162,16 +154,37 @@ class Solver(ABC):
             "dtype": self.dtype,
         }
 
-    def record(self, fitted: Fitted, network: nn.Module | None, context: StopContext) -> SegmentFit:
-        """What all tasks tell of a fit."""
-        return SegmentFit(
+    def fit(
+        self,
+        objective: Objective,
+        segment: Segment,
+        generator: torch.Generator,
+        report: Report,
+        *,
+        seed: int | None = None,
+        hidden: Tensor | None = None,
+    ) -> tuple[Fitted, SegmentFit]:
+        """Fit a network to the objective of a segment; returns the fit, and what all tasks tell of it.
+
+        The network's first weights are those of the segment, or random ones by ``seed``. The samples of the indices
+        ``hidden`` are hidden from the fit.
+
+        Raises:
+            SettingsError: The stopping rule has nothing to go by.
+        """
+        samples = self.load(segment.samples)
+        references = None if segment.references is None else self.load(segment.references)
+        rule = STOPPING_RULES[self.rule](StopContext(self.stft, samples, hidden, references, self.types))
+        network = self.build(objective, seed, segment.weights)
+        fitted = fit(network, objective, rule, **self.loop(segment.weights), generator=generator, report=report)
+        return fitted, SegmentFit(
             rule=self.rule,
             rule_reason=self.rule_reason,
             parameters=0 if network is None else sum(weights.numel() for weights in network.parameters()),
             best_iteration=fitted.best_iteration,
             stopped_by=fitted.stopped_by,
             seconds=fitted.seconds,
-            power=float(context.samples.square().mean()),
+            power=float(samples.square().mean()),
             iterations=fitted.iterations,
             validation=fitted.iterations[fitted.best_iteration - 1].validation if fitted.iterations else None,
         )

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dapcli.errors import SettingsError
-from dapcli.priors.independent import IndependentNetworks
-from dapcli.priors.network import PriorNetwork
+from dapcli.priors.network import IndependentNetworks, PriorNetwork
 from dapcli.priors.unet import UNet, UNetLayout
-from dapcli.settings import Settings
+from dapcli.settings import Settings, look_up
 
 #: Stands for no network: the classical estimate alone.
 NO_PRIOR = "none"
@@ -70,8 +68,7 @@ def build_prior(settings: Settings, in_channels: int, out_channels: int) -> Prio
     Raises:
         SettingsError: No prior has this name.
     """
-    if settings.prior not in PRIORS:
-        raise SettingsError(f"unknown prior {settings.prior!r}; choose one of {', '.join(PRIORS)}")
+    look_up(settings.prior, PRIORS, "prior")
     return PRIORS[settings.prior].build(in_channels, out_channels, settings)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,12 @@ from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
 from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver, Weights
 from dapcli.pipeline.store import Store
-from dapcli.settings import Settings
+from dapcli.settings import Settings, look_up
 from dapcli.signal.noise import NOISE_MODELS, PROFILE_MARGIN, Noise, estimate_noise, protect
 from dapcli.signal.noise_spectrum import Spectrum, noise_std, profile_spectrum
 from dapcli.signal.stft import STFT
 from dapcli.tasks import TASKS
-from dapcli.tasks.check import check, look_up
+from dapcli.tasks.check import check
 from dapcli.tasks.options import DenoiseOptions
 from dapcli.tasks.problem import Problem
 
@@ -80,15 +81,8 @@ def denoise(
     look_up(settings.post_filter, POST_FILTERS, "post-filter")
     if settings.attenuation_limit is not None and settings.estimator != "mask":
         raise SettingsError("--attenuation-limit is for --estimator mask; leave it out")
-    fields = check(
-        TASKS["denoise"],
-        settings,
-        recording.rate,
-        device=device,
-        parallel=parallel,
-        references=bool(references),
-        hidden=True,
-    )
+    task = TASKS["denoise"]
+    fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
     profile = _profile(fields["stft"], recording, fields["rate"], noise_profile)
     return Pipeline(recording, Denoiser(**fields, profile=profile), references, on_step, store).run(parallel)
 
@@ -96,12 +90,9 @@ def denoise(
 def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem[None]:
     """The problem of a noisy recording by the options of the command line."""
     del path
-    file, stretch = options.profile_file, options.profile_stretch
-    return Problem(
-        recording,
-        noise_profile=read_audio(file) if file else stretch,
-        fingerprint={"noise_profile": digest(file) if file else stretch},
-    )
+    given = options.profile
+    profile, fingerprint = (read_audio(given), digest(given)) if isinstance(given, Path) else (given, given)
+    return Problem(recording, noise_profile=profile, fingerprint={"noise_profile": fingerprint})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +109,8 @@ class Denoiser(Solver):
         """Iterations at the most for pretraining on a recording, and for each of its segments."""
         settings = self.settings
         # A rule that may end a fit early has to see all of it.
-        if not (settings.finetune_iterations and self.objective.masks) or STOPPING_RULES[self.rule].patience:
+        rule = STOPPING_RULES[self.rule]
+        if self.objective.generates or not settings.finetune_iterations or rule.patience:
             return 0, settings.iterations
         return settings.iterations, settings.finetune_iterations
 
@@ -132,16 +124,8 @@ class Denoiser(Solver):
         # Between frames further apart than that, samples would be lost.
         stride = COARSENESS if 2 * COARSENESS * self.stft.hop <= self.stft.n_fft else 1
         stft, generator = replace(self.stft, hop=stride * self.stft.hop), self.generator()
-        objectives = [
-            self.objective(
-                self.load(samples),
-                stft,
-                self._noise(samples).every(stride),
-                settings=self.settings,
-                generator=generator,
-            )
-            for samples in segments
-        ]
+        construct = partial(self.objective, settings=self.settings, generator=generator)
+        objectives = [construct(self.load(each), stft, self._noise(each).every(stride)) for each in segments]
         objective = Alternating(objectives, self.settings.iterations, self.settings.seed)
         network = self.build(objective)
         assert network is not None
@@ -158,32 +142,27 @@ class Denoiser(Solver):
             hidden = _hidden_samples(samples.shape[1], self.settings.seed).to(self.device)
         visible = samples if hidden is None else _hide(samples, hidden)
         observed = self.stft.forward(samples)
-        context, generator = self.context(segment, hidden), self.generator()
+        generator = self.generator()
         again = (self.settings.seed + 1) % 2**63
         notes: list[str] = []
         # A mask that lets the noise pass is fitted anew from other weights.
-        for seed, weights in ((self.settings.seed, segment.weights), (again, None)):
+        for seed in (self.settings.seed, again):
             objective = self.objective(visible, self.stft, noise, settings=self.settings, generator=generator)
-            network = self.build(objective, seed, weights)
-            rule = STOPPING_RULES[self.rule](context)
-            fitted = fit(network, objective, rule, **self.loop(weights), generator=generator, report=report)
+            fitted, record = self.fit(objective, segment, generator, report, seed=seed, hidden=hidden)
             estimate = fitted.estimate[0]
-            if not (self.objective.masks and _lets_noise_pass(estimate, observed, noise)):
+            if self.objective.generates or not _lets_noise_pass(estimate, observed, noise):
                 break
-            notes.append(_PASSED if notes else f"the fit let the noise pass; fitted again with seed {again}")
+            notes = [_PASSED if notes else f"the fit let the noise pass; fitted again with seed {again}"]
             # Progress stays where it is, and a thread that is to stop still learns of it.
-            report = _repeat(report, fitted.iterations[-1])
-        notes = notes[-1:]
-        if self.objective.masks:
+            segment, report = replace(segment, weights=None), _repeat(report, fitted.iterations[-1])
+        if not self.objective.generates:
             estimate, limited = self._limit(estimate, observed, noise)
             notes += [_LIMITED] if limited else []
         mean = noise.power.mean(dim=2)
         level = noise_std(mean.double().cpu().numpy(), self.stft) / (PROFILE_MARGIN**0.5 if noise.known else 1)
-        record = self.record(fitted, network, context)
         filtered = POST_FILTERS[self.settings.post_filter](estimate, observed, noise.power)
-        return self.stft.inverse(filtered, samples.shape[1])[None], replace(
-            record, noise_std=level, white_noise=noise.white, notes=tuple(notes)
-        )
+        restored = self.stft.inverse(filtered, samples.shape[1])[None]
+        return restored, replace(record, noise_std=level, white_noise=noise.white, notes=tuple(notes))
 
     def _limit(self, estimate: Tensor, observed: Tensor, noise: Noise) -> tuple[Tensor, bool]:
         """An estimate that is a recording with gains, both ``[C, 2, F, T]``, with more left of it.
@@ -263,12 +242,6 @@ def _repeat(report: Report, last: Iteration) -> Report:
     return lambda _: report(last)
 
 
-def _no_filter(estimate: Tensor, observed: Tensor, noise_power: Tensor) -> Tensor:
-    """The estimate as it is."""
-    del observed, noise_power
-    return estimate
-
-
 def _wiener(estimate: Tensor, observed: Tensor, noise_power: Tensor) -> Tensor:
     """A Wiener filter on the recording, with the fitted estimate as its model of the sound.
 
@@ -280,4 +253,7 @@ def _wiener(estimate: Tensor, observed: Tensor, noise_power: Tensor) -> Tensor:
 
 
 #: Filters that follow a fit; to add one, write a function and give it a line.
-POST_FILTERS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"none": _no_filter, "wiener": _wiener}
+POST_FILTERS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "none": lambda estimate, *_: estimate,
+    "wiener": _wiener,
+}

@@ -12,7 +12,6 @@ from torch import Tensor
 from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import blocks
 from dapcli.errors import InputError, SettingsError
-from dapcli.fit import STOPPING_RULES, fit
 from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
 from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver
@@ -73,7 +72,7 @@ def separate(
             )
     if not any(block.any() for block in blocks(recording)):
         raise InputError("the mixture is silent; there is nothing to separate")
-    solver = Separator(**fields, source_types=tuple(types), consistent=consistent)
+    solver = Separator(**fields, types=tuple(types), consistent=consistent)
     return Pipeline(recording, solver, references, on_step, store).run(parallel)
 
 
@@ -88,22 +87,15 @@ def pose(recording: Recording, options: SeparateOptions, path: Path) -> Problem[
 
 @dataclass(frozen=True, kw_only=True)
 class Separator(Solver):
-    """Separates the segments of a mixture into K sources of these types; they sum to it where they are consistent."""
+    """Separates the segments of a mixture into K sources of its types; they sum to it where they are consistent."""
 
-    source_types: tuple[str, ...]
     consistent: bool = True
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The types of the K sources."""
-        return self.source_types
 
     def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
         """The sources ``[K, C, N]`` of a segment and the record of their fit.
 
         Sources that are generated are fitted with further seeds as long as one is silent.
         """
-        context = self.context(segment)
         tries: list[tuple[float, Tensor, SegmentFit]] = []
         notes: list[str] = []
         for attempt in range(_SEEDS if self.objective.generates else 1):
@@ -114,9 +106,7 @@ class Separator(Solver):
             objective = self.objective(
                 segment.samples.numpy(), self.stft, self.types, self.rate, settings=self.settings, generator=generator
             )
-            network, rule = self.build(objective, seed), STOPPING_RULES[self.rule](context)
-            fitted = fit(network, objective, rule, **self.loop(), generator=generator, report=report)
-            record = self.record(fitted, network, context)
+            fitted, record = self.fit(objective, segment, generator, report, seed=seed)
             heard = levels(fitted.estimate)
             tries.append((float(heard.min()), fitted.estimate, record))
             if heard.min() >= _SILENT:
@@ -128,7 +118,7 @@ class Separator(Solver):
             if level < _SILENT:
                 notes[-1] += f"; the fit with seed {(self.settings.seed + best) % 2**63} is kept"
             if self.consistent:
-                sources = ratio_masked(self.stft.forward(context.samples), sources)
+                sources = ratio_masked(self.stft.forward(self.load(segment.samples)), sources)
         else:
             notes = []
             if record.validation is not None and not record.validation < 1:
