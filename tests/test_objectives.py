@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dapcli.fit import Network, Objective, Step
+from dapcli.objectives import Setup
 from dapcli.objectives.alternating import Alternating
 from dapcli.objectives.double_dip import DoubleDIP, exclusion, roughness
 from dapcli.objectives.ensemble import _LEAST_WEIGHT, Ensemble, stack
@@ -41,6 +42,10 @@ TYPES = ("harmonic", "voice", "percussive")
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def setup(settings: Settings = PLAIN, rate: int = RATE) -> Setup:
+    return Setup(settings, STFT_SMALL, rate, seeded())
 
 
 def white_noise(channels: int = 1, length: int = LENGTH) -> Noise:
@@ -85,16 +90,16 @@ def make(
     task: str, estimator: str, channels: int = 1, *, silent: bool = False, settings: Settings = PLAIN
 ) -> Objective:
     """The objective of an estimator for a recording of so many channels, or for silence."""
-    construct = partial(load(TASKS[task].estimators[estimator].objective), settings=settings, generator=seeded())
+    construct = load(TASKS[task].estimators[estimator].objective)
     if task in ("denoise", "separate"):
         samples = np.zeros((channels, LENGTH)) if silent else noise(channels, LENGTH)
         if task == "denoise":
-            made = construct(torch.from_numpy(samples).float(), STFT_SMALL, white_noise(channels))
+            made = construct(torch.from_numpy(samples).float(), white_noise(channels), setup(settings))
         else:
-            made = construct(samples, STFT_SMALL, TYPES, RATE)
+            made = construct(samples, TYPES, setup(settings))
     else:
         degradation, samples = degraded(task, np.zeros((channels, LENGTH))) if silent else prepared(task, channels)
-        made = construct(samples, STFT_SMALL, degradation, 4_000)
+        made = construct(samples, degradation, setup(settings, rate=4_000))
     objective: Objective = made
     return objective
 
@@ -218,7 +223,7 @@ def test_the_input_of_generating_networks_changes_by_the_input_noise_only(task: 
 @pytest.mark.parametrize("task", ["inpaint", "declip", "dequantize"])
 def test_magnitudes_along_a_candidate_s_phases_are_the_candidate_and_across_a_quarter_turn(task: str) -> None:
     degradation, samples = prepared(task, 2)
-    objective = ConsistentGeneration(samples, STFT_SMALL, degradation, 4_000, settings=PLAIN, generator=seeded())  # type: ignore[arg-type]
+    objective = ConsistentGeneration(samples, degradation, setup(rate=4_000))  # type: ignore[arg-type]
     restored = STFT_SMALL.forward(torch.from_numpy(degradation.candidates(samples, 4_000)[-1]).float())[None]
     size = restored.square().sum(dim=2).sqrt()
     none = torch.zeros_like(size)
@@ -235,8 +240,7 @@ def test_magnitudes_along_a_candidate_s_phases_are_the_candidate_and_across_a_qu
 
 
 def masked(samples: Tensor, noise: Noise, scale: float) -> Mask:
-    settings = Settings(recorruption_scale=scale)
-    return Mask(samples, STFT_SMALL, noise, settings=settings, generator=seeded())
+    return Mask(samples, noise, setup(Settings(recorruption_scale=scale)))
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.7, 1.0])
@@ -299,7 +303,7 @@ def made_up(weights: list[float], std: float = 0.0, count: int = 3) -> list[Trai
 def ensemble(candidates: Samples, pairs: list[TrainingPair]) -> Ensemble:
     degradation, samples = degraded("inpaint", harmonics(LENGTH))
     given = Prepared(degradation, candidates, pairs)
-    return Ensemble(samples, STFT_SMALL, given, 4_000, settings=PLAIN, generator=seeded())  # type: ignore[arg-type]
+    return Ensemble(samples, given, setup(rate=4_000))  # type: ignore[arg-type]
 
 
 def zeros(outputs: int) -> Network:
@@ -359,7 +363,7 @@ def song(types: tuple[str, ...] = ("harmonic", "percussive")) -> RatioMask:
     """Notes that go on, each for a while, and drums that do not."""
     notes = np.concatenate([np.sin(np.arange(RATE // 2) * pitch) for pitch in (0.2, 0.9, 0.4, 1.5)])
     drums = noise(notes.size, std=1.0) * np.exp(-(np.arange(notes.size) % 3000) / 150)
-    return RatioMask((notes + drums)[None], STFT(512, 128), types, RATE, settings=PLAIN, generator=seeded())
+    return RatioMask((notes + drums)[None], types, replace(setup(), stft=STFT(512, 128)))
 
 
 def test_what_a_network_has_learned_of_one_part_it_knows_of_another() -> None:
@@ -392,8 +396,7 @@ def magnitudes(*shape: int) -> Tensor:
 
 
 def double_dip(samples: Samples, iterations: int = 100) -> DoubleDIP:
-    settings = Settings(iterations=iterations)
-    return DoubleDIP(samples, STFT_SMALL, ["any"] * 2, RATE, settings=settings, generator=seeded())
+    return DoubleDIP(samples, ["any"] * 2, setup(Settings(iterations=iterations)))
 
 
 def constant(*values: float) -> Network:

@@ -33,7 +33,7 @@ def checked(task: str, settings: Settings, **options: Any) -> dict[str, Any]:
         TASKS[task],
         settings,
         16_000,
-        **{"device": "cpu", "references": True, **options},  # type: ignore[arg-type]
+        **{"device": "cpu", "references": True, **options},
     )
 
 

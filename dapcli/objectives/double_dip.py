@@ -12,9 +12,8 @@ from torch import Tensor
 
 from dapcli.audio import Samples
 from dapcli.fit import Network, Objective, Step
+from dapcli.objectives import Setup
 from dapcli.objectives.generate import perturbed
-from dapcli.settings import Settings
-from dapcli.signal.stft import STFT
 
 # Scales of the exclusion, each of half the resolution of the one before.
 _SCALES = 3
@@ -47,18 +46,8 @@ class DoubleDIP(Objective):
 
     generates: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        samples: Samples,
-        stft: STFT,
-        types: Sequence[str],
-        rate: int,
-        *,
-        settings: Settings,
-        generator: torch.Generator,
-    ) -> None:
-        del rate
-        mixture = stft.forward(torch.from_numpy(samples).float().to(generator.device))
+    def __init__(self, samples: Samples, types: Sequence[str], setup: Setup) -> None:
+        mixture = setup.stft.forward(setup.load(samples))
         magnitudes = mixture.square().sum(dim=1).sqrt()
         # The terms of the loss have the same weights at every level.
         self._level = magnitudes.mean().clamp(min=_SILENCE)
@@ -68,10 +57,9 @@ class DoubleDIP(Objective):
         channels, bins, frames = magnitudes.shape
         self.networks = ((channels, channels),) * (2 * self._sources - 1)
         self.initial = (mixture / self._sources).expand(self._sources, *mixture.shape)
-        shape = (1, len(self.networks) * channels, bins, frames)
-        self._z = torch.randn(shape, generator=generator, device=generator.device)
-        self._input_noise = settings.input_noise
-        self._late = round(_LATE * settings.iterations)
+        self._z = setup.randn(1, len(self.networks) * channels, bins, frames)
+        self._input_noise = setup.settings.input_noise
+        self._late = round(_LATE * setup.settings.iterations)
 
     def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
         """The loss of one forward pass and the estimate ``[K, C, 2, F, T]``."""

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from dapcli.audio import Samples
 from dapcli.fit import Network, Objective, Step
-from dapcli.settings import Settings
+from dapcli.objectives import Setup
 from dapcli.signal.degradation import Degradation
 from dapcli.signal.noise import Noise
-from dapcli.signal.stft import STFT
 
 
 def perturbed(z: Tensor, input_noise: float, generator: torch.Generator) -> Tensor:
@@ -32,15 +31,13 @@ class Generation(Objective):
 
     generates: ClassVar[bool] = True
 
-    def __init__(
-        self, samples: Tensor, stft: STFT, noise: Noise | None, *, settings: Settings, generator: torch.Generator
-    ) -> None:
+    def __init__(self, samples: Tensor, noise: Noise | None, setup: Setup) -> None:
         del noise
-        self.initial = stft.forward(samples)[None]
+        self.initial = setup.stft.forward(samples)[None]
         _, channels, _, bins, frames = self.initial.shape
         self.networks = ((2 * channels, 2 * channels),)
-        self._input_noise = settings.input_noise
-        self._z = torch.randn(1, 2 * channels, bins, frames, generator=generator, device=samples.device)
+        self._input_noise = setup.settings.input_noise
+        self._z = setup.randn(1, 2 * channels, bins, frames)
 
     def step(self, network: Network, state: object, generator: torch.Generator) -> Step:  # noqa: ARG002
         """The loss of one forward pass and the estimate ``[1, C, 2, F, T]``."""
@@ -66,22 +63,12 @@ class ConsistentGeneration(Generation):
     ``samples`` is ``[C, N]``; the input is that of :class:`Generation`.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        stft: STFT,
-        degradation: Degradation,
-        rate: int,
-        *,
-        settings: Settings,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, samples: Samples, degradation: Degradation, setup: Setup) -> None:
         # Levels and cells are told apart in double precision only.
-        restored = torch.from_numpy(degradation.candidates(samples, rate)[-1]).float().to(generator.device)
-        super().__init__(restored, stft, None, settings=settings, generator=generator)
-        self._stft = stft
+        super().__init__(setup.load(degradation.candidates(samples, setup.rate)[-1]), None, setup)
+        self._stft = setup.stft
         self._degradation = degradation
-        self._samples = torch.from_numpy(samples).float().to(generator.device)
+        self._samples = setup.load(samples)
         size = self.initial.square().sum(dim=2, keepdim=True).sqrt()
         self._phase = self.initial / size.clamp(min=1e-12)
 

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from dapcli.fit import Network, Objective, Step
-from dapcli.settings import Settings
+from dapcli.objectives import Setup
 from dapcli.signal.noise import Noise
-from dapcli.signal.stft import STFT
 
 # Keeps the logarithm of an empty bin finite; noise alone is at 1.
 _POWER_FLOOR = 1e-3
@@ -32,15 +31,12 @@ class Mask(Objective):
     The state is the noise's power ``[C, F, T]``, which every step refines where there is rumble.
     """
 
-    def __init__(
-        self, samples: Tensor, stft: STFT, noise: Noise, *, settings: Settings, generator: torch.Generator
-    ) -> None:
-        del generator
-        self.initial = stft.forward(samples)[None]
+    def __init__(self, samples: Tensor, noise: Noise, setup: Setup) -> None:
+        self.initial = setup.stft.forward(samples)[None]
         self.networks = ((samples.shape[0], samples.shape[0]),)
-        self._stft = stft
+        self._stft = setup.stft
         self._shape = samples.shape
-        self._scale = settings.recorruption_scale
+        self._scale = setup.settings.recorruption_scale
         self._noise = noise
 
     def begin(self) -> Tensor:

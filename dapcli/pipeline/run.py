@@ -14,9 +14,8 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from dapcli.audio import Recording, resample
+from dapcli.audio import Recording, Samples, resample
 from dapcli.errors import DeviceError, InputError, OutputError
 from dapcli.fit import Iteration
 from dapcli.pipeline.result import Estimates, Result
@@ -185,7 +184,7 @@ class Pipeline:
             start, stop = self.plan[index]
             samples = self._read(self.recording, index)
             references = [self._read(each, index) for each in self.references]
-            segment = Segment(samples, start, stop, weights, torch.stack(references) if references else None)
+            segment = Segment(samples, start, stop, weights, np.stack(references) if references else None)
             with _own_stream(device):
                 estimate, record = self.solver.fit_segment(segment, report)
                 flat = estimate.double().cpu().flatten(0, 1).numpy()
@@ -218,11 +217,11 @@ class Pipeline:
                 pool.shutdown(cancel_futures=True)
                 torch.set_num_threads(threads)
 
-    def _read(self, recording: Recording, index: int) -> Tensor:
+    def _read(self, recording: Recording, index: int) -> Samples:
         """A segment ``[C, n]`` at the working rate."""
         with self._reading:
             samples = recording.read(*self.plan[index])
-        return torch.from_numpy(resample(samples, recording.rate, self.solver.rate))
+        return resample(samples, recording.rate, self.solver.rate)
 
     def _report(self, index: int | None, iteration: Iteration) -> None:
         """Tell of an iteration of a segment, or of the pretraining where it is None."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dapcli.audio import Samples
 from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Objective, StopContext, fit
+from dapcli.objectives import Setup
 from dapcli.priors import NO_PRIOR, build_priors
 from dapcli.settings import Settings
 from dapcli.signal.stft import STFT
@@ -31,15 +32,15 @@ _DRAWING = threading.Lock()
 class Segment:
     """What one fit is given: the recording from ``start`` to ``stop``, in samples of the recording.
 
-    ``samples`` are ``[C, N]`` at the working rate, in double precision. The network starts from ``weights`` and is only
-    finetuned, or from random weights. ``references`` ``[K, C, N]`` are for the oracle rule.
+    ``samples`` are ``[C, N]`` at the working rate. The network starts from ``weights`` and is only finetuned, or from
+    random weights. ``references`` ``[K, C, N]`` are for the oracle rule.
     """
 
-    samples: Tensor
+    samples: Samples
     start: int
     stop: int
     weights: Weights | None = None
-    references: Tensor | None = None
+    references: Samples | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Solver(ABC):
         del samples, start
         return True
 
-    def pretrain(self, segments: Sequence[Tensor], report: Report) -> Weights:
+    def pretrain(self, segments: Sequence[Samples], report: Report) -> Weights:
         """The weights of one network that was fitted to some segments ``[C, N]`` in turn, for each to start from.
 
         Raises ``NotImplementedError`` where :attr:`iterations` has none for it: every segment is then fitted anew.
@@ -122,13 +123,10 @@ class Solver(ABC):
         del observed, start, step
         return estimate * gain
 
-    def generator(self, seed: int | None = None) -> torch.Generator:
-        """Random numbers by a seed, or by that of the settings."""
-        return torch.Generator(self.device).manual_seed(self.settings.seed if seed is None else seed)
-
-    def load(self, samples: Tensor) -> Tensor:
-        """Samples as fits take them: in single precision, on the device."""
-        return samples.float().to(self.device)
+    def setup(self, seed: int | None = None) -> Setup:
+        """The surroundings of a fit with random numbers by a seed, or by that of the settings."""
+        generator = torch.Generator(self.device).manual_seed(self.settings.seed if seed is None else seed)
+        return Setup(self.settings, self.stft, self.rate, generator)
 
     def build(self, objective: Objective, seed: int | None = None, weights: Weights | None = None) -> nn.Module | None:
         """The network for an objective, or all it needs as one, with these weights or with random ones."""
@@ -158,7 +156,7 @@ class Solver(ABC):
         self,
         objective: Objective,
         segment: Segment,
-        generator: torch.Generator,
+        setup: Setup,
         report: Report,
         *,
         seed: int | None = None,
@@ -172,11 +170,12 @@ class Solver(ABC):
         Raises:
             SettingsError: The stopping rule has nothing to go by.
         """
-        samples = self.load(segment.samples)
-        references = None if segment.references is None else self.load(segment.references)
+        samples = setup.load(segment.samples)
+        references = None if segment.references is None else setup.load(segment.references)
         rule = STOPPING_RULES[self.rule](StopContext(self.stft, samples, hidden, references, self.types))
         network = self.build(objective, seed, segment.weights)
-        fitted = fit(network, objective, rule, **self.loop(segment.weights), generator=generator, report=report)
+        loop = self.loop(segment.weights)
+        fitted = fit(network, objective, rule, **loop, generator=setup.generator, report=report)
         return fitted, SegmentFit(
             rule=self.rule,
             rule_reason=self.rule_reason,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dapcli.audio import Recording, read_audio, resample
+from dapcli.audio import Recording, Samples, read_audio, resample
 from dapcli.audio.files import digest
 from dapcli.audio.recording import count_channels
 from dapcli.errors import InputError, SettingsError
@@ -114,7 +113,7 @@ class Denoiser(Solver):
             return 0, settings.iterations
         return settings.iterations, settings.finetune_iterations
 
-    def pretrain(self, segments: Sequence[Tensor], report: Report) -> Weights:
+    def pretrain(self, segments: Sequence[Samples], report: Report) -> Weights:
         """The weights of one network that was fitted to some segments ``[C, N]`` in turn, for each to start from.
 
         It is fitted on every second frame. Then a fraction of the iterations on all frames is enough, on any segment
@@ -123,32 +122,31 @@ class Denoiser(Solver):
         """
         # Between frames further apart than that, samples would be lost.
         stride = COARSENESS if 2 * COARSENESS * self.stft.hop <= self.stft.n_fft else 1
-        stft, generator = replace(self.stft, hop=stride * self.stft.hop), self.generator()
-        construct = partial(self.objective, settings=self.settings, generator=generator)
-        objectives = [construct(self.load(each), stft, self._noise(each).every(stride)) for each in segments]
+        setup = replace(self.setup(), stft=replace(self.stft, hop=stride * self.stft.hop))
+        objectives = [self.objective(setup.load(each), self._noise(each).every(stride), setup) for each in segments]
         objective = Alternating(objectives, self.settings.iterations, self.settings.seed)
         network = self.build(objective)
         assert network is not None
-        rule = STOPPING_RULES["fixed"](StopContext(stft, segments[0]))
+        rule = STOPPING_RULES["fixed"](StopContext(setup.stft, objective.initial))
         # What is wanted are the weights; their estimates are of different segments.
-        fit(network, objective, rule, **{**self.loop(), "ema_decay": 0.0}, generator=generator, report=report)
+        loop = {**self.loop(), "ema_decay": 0.0}
+        fit(network, objective, rule, **loop, generator=setup.generator, report=report)
         return {name: weights.cpu() for name, weights in network.state_dict().items()}
 
     def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
         """The estimate ``[1, C, N]`` of a segment without its noise, and its record."""
-        samples, noise = self.load(segment.samples), self._noise(segment.samples)
-        hidden = None
+        setup, noise = self.setup(), self._noise(segment.samples)
+        samples = setup.load(segment.samples)
+        visible, hidden = samples, None
         if STOPPING_RULES[self.rule].needs == "hidden":
-            hidden = _hidden_samples(samples.shape[1], self.settings.seed).to(self.device)
-        visible = samples if hidden is None else _hide(samples, hidden)
+            visible, hidden = _hide(samples, self.settings.seed)
         observed = self.stft.forward(samples)
-        generator = self.generator()
         again = (self.settings.seed + 1) % 2**63
         notes: list[str] = []
         # A mask that lets the noise pass is fitted anew from other weights.
         for seed in (self.settings.seed, again):
-            objective = self.objective(visible, self.stft, noise, settings=self.settings, generator=generator)
-            fitted, record = self.fit(objective, segment, generator, report, seed=seed, hidden=hidden)
+            objective = self.objective(visible, noise, setup)
+            fitted, record = self.fit(objective, segment, setup, report, seed=seed, hidden=hidden)
             estimate = fitted.estimate[0]
             if self.objective.generates or not _lets_noise_pass(estimate, observed, noise):
                 break
@@ -175,10 +173,11 @@ class Denoiser(Solver):
             return gain[:, None] * observed, limited
         return gain.clamp(min=10 ** (-self.settings.attenuation_limit / 20))[:, None] * observed, False
 
-    def _noise(self, samples: Tensor) -> Noise:
+    def _noise(self, samples: Samples) -> Noise:
         """The noise of samples ``[C, N]``, on the device."""
         model = self.settings.noise_model
-        return estimate_noise(self.stft, samples.float().cpu(), self.rate, model, self.profile).to(self.device)
+        single = torch.from_numpy(samples).float()
+        return estimate_noise(self.stft, single, self.rate, model, self.profile).to(self.device)
 
 
 def _gain(estimate: Tensor, observed: Tensor) -> Tensor:
@@ -192,19 +191,17 @@ def _lets_noise_pass(estimate: Tensor, observed: Tensor, noise: Noise) -> bool:
     return bool(quiet.any()) and float(_gain(estimate, observed)[quiet].mean()) > _PASSING
 
 
-def _hidden_samples(length: int, seed: int) -> Tensor:
-    """Sorted random indices of samples to hide, no two of them neighbours, none at the ends."""
-    candidates = np.arange(1, length - 1, 2)
-    count = min(len(candidates), round(length * _HIDDEN_SHARE))
+def _hide(samples: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Samples ``[C, N]`` with some replaced by the mean of their neighbours, and the sorted indices of these.
+
+    They are drawn at random, no two of them neighbours, none at the ends.
+    """
+    candidates = np.arange(1, samples.shape[1] - 1, 2)
+    count = min(len(candidates), round(samples.shape[1] * _HIDDEN_SHARE))
     chosen = np.random.default_rng(seed).choice(candidates, count, replace=False)
-    return torch.from_numpy(np.sort(chosen))
-
-
-def _hide(samples: Tensor, hidden: Tensor) -> Tensor:
-    """Samples ``[C, N]`` with the hidden ones replaced by the mean of their neighbours."""
-    samples = samples.clone()
-    samples[:, hidden] = (samples[:, hidden - 1] + samples[:, hidden + 1]) / 2
-    return samples
+    hidden, visible = torch.from_numpy(np.sort(chosen)).to(samples.device), samples.clone()
+    visible[:, hidden] = (samples[:, hidden - 1] + samples[:, hidden + 1]) / 2
+    return visible, hidden
 
 
 def _profile(

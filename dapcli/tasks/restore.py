@@ -81,7 +81,7 @@ class Restorer(Solver):
 
         The prior is fitted to the stretch that the degradation affects, and what is beside it.
         """
-        whole = self.degradation.part(segment.start, segment.stop).affected(segment.samples.numpy())
+        whole = self.degradation.part(segment.start, segment.stop).affected(segment.samples)
         places = np.flatnonzero(whole.any(axis=0))
         around = round(_AROUND_S * self.rate)
         first, last = max(places[0] - around, 0), min(places[-1] + around + 1, whole.shape[1])
@@ -93,17 +93,14 @@ class Restorer(Solver):
             references=None if segment.references is None else segment.references[..., first:last],
         )
         degradation = self.degradation.part(stretch.start, stretch.stop)
-        observed, generator = stretch.samples.numpy(), self.generator()
-        objective = self.objective(
-            observed, self.stft, degradation, self.rate, settings=self.settings, generator=generator
-        )
-        fitted, record = self.fit(objective, stretch, generator, report)
+        observed, setup = stretch.samples, self.setup()
+        fitted, record = self.fit(self.objective(observed, degradation, setup), stretch, setup, report)
         estimate = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
         restored = degradation.add_texture(estimate, observed, self.rate, self.settings.seed)
         inconsistent = np.abs(degradation.project(restored, observed) - restored) > TOLERANCE
-        estimates = segment.samples.clone()[None]
-        estimates[0, :, first:last] = torch.from_numpy(restored)
-        return estimates, replace(record, inconsistent=float(inconsistent.sum() / whole.size))
+        estimate = segment.samples.copy()
+        estimate[:, first:last] = restored
+        return torch.from_numpy(estimate)[None], replace(record, inconsistent=float(inconsistent.sum() / whole.size))
 
     def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
         """The estimate with what is known put back."""

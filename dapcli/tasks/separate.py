@@ -102,11 +102,9 @@ class Separator(Solver):
             seed = (self.settings.seed + attempt) % 2**63
             if notes:
                 notes[-1] += f"; fitted again with seed {seed}"
-            generator = self.generator(seed)
-            objective = self.objective(
-                segment.samples.numpy(), self.stft, self.types, self.rate, settings=self.settings, generator=generator
-            )
-            fitted, record = self.fit(objective, segment, generator, report, seed=seed)
+            setup = self.setup(seed)
+            objective = self.objective(segment.samples, self.types, setup)
+            fitted, record = self.fit(objective, segment, setup, report, seed=seed)
             heard = levels(fitted.estimate)
             tries.append((float(heard.min()), fitted.estimate, record))
             if heard.min() >= _SILENT:
@@ -118,7 +116,7 @@ class Separator(Solver):
             if level < _SILENT:
                 notes[-1] += f"; the fit with seed {(self.settings.seed + best) % 2**63} is kept"
             if self.consistent:
-                sources = ratio_masked(self.stft.forward(self.load(segment.samples)), sources)
+                sources = ratio_masked(self.stft.forward(setup.load(segment.samples)), sources)
         else:
             notes = []
             if record.validation is not None and not record.validation < 1:
