@@ -22,8 +22,6 @@ from dapcli.signal.stft import STFT
 Weights = Mapping[str, Tensor]
 Report = Callable[[Iteration], None]
 
-# A network that knows the recording is finetuned in smaller steps; the usual ones would first unlearn.
-_FINETUNING_RATE = 0.5
 # torch draws a network's first weights from a generator that all threads share.
 _DRAWING = threading.Lock()
 
@@ -94,9 +92,8 @@ class Solver(ABC):
         """Iterations at the most for :meth:`pretrain`, 0 where it has no use, and for a segment."""
         return 0, self.settings.iterations
 
-    def needs_fit(self, samples: Samples, start: int) -> bool:
+    def needs_fit(self, samples: Samples, start: int) -> bool:  # noqa: ARG002
         """Whether a fit has anything to do in samples ``[C, N]`` of the recording that begin at ``start``."""
-        del samples, start
         return True
 
     def pretrain(self, segments: Sequence[Samples], report: Report) -> Weights:
@@ -140,18 +137,6 @@ class Solver(ABC):
             network.load_state_dict(weights)
         return network
 
-    def loop(self, weights: Weights | None = None) -> dict[str, Any]:
-        """How :func:`~dapcli.fit.fit` is to run, from these weights or from random ones."""
-        settings, tuned = self.settings, weights is not None
-        return {
-            "iterations": settings.finetune_iterations if tuned else settings.iterations,
-            "optimizer": settings.optimizer,
-            "learning_rate": settings.learning_rate * (_FINETUNING_RATE if tuned else 1.0),
-            "annealed": tuned,
-            "ema_decay": settings.ema_decay,
-            "dtype": self.dtype,
-        }
-
     def fit(
         self,
         objective: Objective,
@@ -174,8 +159,8 @@ class Solver(ABC):
         references = None if segment.references is None else setup.load(segment.references)
         rule = STOPPING_RULES[self.rule](StopContext(self.stft, samples, hidden, references, self.types))
         network = self.build(objective, seed, segment.weights)
-        loop = self.loop(segment.weights)
-        fitted = fit(network, objective, rule, **loop, generator=setup.generator, report=report)
+        tuned = segment.weights is not None
+        fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report, finetune=tuned)
         return fitted, SegmentFit(
             rule=self.rule,
             rule_reason=self.rule_reason,

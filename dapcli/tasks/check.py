@@ -24,13 +24,8 @@ def check(
 ) -> dict[str, Any]:
     """Check settings for a task, and return what they stand for: the fields of a :class:`~dapcli.pipeline.Solver`.
 
-    Args:
-        task: The task.
-        settings: Its settings.
-        rate: The rate of the recording, Hz.
-        device: As for :func:`dapcli.denoise`.
-        parallel: See there.
-        references: A stopping rule can go by clean references.
+    ``rate`` is that of the recording in Hz, ``device`` and ``parallel`` are as for :func:`dapcli.denoise`. A stopping
+    rule can go by clean references if ``references`` is true.
 
     Raises:
         SettingsError: A name is unknown, or a setting has no effect here.

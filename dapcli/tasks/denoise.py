@@ -106,12 +106,10 @@ class Denoiser(Solver):
     @property
     def iterations(self) -> tuple[int, int]:
         """Iterations at the most for pretraining on a recording, and for each of its segments."""
-        settings = self.settings
+        first, further = self.settings.iterations, self.settings.finetune_iterations
         # A rule that may end a fit early has to see all of it.
-        rule = STOPPING_RULES[self.rule]
-        if self.objective.generates or not settings.finetune_iterations or rule.patience:
-            return 0, settings.iterations
-        return settings.iterations, settings.finetune_iterations
+        anew = self.objective.generates or not further or STOPPING_RULES[self.rule].patience
+        return (0, first) if anew else (first, further)
 
     def pretrain(self, segments: Sequence[Samples], report: Report) -> Weights:
         """The weights of one network that was fitted to some segments ``[C, N]`` in turn, for each to start from.
@@ -127,10 +125,10 @@ class Denoiser(Solver):
         objective = Alternating(objectives, self.settings.iterations, self.settings.seed)
         network = self.build(objective)
         assert network is not None
-        rule = STOPPING_RULES["fixed"](StopContext(setup.stft, objective.initial))
+        rule = STOPPING_RULES["fixed"](StopContext(setup.stft, setup.load(segments[0])))
         # What is wanted are the weights; their estimates are of different segments.
-        loop = {**self.loop(), "ema_decay": 0.0}
-        fit(network, objective, rule, **loop, generator=setup.generator, report=report)
+        settings = replace(self.settings, ema_decay=0.0)
+        fit(network, objective, rule, settings, self.dtype, setup.generator, report)
         return {name: weights.cpu() for name, weights in network.state_dict().items()}
 
     def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:

@@ -95,8 +95,8 @@ class Restorer(Solver):
         degradation = self.degradation.part(stretch.start, stretch.stop)
         observed, setup = stretch.samples, self.setup()
         fitted, record = self.fit(self.objective(observed, degradation, setup), stretch, setup, report)
-        estimate = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
-        restored = degradation.add_texture(estimate, observed, self.rate, self.settings.seed)
+        plain = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
+        restored = degradation.add_texture(plain, observed, self.rate, self.settings.seed)
         inconsistent = np.abs(degradation.project(restored, observed) - restored) > TOLERANCE
         estimate = segment.samples.copy()
         estimate[:, first:last] = restored

@@ -96,7 +96,7 @@ class Separator(Solver):
 
         Sources that are generated are fitted with further seeds as long as one is silent.
         """
-        tries: list[tuple[float, Tensor, SegmentFit]] = []
+        tries: list[tuple[float, int, Tensor, SegmentFit]] = []
         notes: list[str] = []
         for attempt in range(_SEEDS if self.objective.generates else 1):
             seed = (self.settings.seed + attempt) % 2**63
@@ -106,15 +106,14 @@ class Separator(Solver):
             objective = self.objective(segment.samples, self.types, setup)
             fitted, record = self.fit(objective, segment, setup, report, seed=seed)
             heard = levels(fitted.estimate)
-            tries.append((float(heard.min()), fitted.estimate, record))
+            tries.append((float(heard.min()), seed, fitted.estimate, record))
             if heard.min() >= _SILENT:
                 break
             notes.append(f"source {int(heard.argmin()) + 1} was silent")
-        best = max(range(len(tries)), key=lambda index: tries[index][0])
-        level, sources, record = tries[best]
+        level, seed, sources, record = max(tries, key=lambda each: each[0])
         if self.objective.generates:
             if level < _SILENT:
-                notes[-1] += f"; the fit with seed {(self.settings.seed + best) % 2**63} is kept"
+                notes[-1] += f"; the fit with seed {seed} is kept"
             if self.consistent:
                 sources = ratio_masked(self.stft.forward(setup.load(segment.samples)), sources)
         else:
@@ -122,7 +121,7 @@ class Separator(Solver):
             if record.validation is not None and not record.validation < 1:
                 notes = ["the network found no structure, and the classical separation was kept"]
                 sources = objective.initial
-        record = replace(record, seconds=sum(each.seconds for _, _, each in tries), notes=tuple(notes))
+        record = replace(record, seconds=sum(each.seconds for *_, each in tries), notes=tuple(notes))
         return self.stft.inverse(sources, segment.samples.shape[1]), record
 
     def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
