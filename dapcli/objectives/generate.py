@@ -31,8 +31,7 @@ class Generation(Objective):
 
     generates: ClassVar[bool] = True
 
-    def __init__(self, samples: Tensor, noise: Noise | None, setup: Setup) -> None:
-        del noise
+    def __init__(self, samples: Tensor, noise: Noise | None, setup: Setup) -> None:  # noqa: ARG002
         self.initial = setup.stft.forward(samples)[None]
         _, channels, _, bins, frames = self.initial.shape
         self.networks = ((2 * channels, 2 * channels),)

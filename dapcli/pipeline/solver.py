@@ -125,32 +125,24 @@ class Solver(ABC):
         generator = torch.Generator(self.device).manual_seed(self.settings.seed if seed is None else seed)
         return Setup(self.settings, self.stft, self.rate, generator)
 
-    def build(self, objective: Objective, seed: int | None = None, weights: Weights | None = None) -> nn.Module | None:
+    def build(self, objective: Objective, seed: int, weights: Weights | None = None) -> nn.Module | None:
         """The network for an objective, or all it needs as one, with these weights or with random ones."""
-        settings = self.settings
-        if settings.prior == NO_PRIOR:
+        if self.settings.prior == NO_PRIOR:
             return None
         with _DRAWING, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed if seed is None else seed)
-            network = build_priors(settings, objective.networks, zero=objective.starts_from_zero)
+            torch.manual_seed(seed)
+            network = build_priors(self.settings, objective.networks, zero=objective.starts_from_zero)
         if weights is not None:
             network.load_state_dict(weights)
         return network
 
     def fit(
-        self,
-        objective: Objective,
-        segment: Segment,
-        setup: Setup,
-        report: Report,
-        *,
-        seed: int | None = None,
-        hidden: Tensor | None = None,
+        self, objective: Objective, segment: Segment, setup: Setup, report: Report, hidden: Tensor | None = None
     ) -> tuple[Fitted, SegmentFit]:
         """Fit a network to the objective of a segment; returns the fit, and what all tasks tell of it.
 
-        The network's first weights are those of the segment, or random ones by ``seed``. The samples of the indices
-        ``hidden`` are hidden from the fit.
+        The network's first weights are those of the segment, or random ones by the seed of the ``setup``. The samples
+        of the indices ``hidden`` are hidden from the fit.
 
         Raises:
             SettingsError: The stopping rule has nothing to go by.
@@ -158,7 +150,7 @@ class Solver(ABC):
         samples = setup.load(segment.samples)
         references = None if segment.references is None else setup.load(segment.references)
         rule = STOPPING_RULES[self.rule](StopContext(self.stft, samples, hidden, references, self.types))
-        network = self.build(objective, seed, segment.weights)
+        network = self.build(objective, setup.generator.initial_seed(), segment.weights)
         tuned = segment.weights is not None
         fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report, finetune=tuned)
         return fitted, SegmentFit(

@@ -86,9 +86,8 @@ def denoise(
     return Pipeline(recording, Denoiser(**fields, profile=profile), references, on_step, store).run(parallel)
 
 
-def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem[None]:
+def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem[None]:  # noqa: ARG001
     """The problem of a noisy recording by the options of the command line."""
-    del path
     given = options.profile
     profile, fingerprint = (read_audio(given), digest(given)) if isinstance(given, Path) else (given, given)
     return Problem(recording, noise_profile=profile, fingerprint={"noise_profile": fingerprint})
@@ -123,7 +122,7 @@ class Denoiser(Solver):
         setup = replace(self.setup(), stft=replace(self.stft, hop=stride * self.stft.hop))
         objectives = [self.objective(setup.load(each), self._noise(each).every(stride), setup) for each in segments]
         objective = Alternating(objectives, self.settings.iterations, self.settings.seed)
-        network = self.build(objective)
+        network = self.build(objective, self.settings.seed)
         assert network is not None
         rule = STOPPING_RULES["fixed"](StopContext(setup.stft, setup.load(segments[0])))
         # What is wanted are the weights; their estimates are of different segments.
@@ -133,8 +132,7 @@ class Denoiser(Solver):
 
     def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
         """The estimate ``[1, C, N]`` of a segment without its noise, and its record."""
-        setup, noise = self.setup(), self._noise(segment.samples)
-        samples = setup.load(segment.samples)
+        samples, noise = self.setup().load(segment.samples), self._noise(segment.samples)
         visible, hidden = samples, None
         if STOPPING_RULES[self.rule].needs == "hidden":
             visible, hidden = _hide(samples, self.settings.seed)
@@ -143,8 +141,8 @@ class Denoiser(Solver):
         notes: list[str] = []
         # A mask that lets the noise pass is fitted anew from other weights.
         for seed in (self.settings.seed, again):
-            objective = self.objective(visible, noise, setup)
-            fitted, record = self.fit(objective, segment, setup, report, seed=seed, hidden=hidden)
+            setup = self.setup(seed)
+            fitted, record = self.fit(self.objective(visible, noise, setup), segment, setup, report, hidden)
             estimate = fitted.estimate[0]
             if self.objective.generates or not _lets_noise_pass(estimate, observed, noise):
                 break

@@ -76,9 +76,8 @@ def separate(
     return Pipeline(recording, solver, references, on_step, store).run(parallel)
 
 
-def pose(recording: Recording, options: SeparateOptions, path: Path) -> Problem[None]:
+def pose(recording: Recording, options: SeparateOptions, path: Path) -> Problem[None]:  # noqa: ARG001
     """The problem of a mixture by the options of the command line."""
-    del path
     types = options.source_types("")
     # Sources that are generated are made consistent segment by segment.
     fingerprint = {"types": types, "consistent": options.consistent}
@@ -104,7 +103,7 @@ class Separator(Solver):
                 notes[-1] += f"; fitted again with seed {seed}"
             setup = self.setup(seed)
             objective = self.objective(segment.samples, self.types, setup)
-            fitted, record = self.fit(objective, segment, setup, report, seed=seed)
+            fitted, record = self.fit(objective, segment, setup, report)
             heard = levels(fitted.estimate)
             tries.append((float(heard.min()), seed, fitted.estimate, record))
             if heard.min() >= _SILENT:
