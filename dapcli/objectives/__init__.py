@@ -29,7 +29,7 @@ class Setup:
     rate: int
     generator: torch.Generator
 
-    def load(self, samples: Samples) -> Tensor:
+    def tensor(self, samples: Samples) -> Tensor:
         """Samples as fits take them: in single precision, on the device."""
         return torch.from_numpy(samples).float().to(self.generator.device)
 

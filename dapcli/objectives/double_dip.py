@@ -47,7 +47,7 @@ class DoubleDIP(Objective):
     generates: ClassVar[bool] = True
 
     def __init__(self, samples: Samples, types: Sequence[str], setup: Setup) -> None:
-        mixture = setup.stft.forward(setup.load(samples))
+        mixture = setup.stft.forward(setup.tensor(samples))
         magnitudes = mixture.square().sum(dim=1).sqrt()
         # The terms of the loss have the same weights at every level.
         self._level = magnitudes.mean().clamp(min=_SILENCE)

@@ -47,18 +47,18 @@ class Ensemble(Objective):
         pairs = degradation.training_pairs(samples, candidates, setup.rate, setup.generator.initial_seed())
         self.networks = ((len(candidates), len(candidates) + 1),)
         self._stft = setup.stft
-        self._candidates = self._stft.forward(setup.load(candidates))
+        self._candidates = self._stft.forward(setup.tensor(candidates))
         prepared = [
             (
-                self._stft.forward(setup.load(pair.candidates)),
-                setup.load(pair.truth),
+                self._stft.forward(setup.tensor(pair.candidates)),
+                setup.tensor(pair.truth),
                 torch.from_numpy(pair.scored).to(setup.generator.device),
             )
             for pair in pairs
         ]
         self._validation = prepared[-1]
         self._training = prepared[:-1] or prepared
-        weights = setup.load(stack(pairs))
+        weights = setup.tensor(stack(pairs))
         weights = torch.cat([weights, 1 - weights.sum(dim=0, keepdim=True)]).clamp(min=_LEAST_WEIGHT)
         self._start = weights.log()[None, :, None, None]
         self.initial = self._mix(_no_network, self._candidates)

@@ -64,10 +64,10 @@ class ConsistentGeneration(Generation):
 
     def __init__(self, samples: Samples, degradation: Degradation, setup: Setup) -> None:
         # Levels and cells are told apart in double precision only.
-        super().__init__(setup.load(degradation.candidates(samples, setup.rate)[-1]), None, setup)
+        super().__init__(setup.tensor(degradation.candidates(samples, setup.rate)[-1]), None, setup)
         self._stft = setup.stft
         self._degradation = degradation
-        self._samples = setup.load(samples)
+        self._samples = setup.tensor(samples)
         size = self.initial.square().sum(dim=2, keepdim=True).sqrt()
         self._phase = self.initial / size.clamp(min=1e-12)
 

@@ -47,11 +47,11 @@ class RatioMask(Objective):
     def __init__(self, samples: Samples, types: Sequence[str], setup: Setup) -> None:
         start = separate_types(samples, setup.rate, types, setup.generator.initial_seed())
         self.networks = ((1, len(types)),)
-        self._mixture = setup.stft.forward(setup.load(samples))
+        self._mixture = setup.stft.forward(setup.tensor(samples))
         power = self._mixture.square().sum(dim=1, keepdim=True)
         features = (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log()
         self._features = (features - features.mean()) / features.std().clamp(min=_LEAST_MASK)
-        powers = setup.stft.forward(setup.load(start)).square().sum(dim=2).transpose(0, 1) + _SILENCE
+        powers = setup.stft.forward(setup.tensor(start)).square().sum(dim=2).transpose(0, 1) + _SILENCE
         self._masks = powers / powers.sum(dim=1, keepdim=True)
         certainty = (len(types) * self._masks.square().sum(dim=1, keepdim=True) - 1) / (len(types) - 1)
         trust = certainty.square() * power.sqrt()

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dapcli.audio import Samples
-from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Objective, StopContext, fit
+from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Objective, StopContext, StoppingRule
 from dapcli.objectives import Setup
 from dapcli.priors import NO_PRIOR, build_priors
 from dapcli.settings import Settings
@@ -125,42 +126,37 @@ class Solver(ABC):
         generator = torch.Generator(self.device).manual_seed(self.settings.seed if seed is None else seed)
         return Setup(self.settings, self.stft, self.rate, generator)
 
-    def build(self, objective: Objective, seed: int, weights: Weights | None = None) -> nn.Module | None:
-        """The network for an objective, or all it needs as one, with these weights or with random ones."""
+    def build(self, objective: Objective, setup: Setup, weights: Weights | None = None) -> nn.Module | None:
+        """The network for an objective, or all it needs as one, with these weights or with random ones by the seed."""
         if self.settings.prior == NO_PRIOR:
             return None
         with _DRAWING, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(setup.generator.initial_seed())
             network = build_priors(self.settings, objective.networks, zero=objective.starts_from_zero)
         if weights is not None:
             network.load_state_dict(weights)
         return network
 
-    def fit(
-        self, objective: Objective, segment: Segment, setup: Setup, report: Report, hidden: Tensor | None = None
-    ) -> tuple[Fitted, SegmentFit]:
-        """Fit a network to the objective of a segment; returns the fit, and what all tasks tell of it.
-
-        The network's first weights are those of the segment, or random ones by the seed of the ``setup``. The samples
-        of the indices ``hidden`` are hidden from the fit.
+    def rule_for(self, segment: Segment, setup: Setup, hidden: Tensor | None = None) -> StoppingRule:
+        """The stopping rule of a segment, which may know its references, and the indices of ``hidden`` samples.
 
         Raises:
-            SettingsError: The stopping rule has nothing to go by.
+            SettingsError: It has nothing to go by.
         """
-        samples = setup.load(segment.samples)
-        references = None if segment.references is None else setup.load(segment.references)
-        rule = STOPPING_RULES[self.rule](StopContext(self.stft, samples, hidden, references, self.types))
-        network = self.build(objective, setup.generator.initial_seed(), segment.weights)
-        tuned = segment.weights is not None
-        fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report, finetune=tuned)
-        return fitted, SegmentFit(
+        references = None if segment.references is None else setup.tensor(segment.references)
+        samples = setup.tensor(segment.samples)
+        return STOPPING_RULES[self.rule](StopContext(self.stft, samples, hidden, references, self.types))
+
+    def record(self, fitted: Fitted, network: nn.Module | None, segment: Segment) -> SegmentFit:
+        """What all tasks tell of a fit."""
+        return SegmentFit(
             rule=self.rule,
             rule_reason=self.rule_reason,
             parameters=0 if network is None else sum(weights.numel() for weights in network.parameters()),
             best_iteration=fitted.best_iteration,
             stopped_by=fitted.stopped_by,
             seconds=fitted.seconds,
-            power=float(samples.square().mean()),
+            power=float(np.mean(segment.samples**2)),
             iterations=fitted.iterations,
             validation=fitted.iterations[fitted.best_iteration - 1].validation if fitted.iterations else None,
         )

@@ -120,11 +120,11 @@ class Denoiser(Solver):
         # Between frames further apart than that, samples would be lost.
         stride = COARSENESS if 2 * COARSENESS * self.stft.hop <= self.stft.n_fft else 1
         setup = replace(self.setup(), stft=replace(self.stft, hop=stride * self.stft.hop))
-        objectives = [self.objective(setup.load(each), self._noise(each).every(stride), setup) for each in segments]
+        objectives = [self.objective(setup.tensor(each), self._noise(each).every(stride), setup) for each in segments]
         objective = Alternating(objectives, self.settings.iterations, self.settings.seed)
-        network = self.build(objective, self.settings.seed)
+        network = self.build(objective, setup)
         assert network is not None
-        rule = STOPPING_RULES["fixed"](StopContext(setup.stft, setup.load(segments[0])))
+        rule = STOPPING_RULES["fixed"](StopContext(setup.stft, setup.tensor(segments[0])))
         # What is wanted are the weights; their estimates are of different segments.
         settings = replace(self.settings, ema_decay=0.0)
         fit(network, objective, rule, settings, self.dtype, setup.generator, report)
@@ -132,7 +132,7 @@ class Denoiser(Solver):
 
     def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
         """The estimate ``[1, C, N]`` of a segment without its noise, and its record."""
-        samples, noise = self.setup().load(segment.samples), self._noise(segment.samples)
+        samples, noise = self.setup().tensor(segment.samples), self._noise(segment.samples)
         visible, hidden = samples, None
         if STOPPING_RULES[self.rule].needs == "hidden":
             visible, hidden = _hide(samples, self.settings.seed)
@@ -142,7 +142,10 @@ class Denoiser(Solver):
         # A mask that lets the noise pass is fitted anew from other weights.
         for seed in (self.settings.seed, again):
             setup = self.setup(seed)
-            fitted, record = self.fit(self.objective(visible, noise, setup), segment, setup, report, hidden)
+            objective = self.objective(visible, noise, setup)
+            network, tuned = self.build(objective, setup, segment.weights), segment.weights is not None
+            rule = self.rule_for(segment, setup, hidden)
+            fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report, finetune=tuned)
             estimate = fitted.estimate[0]
             if self.objective.generates or not _lets_noise_pass(estimate, observed, noise):
                 break
@@ -156,6 +159,7 @@ class Denoiser(Solver):
         level = noise_std(mean.double().cpu().numpy(), self.stft) / (PROFILE_MARGIN**0.5 if noise.known else 1)
         filtered = POST_FILTERS[self.settings.post_filter](estimate, observed, noise.power)
         restored = self.stft.inverse(filtered, samples.shape[1])[None]
+        record = self.record(fitted, network, segment)
         return restored, replace(record, noise_std=level, white_noise=noise.white, notes=tuple(notes))
 
     def _limit(self, estimate: Tensor, observed: Tensor, noise: Noise) -> tuple[Tensor, bool]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dapcli.audio import Recording, Samples
 from dapcli.errors import InputError
+from dapcli.fit import fit
 from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
 from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver
@@ -94,10 +95,13 @@ class Restorer(Solver):
         )
         degradation = self.degradation.part(stretch.start, stretch.stop)
         observed, setup = stretch.samples, self.setup()
-        fitted, record = self.fit(self.objective(observed, degradation, setup), stretch, setup, report)
+        objective = self.objective(observed, degradation, setup)
+        network, rule = self.build(objective, setup), self.rule_for(stretch, setup)
+        fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report)
         plain = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
         restored = degradation.add_texture(plain, observed, self.rate, self.settings.seed)
         inconsistent = np.abs(degradation.project(restored, observed) - restored) > TOLERANCE
+        record = self.record(fitted, network, stretch)
         estimate = segment.samples.copy()
         estimate[:, first:last] = restored
         return torch.from_numpy(estimate)[None], replace(record, inconsistent=float(inconsistent.sum() / whole.size))

@@ -12,6 +12,7 @@ from torch import Tensor
 from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import blocks
 from dapcli.errors import InputError, SettingsError
+from dapcli.fit import fit
 from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
 from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver
@@ -103,9 +104,10 @@ class Separator(Solver):
                 notes[-1] += f"; fitted again with seed {seed}"
             setup = self.setup(seed)
             objective = self.objective(segment.samples, self.types, setup)
-            fitted, record = self.fit(objective, segment, setup, report)
+            network, rule = self.build(objective, setup), self.rule_for(segment, setup)
+            fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report)
             heard = levels(fitted.estimate)
-            tries.append((float(heard.min()), seed, fitted.estimate, record))
+            tries.append((float(heard.min()), seed, fitted.estimate, self.record(fitted, network, segment)))
             if heard.min() >= _SILENT:
                 break
             notes.append(f"source {int(heard.argmin()) + 1} was silent")
@@ -114,7 +116,7 @@ class Separator(Solver):
             if level < _SILENT:
                 notes[-1] += f"; the fit with seed {seed} is kept"
             if self.consistent:
-                sources = ratio_masked(self.stft.forward(setup.load(segment.samples)), sources)
+                sources = ratio_masked(self.stft.forward(setup.tensor(segment.samples)), sources)
         else:
             notes = []
             if record.validation is not None and not record.validation < 1:
