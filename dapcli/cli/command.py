@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from dapcli.settings import RUN_PANEL, check_limits, option
+from dapcli.settings import own as own
 
 #: The panel of options that are arguments.
 ARGUMENTS = "Arguments"
@@ -23,8 +24,6 @@ OUTPUT_PANEL = "Output"
 REQUIRED = MISSING
 
 argument = partial(option, panel=ARGUMENTS)
-#: An option of one command alone.
-own = partial(option, panel="Options")
 #: A field as :func:`dataclasses.make_dataclass` takes it: name, type, and default with metadata.
 Declaration = tuple[str, Any, Any]
 
