@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from typing import Any, ClassVar
 
 import numpy as np
@@ -58,8 +59,7 @@ class Missing:
 
     def candidates(self, samples: Samples, rate: int) -> Samples:
         """Fills by linear prediction of several orders, ``[K, C, N]``, of samples ``[C, N]`` at ``rate`` Hz."""
-        channels = list(zip(samples, self.gaps.channels, self.affected(samples), strict=True))
-        return np.array([[_fill_gaps(*channel, order, rate) for channel in channels] for order in ORDERS_S])
+        return _fill_gaps(samples, self.gaps.channels, self.affected(samples), rate)
 
     def training_pairs(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[TrainingPair]:
         """The recording with further gaps, as long as those that it has, filled in the same way."""
@@ -108,8 +108,7 @@ class Missing:
         ]
         scored = Gaps(tuple(opened)).mask(0, samples.shape[1])
         # The gaps that it has are filled already.
-        channels = list(zip(samples, opened, missing | scored, strict=True))
-        filled = np.array([[_fill_gaps(*channel, order, rate) for channel in channels] for order in ORDERS_S])
+        filled = _fill_gaps(samples, opened, missing | scored, rate)
         return TrainingPair(np.where(scored, filled, candidates), samples, scored)
 
 
@@ -129,13 +128,14 @@ def _open_gaps(lengths: list[int], missing: Flags, spacing: int, rng: np.random.
     return merge(opened)
 
 
-def _fill_gaps(samples: Samples, gaps: tuple[Interval, ...], missing: Flags, order: float, rate: int) -> Samples:
-    """Samples ``[N]`` with every gap filled by prediction of an order in s out of its surroundings."""
-    filled = np.where(missing, 0.0, samples)
-    for start, stop in gaps:
-        around = _around(start, stop, order, rate)
-        predicted = predict(samples[around], missing[around], round(order * rate), rate)
-        filled[start:stop] = predicted[start - around.start : stop - around.start]
+def _fill_gaps(samples: Samples, gaps: Iterable[Sequence[Interval]], missing: Flags, rate: int) -> Samples:
+    """Samples ``[C, N]`` with the gaps of every channel predicted out of their surroundings: ``[K, C, N]`` by order."""
+    filled: Samples = np.array([np.where(missing, 0.0, samples)] * len(ORDERS_S))
+    for c, channel in enumerate(gaps):
+        for (start, stop), (k, order) in product(channel, enumerate(ORDERS_S)):
+            around = _around(start, stop, order, rate)
+            predicted = predict(samples[c, around], missing[c, around], round(order * rate), rate)
+            filled[k, c, start:stop] = predicted[start - around.start : stop - around.start]
     return filled
 
 
