@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from dapcli.audio import Samples
 from dapcli.baselines.denoising import wiener
 from dapcli.signal.clipping import Clipping
 from dapcli.signal.degradation import Bounded
-from dapcli.signal.missing import Missing
+from dapcli.signal.missing import Missing, fill_gaps
 from dapcli.signal.quantization import Quantization
 from dapcli.tasks.problem import Problem
 
@@ -32,8 +33,7 @@ def untouched(problem: Problem[Any]) -> Samples:
 
 def silence(problem: Problem[Missing]) -> Samples:
     """Silence in the gaps, whatever was there."""
-    missing = problem.degradation.gaps.mask(0, problem.recording.length)
-    return np.asarray(np.where(missing, 0.0, problem.samples))
+    return np.asarray(np.where(problem.degradation.affected(problem.samples), 0.0, problem.samples))
 
 
 def janssen(problem: Problem[Missing]) -> Samples:
@@ -44,15 +44,9 @@ def janssen(problem: Problem[Missing]) -> Samples:
     1986, https://doi.org/10.1109/TASSP.1986.1164824). All gaps within reach of one another are unknown at once.
     """
     order, context = (round(seconds * problem.rate) for seconds in (_ORDER_S, _CONTEXT_S))
-    gaps = problem.degradation.gaps
-    silent = silence(problem)
-    filled = np.array(silent)
-    for c, (channel, missing) in enumerate(zip(silent, gaps.mask(0, silent.shape[1]), strict=True)):
-        for start, stop in gaps.channels[c]:
-            around = slice(max(0, start - context), stop + context)
-            piece = _fill(channel[around], missing[around], order)
-            filled[c, start:stop] = piece[start - around.start : stop - around.start]
-    return filled
+    degradation, samples = problem.degradation, problem.samples
+    missing = degradation.affected(samples)
+    return fill_gaps(samples, degradation.gaps, missing, context, partial(_fill, order=order))
 
 
 def a_spade(problem: Problem[Bounded]) -> Samples:

@@ -90,7 +90,7 @@ def _divide(samples: Samples, rate: int, count: int, seed: int) -> Samples:
     magnitudes = spectrogram.square().sum(dim=1).sqrt().numpy()
 
     def centre(spectra: Magnitudes, _: Magnitudes) -> Magnitudes:
-        return np.log2(np.arange(1, len(spectra) + 1) @ spectra / (spectra.sum(axis=0) + _SILENCE) + 1)
+        return np.asarray(np.log2(np.arange(1, len(spectra) + 1) @ spectra / (spectra.sum(axis=0) + _SILENCE) + 1))
 
     levels = magnitudes.mean(axis=0) / magnitudes.max()
     masks = factor_masks(levels, count, _PARTS_COMPONENTS, centre, seed, beta_loss="kullback-leibler")
