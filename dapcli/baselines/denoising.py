@@ -109,15 +109,13 @@ def wavelet(noisy: Samples, rate: int) -> Samples:  # noqa: ARG001
     https://doi.org/10.1109/83.862633). The noise level comes from the finest scale, so the method assumes white noise:
     there VisuShrink was 4 to 6 dB lower; in coloured noise BayesShrink does next to nothing, and VisuShrink 1 dB more.
     """
-    from skimage.restoration import denoise_wavelet
+    from skimage.restoration import cycle_spin, denoise_wavelet
 
     # Boundary handling needs more samples than the longest filter; a mirror image adds no edge.
     padded = np.pad(noisy, (0, max(0, 256 - noisy.size)), mode="symmetric")
-    total = np.zeros_like(padded)
-    for shift in range(WAVELET_SHIFTS):
-        shifted = denoise_wavelet(np.roll(padded, shift), wavelet="sym8", method="BayesShrink", rescale_sigma=False)
-        total += np.roll(shifted, -shift)
-    return total[: noisy.size] / WAVELET_SHIFTS
+    options = {"wavelet": "sym8", "method": "BayesShrink", "rescale_sigma": False}
+    restored = cycle_spin(padded, denoise_wavelet, WAVELET_SHIFTS - 1, num_workers=1, func_kw=options)
+    return np.asarray(restored[: noisy.size])
 
 
 def noisereduce(noisy: Samples, rate: int) -> Samples:

@@ -119,9 +119,7 @@ def _composite(constant: float, **weights: float) -> Metric:
             values = {"pesq": _fitted_pesq(s, e, rate)}
             peak = np.abs(s).max()
             values |= {name: _MEASURES[name](s / peak, e / peak, rate) for name in weights if name != "pesq"}
-            rating = constant
-            for name, weight in weights.items():
-                rating += weight * values[name]
+            rating = sum((weight * values[name] for name, weight in weights.items()), constant)
             return float(np.clip(rating, 1.0, 5.0))
 
         return _mean_over_channels(channel_value, s, e)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +76,8 @@ class Gaps:
             tuple(
                 tuple(
                     (max(begin, start) - start, min(end, stop) - start)
-                    for begin, end in channel[bisect_right(channel, start, key=itemgetter(1)) :]
-                    if max(begin, start) < stop
+                    for begin, end in channel
+                    if max(begin, start) < min(end, stop)
                 )
                 for channel in self.channels
             )
