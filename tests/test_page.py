@@ -141,8 +141,9 @@ def report(
 
 def with_output(noisy: Audio, output: Samples) -> Result:
     """The small result as if it were that of another recording, with this as its estimate."""
+    shape = noisy.rate, noisy.channels, noisy.length, "FLOAT", "WAV"
     joined = Joined([(0, noisy.length)], ("",), noisy.channels, lambda _: output[None])
-    estimates = Estimates(joined, noisy, lambda each, *others: others[2] * each, ("",), "FLOAT", "WAV")
+    estimates = Estimates(joined, noisy, lambda each, *others: others[2] * each, ("",), *shape)
     return replace(small_result(), estimates=estimates)
 
 

@@ -11,11 +11,13 @@ from operator import methodcaller
 import typer
 
 import dapcli
-from dapcli.cli.command import Command, add_command
-from dapcli.cli.evaluate import Evaluate
+from dapcli.cli.command import Command, add_command, declare
+from dapcli.cli.evaluate import Evaluate, protocol_options
 from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
 from dapcli.errors import DapError, InterruptedRunError, SettingsError
+
+COMMANDS: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
 
 
 def make_app() -> typer.Typer:
@@ -32,9 +34,10 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     add_tasks(app)
-    commands: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
-    for name, command in commands.items():
-        add_command(app, name, command, getdoc(command) or "")
+    for name, command in COMMANDS.items():
+        # Only evaluate itself needs its options that import numpy.
+        more = protocol_options() if name == "evaluate" and name in sys.argv else []
+        add_command(app, name, command, getdoc(command) or "", [*declare(command), *more])
     return app
 
 

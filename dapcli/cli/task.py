@@ -3,25 +3,74 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
+import dapcli
 from dapcli.cli.command import OUTPUT_PANEL, REQUIRED, RunCommand, add_command, argument, declare
-from dapcli.cli.files import open_run
-from dapcli.errors import SettingsError
+from dapcli.errors import OutputError, SettingsError
 from dapcli.settings import RUN_PANEL, choose_settings, option
 from dapcli.tasks import TASKS, load
 
 if TYPE_CHECKING:
+    from dapcli.audio import Recording
+    from dapcli.audio.files import Content
+    from dapcli.pipeline.result import Estimates
+    from dapcli.settings import Settings
+    from dapcli.tasks.options import TaskOptions
     from dapcli.tasks.problem import Problem
 
 # Of more gaps than this only the first are printed.
 _PRINTED = 20
+# The name of the record, and of the folder of finished segments, where there are several outputs.
+_SOURCES = "separation"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of a run; the recording and its references are open.
+
+    ``outputs`` are recordings of one ``container`` and ``subtype``, by what people call them; ``written`` are all files
+    that are written. ``partial`` is the folder of finished segments.
+    """
+
+    input_path: Path
+    recording: Recording
+    references: Mapping[Path, Recording]
+    outputs: Mapping[str, Path]
+    container: str
+    subtype: str
+    written: Sequence[tuple[str, Path]]
+    partial: Path
+
+    def fingerprint(self, task: str, problem: Problem[Any], settings: Settings) -> dict[str, Any]:
+        """All that decides the finished segments, as JSON can hold it."""
+        from dapcli.audio.files import digest
+
+        inputs = {"input": self.input_path}
+        if settings.stop == "oracle":
+            inputs |= {f"reference_{number}": path for number, path in enumerate(self.references, 1)}
+        digests = {name: digest(path) for name, path in inputs.items()}
+        return {"version": dapcli.__version__, "task": task, **problem.fingerprint, **asdict(settings), **digests}
+
+    def write(self, estimates: Estimates, record: str, page: str) -> None:
+        """Write the estimates, their record and their page, if there is to be one: all of them or none.
+
+        Raises:
+            OutputError: The disk is full, or refuses for another reason.
+        """
+        from dapcli.audio import write_audio
+        from dapcli.audio.files import write_files
+
+        contents: list[Content] = [partial(write_audio, recording=each) for each in estimates]
+        contents += [record.encode(), page.encode()]
+        write_files({path: content for (_, path), content in zip(self.written, contents, strict=False)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +81,10 @@ class TaskCommand(RunCommand):
 
     input_path: Path = argument(REQUIRED, "Recording: any file libsndfile reads.", metavar="IN")
     output_path: Path = argument(REQUIRED, "Restored recording; its extension is its format.", metavar="OUT")
-    parallel: int | None = option(None, "Segments to fit at the same time; memory grows.", panel=RUN_PANEL, least=1)
-    resume: bool = option(False, "Go on where an interrupted run has left OUT.partial.", panel=RUN_PANEL)
     reference: tuple[Path, ...] = option((), "Clean recording to compute metrics against.", panel=OUTPUT_PANEL)
     report: Path | None = option(None, "Also write one HTML page with players and pictures.", panel=OUTPUT_PANEL)
+    parallel: int | None = option(None, "Segments to fit at the same time; memory grows.", panel=RUN_PANEL, least=1)
+    resume: bool = option(False, "Go on where an interrupted run has left OUT.partial.", panel=RUN_PANEL)
 
     def run(self) -> None:
         """Restore the recording, or separate it."""
@@ -47,7 +96,7 @@ class TaskCommand(RunCommand):
         if options.fixed_order and not self.reference:
             raise SettingsError("--fixed-order says how references are compared; give them with --reference")
         # Paths first: they fail at once, while torch takes seconds to import.
-        with open_run(self, options, options.names(settings.estimator)) as run:
+        with self._open(options, options.names(settings.estimator)) as run:
             from rich.markup import escape
 
             from dapcli.pipeline.store import Store
@@ -98,6 +147,49 @@ class TaskCommand(RunCommand):
                 typer.echo(text, nl=False)
             if not self.quiet:
                 print_summary(console, record, run.written)
+
+    @contextmanager
+    def _open(self, options: TaskOptions, names: Sequence[str]) -> Iterator[Run]:
+        """The files of a run, once all paths are checked; this does not import torch.
+
+        ``names`` are those of the sources, for which OUT is a folder; there are none for a restoration.
+
+        Raises:
+            InputError: The recording or a reference cannot be read, or they do not match.
+            SettingsError: There are too many or too few references, or the extension of the outputs stands for no
+                format that can hold the recording.
+            OutputError: A file cannot, or must not, be written.
+        """
+        from dapcli.audio import open_audio, open_matching, output_format
+        from dapcli.audio.files import check_writable, output_folder
+
+        source, target, references = self.input_path, self.output_path, self.reference
+        outputs = {"output": target}
+        record, folder = (target.parent / name for name in (f"{target.stem}.json", f"{target.name}.partial"))
+        if names:
+            if _SOURCES in map(str.casefold, names):
+                raise SettingsError(f"--names: {_SOURCES} is the name of the record; choose another")
+            suffix = source.suffix if options.extension is None else f".{options.extension.removeprefix('.')}"
+            outputs = {name: target / f"{name}{suffix}" for name in names}
+            record, folder = target / f"{_SOURCES}.json", target / f"{_SOURCES}.partial"
+        if references and len(references) != len(outputs):
+            many = f"{len(references)} were given for {len(outputs)}"
+            raise SettingsError(f"--reference: give one for each output; {many}")
+        if len(set(references)) < len(references):
+            raise SettingsError("--reference names one file twice; give each source its own")
+        written = [*outputs.items(), ("record", record), *([("report", self.report)] if self.report else [])]
+        with output_folder(target) if names else nullcontext(), ExitStack() as opened:
+            recording = opened.enter_context(open_audio(source))
+            container, subtype = output_format(next(iter(outputs.values())), recording)
+            for _, path in written:
+                check_writable(path, overwrite=self.overwrite)
+                inputs = (source, *references, *options.files)
+                if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
+                    raise OutputError(f"{path}: is an input; name another file")
+            if len({path.resolve() for _, path in written}) < len(written):
+                raise OutputError("what is restored, its .json and --report must be different files")
+            clean = {path: opened.enter_context(open_matching(path, recording)) for path in references}
+            yield Run(source, recording, clean, outputs, container, subtype, written, folder)
 
 
 def add_tasks(app: typer.Typer) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dapcli.audio import Audio, open_audio, open_matching, read_audio
+from dapcli.audio import Audio, Samples, open_audio, open_matching, read_audio
 from dapcli.audio.files import digest
 from dapcli.errors import InputError
 
@@ -135,10 +135,8 @@ def draw_clips(
             except InputError as error:
                 unreadable[str(path)] = str(error)
                 continue
-            if long_enough:
-                chosen.append(path)
-            else:
-                skipped += 1
+            skipped += not long_enough
+            chosen += [path] * long_enough
         drawn.append(chosen)
     if pairs is not None:
         drawn.append([pairs[path] for path in drawn[0]])
@@ -193,9 +191,13 @@ def _draw(audio: Audio, seconds: float, rng: np.random.Generator) -> slice:
     size = round(seconds * audio.rate)
     if audio.length < size:
         raise InputError(f"the clip is shorter than {seconds:g} s by now; start again with --overwrite")
-    energy = np.concatenate([[0.0], np.cumsum(np.mean(audio.samples**2, axis=0))])
-    powers = (energy[size:] - energy[:-size]) / size
+    powers, mean = stretch_powers(audio.samples, size)
     # The loudest stretch has half the file's power at the least, so that there always is one.
-    starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / audio.length)
-    start = int(rng.choice(starts))
+    start = int(rng.choice(np.flatnonzero(powers >= _LEAST_POWER * mean)))
     return slice(start, start + size)
+
+
+def stretch_powers(samples: Samples, size: int) -> tuple[Samples, float]:
+    """Power of every stretch of so many samples of ``[C, N]``, by its start, and that of all."""
+    energy = np.concatenate([[0.0], np.cumsum(np.mean(samples**2, axis=0))])
+    return (energy[size:] - energy[:-size]) / size, energy[-1] / samples.shape[1]

@@ -1,4 +1,4 @@
-"""Protocols: how a clean clip is degraded, with the values of the papers.
+"""Protocols: how a clean clip is degraded, with the values of the papers, and the cases that come of it.
 
 To add one, write a subclass of :class:`Protocol` and a line in ``PROTOCOLS``; its fields are its values, and options of
 the command line, for which torch is not imported before a clip is degraded. The Design paper is Narayanaswamy,
@@ -19,10 +19,11 @@ import numpy as np
 from dapcli.audio import Audio, Samples, read_audio, resample
 from dapcli.audio.files import digest
 from dapcli.errors import InputError, SettingsError
-from dapcli.evaluation.cases import Case, make_case, single
+from dapcli.evaluation.clips import stretch_powers
 from dapcli.settings import check_limits, option
 from dapcli.signal.gaps import Gaps
 from dapcli.signal.source_types import DEFAULT_TYPES, check_types
+from dapcli.tasks.problem import Problem
 
 # What is known on both sides of a gap, s.
 _MARGIN_S = 0.15
@@ -30,6 +31,33 @@ _MARGIN_S = 0.15
 _LEAST_POWER = 0.1
 # Quantizers clip; so the papers' recordings do not.
 _PEAK = 0.9
+# The values of a range on the command line.
+_RANGE = "LOW:HIGH"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A degraded clip as a blind method may know it, and apart from it the truth: references ``[K, C, N]``.
+
+    ``notes`` are for readers.
+    """
+
+    problem: Problem[Any]
+    truth: Samples
+    notes: tuple[str, ...] = ()
+
+
+def make_case(references: Samples, observed: Samples, rate: int, *notes: str, **known: Any) -> Case:
+    """The recording ``[C, N]`` that was made of references ``[K, C, N]`` at ``rate`` Hz, and what else is known of it.
+
+    All samples are as files hold them, so that those are heard and measured that were restored.
+    """
+    return Case(Problem(Audio(single(observed), rate), **known), single(references), notes)
+
+
+def single(samples: Samples) -> Samples:
+    """Samples as files hold them: in single precision."""
+    return samples.astype(np.float32).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -45,6 +73,13 @@ class Protocol(ABC):
 
     def __post_init__(self) -> None:
         check_limits(self)
+        for each in fields(self):
+            value, flag = getattr(self, each.name), f"--{each.name.replace('_', '-')}"
+            if value == ():
+                raise SettingsError(f"--protocol {self.name} needs {flag}: {each.metadata['help']}")
+            least, below = each.metadata["least"], each.metadata["below"]
+            if each.metadata["metavar"] == _RANGE and not least <= value[0] <= value[1] < below:
+                raise SettingsError(f"{flag} {value[0]:g}:{value[1]:g} is not a range; give {_RANGE}")
 
     def check(self, seconds: float | None) -> None:  # noqa: B027
         """Raise ``SettingsError`` where clips of so many seconds, whole files with None, are too short."""
@@ -54,53 +89,66 @@ class Protocol(ABC):
         """The case that clean clips ``[C, N]`` make: one, or one for every source."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Additive(Protocol):
+    """Noise that is added, some seconds of which methods may know by themselves."""
+
+    task = "denoise"
+
+    profile: float | None = option(None, "Seconds of the noise alone that methods know.", above=0)
+
+    def add(self, clean: Audio, noise: Samples, *notes: str) -> Case:
+        """A clean clip with noise ``[C, N]`` added to it, which ends with the clip and begins with the profile."""
+        samples, lead = single(clean.samples), noise.shape[1] - clean.length
+        profile = Audio(single(noise[:, :lead]), clean.rate) if lead else None
+        return make_case(samples[None], samples + noise[:, lead:], clean.rate, *notes, noise_profile=profile)
+
+    def length(self, clean: Audio) -> int:
+        """Samples of noise for a clip."""
+        return clean.length + round((self.profile or 0) * clean.rate)
+
+
 @dataclass(frozen=True)
-class Gaussian(Protocol):
+class Gaussian(Additive):
     """White noise: the Design paper's, and the Harmonic paper's."""
 
     name = "gaussian"
-    task = "denoise"
 
     noise_std: float = option(0.1, "Standard deviation, 0.1.", above=0)
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with noise added."""
         (clean,) = clips
-        return _noisy(clean, self.noise_std * rng.standard_normal(clean.samples.shape))
+        return self.add(clean, self.noise_std * rng.standard_normal((clean.channels, self.length(clean))))
 
 
 @dataclass(frozen=True)
-class Environmental(Protocol):
+class Environmental(Additive):
     """A stretch of a recorded noise at an SNR drawn from a range in dB: the Design paper's."""
 
     name = "environmental"
-    task = "denoise"
 
     noise: tuple[Path, ...] = option((), "Folder of noise recordings.", metavar="DIR")
-    snr: tuple[float, float] = option((5.0, 9.0), "Range of the SNR in dB, 5:9.", metavar="LOW:HIGH")
-
-    def __post_init__(self) -> None:
-        if not self.noise:
-            raise SettingsError("--protocol environmental needs noise; name a folder of it with --noise")
-        _check_range("--snr", self.snr, -100, 100)
+    snr: tuple[float, float] = option((5.0, 9.0), "Range of the SNR in dB, 5:9.", metavar=_RANGE, least=-100, below=100)
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with a stretch of a drawn noise file, which is looped where it is too short."""
         (clean,) = clips
+        length = self.length(clean)
         path = self.noise[rng.integers(len(self.noise))]
         noise = read_audio(path)
         # Noise needs no more channels than one to be heard, and mixing down keeps every kind of file usable.
         samples = resample(noise.samples.mean(axis=0, keepdims=True), noise.rate, clean.rate)
         notes = [f"noise: {path.name}"]
-        if samples.shape[1] < clean.length:
+        if samples.shape[1] < length:
             notes.append(f"noise looped: {path.name} is {samples.shape[1] / clean.rate:.2f} s long")
-        start = int(rng.integers(max(1, samples.shape[1] - clean.length + 1)))
-        stretch = np.resize(samples[0, start:], clean.length)
-        power = np.mean(stretch**2)
+        start = int(rng.integers(max(1, samples.shape[1] - length + 1)))
+        stretch = np.resize(samples[0, start:], length)
+        power = np.mean(stretch[-clean.length :] ** 2)
         if not power:
             raise InputError(f"{path}: silent where it was to be added; remove it")
         gain = np.sqrt(np.mean(clean.samples**2) / power) * 10 ** (-rng.uniform(*self.snr) / 20)
-        return _noisy(clean, np.broadcast_to(gain * stretch, clean.samples.shape), *notes)
+        return self.add(clean, np.broadcast_to(gain * stretch, (clean.channels, length)), *notes)
 
 
 @dataclass(frozen=True)
@@ -110,16 +158,13 @@ class Pairs(Protocol):
     name = "pairs"
     task = "denoise"
 
-    noisy: tuple[Path, ...] = option((), "Folder of recordings as they are, noisy.", metavar="DIR")
-
-    def __post_init__(self) -> None:
-        if not self.noisy:
-            raise SettingsError("--protocol pairs needs recordings; name folders of them with --noisy and --clean")
+    noisy: tuple[Path, ...] = option((), "Folder of noisy recordings; with --clean.", metavar="DIR")
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The noisy clip; the noise is what the clean one lacks of it."""
         clean, noisy = clips
-        return _noisy(clean, noisy.samples - clean.samples)
+        samples = single(clean.samples)
+        return make_case(samples[None], samples + (noisy.samples - clean.samples), clean.rate)
 
 
 @dataclass(frozen=True)
@@ -133,11 +178,8 @@ class Dropout(Protocol):
     task = "inpaint"
 
     gap: tuple[float, float] = option(
-        (0.1, 0.25), "Range of the gap's length in s.", metavar="LOW:HIGH", shown="0.1:0.25"
+        (0.1, 0.25), "Range of the gap's length in s, 0.1:0.25.", metavar=_RANGE, least=0.001
     )
-
-    def __post_init__(self) -> None:
-        _check_range("--gap", self.gap, 0.001, np.inf)
 
     def check(self, seconds: float | None) -> None:
         """Raise ``SettingsError`` where the longest gap does not fit in."""
@@ -154,9 +196,9 @@ class Dropout(Protocol):
         (clean,) = clips
         margin = round(_MARGIN_S * clean.rate)
         length = round(rng.uniform(*self.gap) * clean.rate)
-        energy = np.concatenate([[0.0], np.cumsum(np.mean(clean.samples**2, axis=0))])
-        powers = (energy[length:] - energy[:-length])[margin : clean.length - length - margin + 1] / length
-        starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / clean.length)
+        powers, mean = stretch_powers(clean.samples, length)
+        powers = powers[margin : clean.length - length - margin + 1]
+        starts = np.flatnonzero(powers >= _LEAST_POWER * mean)
         # A clip whose sound is at its ends alone has to do with a quiet stretch.
         start = margin + int(rng.choice(starts) if starts.size else powers.argmax())
         gaps = Gaps((((start, start + length),),) * clean.channels)
@@ -273,18 +315,7 @@ def make_protocol(task: str, name: str | None, values: Mapping[str, Any]) -> Pro
 
 def describe(protocol: Protocol) -> dict[str, Any]:
     """A protocol's name and values as JSON can hold them; files by their digests, but those that are clips."""
-    values = asdict(protocol)
-    values.pop("noisy", None)
+    values = {name: value for name, value in asdict(protocol).items() if name != "noisy" and value is not None}
     if "noise" in values:
         values["noise"] = [digest(path) for path in values["noise"]]
     return {"name": protocol.name, **values}
-
-
-def _noisy(clean: Audio, noise: Samples, *notes: str) -> Case:
-    """A clean clip with noise ``[C, N]`` added to it."""
-    return make_case(clean.samples[None], single(clean.samples) + noise, clean.rate, *notes)
-
-
-def _check_range(flag: str, bounds: tuple[float, float], least: float, most: float) -> None:
-    if not least <= bounds[0] <= bounds[1] <= most:
-        raise SettingsError(f"{flag} {bounds[0]:g}:{bounds[1]:g} is not a range; give LOW:HIGH")

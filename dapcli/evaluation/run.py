@@ -59,16 +59,15 @@ def run(evaluation: Evaluation, folder: Folder, *, jobs: int, on_unit: Callable[
         seconds.setdefault(method, []).append(record["seconds"])
     left = [method for _, method in pending]
     reasons: dict[Unit, str] = {}
-    if on_unit:
-        on_unit(_progress(len(units), left, seconds, jobs))
+    report = on_unit or (lambda _: None)
+    report(_progress(len(units), left, seconds, jobs))
     work = _one_by_one(evaluation, folder, pending) if jobs == 1 else _at_once(evaluation, folder, pending, jobs)
     for unit, reason, taken in work:
         if reason is not None:
             reasons[unit] = reason
         left.remove(unit[1])
         seconds.setdefault(unit[1], []).append(taken)
-        if on_unit:
-            on_unit(_progress(len(units), left, seconds, jobs))
+        report(_progress(len(units), left, seconds, jobs))
     return Outcome(
         tuple(record for unit in units if (record := folder.load(*unit)) is not None),
         tuple(

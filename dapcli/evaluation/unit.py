@@ -9,11 +9,10 @@ from typing import Any
 import dapcli
 from dapcli.audio import Samples
 from dapcli.errors import DapError, OutputError
-from dapcli.evaluation.cases import Case, single
 from dapcli.evaluation.clips import Clip
 from dapcli.evaluation.folder import Folder
 from dapcli.evaluation.methods import Method
-from dapcli.evaluation.protocols import Protocol, describe
+from dapcli.evaluation.protocols import Case, Protocol, describe, single
 from dapcli.fit import choose_dtype, find_device
 from dapcli.metrics import score, score_gaps, score_sources
 from dapcli.settings import Settings
@@ -66,7 +65,7 @@ def restore_unit(evaluation: Evaluation, folder: Folder, unit: Unit) -> str | No
     try:
         case = evaluation.case(clip)
         recording = case.problem.recording
-        folder.save_case(clip, case.truth.references, case.problem.samples, recording.rate)
+        folder.save_case(clip, case.truth, case.problem.samples, recording.rate)
         started = time.perf_counter()
         # The blind are not even handed what they must not know.
         estimate = method.restore(case.problem, case.truth if method.oracle in ("noise", "reference") else None)
@@ -97,7 +96,7 @@ def measure(case: Case, estimate: Samples) -> tuple[Samples, dict[str, float | N
 
     Those inside of gaps begin with ``gaps_``; those of several sources end with ``_1`` and so on.
     """
-    references, rate, degradation = case.truth.references, case.problem.rate, case.problem.degradation
+    references, rate, degradation = case.truth, case.problem.rate, case.problem.degradation
     if len(references) > 1:
         scores = score_sources(references, estimate, rate)
         values, notes = (
