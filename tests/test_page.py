@@ -265,7 +265,9 @@ def test_of_hours_only_what_is_shown_is_read() -> None:
     for hours in (1, 20):
         before, after = Hours(hours), Hours(hours)
         joined = cast(Joined, SimpleNamespace(read=lambda start, stop, after=after: after.read(start, stop)[None]))
-        written = replace(with_output(recording(tone(0.3)), tone(0.3)).estimates, joined=joined, source=before)
+        small, shape = with_output(recording(tone(0.3)), tone(0.3)), (before.rate, before.channels, before.length)
+        changes = dict(zip(("rate", "channels", "length"), shape, strict=True))
+        written = replace(small.estimates, joined=joined, source=before, **changes)
         page = Page(render_page(record, Problem(before), small_result(), written, {}))
         assert page.recordings["After"][0].shape == (2, 30 * before.rate)
         assert "first 30 s" in page.prose

@@ -95,6 +95,7 @@ def test_the_shortest_segments_are_planned_at_any_rate(rate: int) -> None:
         assert stop - start == pytest.approx(rate / 2, abs=2)
 
 
+@settings(deadline=None)
 @given(plans(), st.integers(1, 3), st.integers(1, 2), st.lists(st.floats(0, 1), max_size=20))
 def test_blocks_are_parts_of_the_whole(case: Case, sources: int, channels: int, cuts: list[float]) -> None:
     length, segments = case[0], plan_segments(*case)
