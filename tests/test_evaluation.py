@@ -235,6 +235,20 @@ def test_noise_has_its_level() -> None:
     np.testing.assert_allclose(case.problem.samples, case.truth.references[0] + case.truth.noise, atol=1e-12)
 
 
+def test_a_noise_profile_is_the_noise_before_the_clip(tmp_path: Path) -> None:
+    path = write(tmp_path / "ramp.wav", np.linspace(0.1, 0.2, 3 * RATE))
+    for protocol in (Gaussian(profile=0.25), Environmental(noise=(path,), profile=0.25)):
+        case = degrade(protocol, tone(1.0))
+        profile = case.problem.noise_profile
+        assert isinstance(profile, Audio)
+        assert profile.samples.shape == (1, RATE // 4)
+        if protocol.name == "environmental":
+            steps = np.diff(np.concatenate([profile.samples, case.truth.noise], axis=1))
+            np.testing.assert_allclose(steps, steps.mean(), atol=1e-7)
+        wiener = BASELINES["denoise"]["wiener"]
+        assert not np.array_equal(wiener(case.problem), wiener(replace(case.problem, noise_profile=None)))
+
+
 @pytest.mark.parametrize(("seconds", "looped"), [(3.0, False), (0.2, True)])
 def test_environmental_noise_has_an_snr_of_the_range_and_is_looped_where_it_is_short(
     seconds: float, looped: bool, tmp_path: Path

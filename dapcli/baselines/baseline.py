@@ -22,8 +22,9 @@ class Baseline:
     """A method by others.
 
     ``method`` returns the restored recording ``[C, N]``, or sources ``[K, C, N]``. ``oracle`` says that it can make use
-    of a problem's ``oracle_noise``; the others are not handed it. ``trained`` says that it learned from other
-    recordings; the others need no training set. ``packages`` are those that it imports and dap can do without.
+    of a problem's ``oracle_noise``, or its ``noise_profile``; the others are not handed them. ``trained`` says that it
+    learned from other recordings; the others need no training set. ``packages`` are those that it imports and dap can
+    do without.
     """
 
     method: Restoration
@@ -44,7 +45,7 @@ class Baseline:
         """
         if self.missing:
             raise SettingsError(f"this baseline needs {' and '.join(self.missing)}: pip install 'dapcli[peers]'")
-        estimates = self.method(problem if self.oracle else replace(problem, oracle_noise=None))
+        estimates = self.method(problem if self.oracle else replace(problem, oracle_noise=None, noise_profile=None))
         return estimates if estimates.ndim == 3 else estimates[None]
 
 

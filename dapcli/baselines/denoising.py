@@ -39,7 +39,7 @@ def each_channel(denoise: Callable[..., Array]) -> Restoration:
     """A denoiser of single channels as a method for recordings; it is not asked to denoise silence."""
 
     def method(problem: Problem[Any]) -> Array:
-        noise, restored = problem.oracle_noise, np.zeros_like(problem.samples)
+        noise, restored = known_noise(problem), np.zeros_like(problem.samples)
         for c, noisy in enumerate(problem.samples):
             # Silence has nothing to remove, and several libraries divide by its zero variance.
             if noisy.any():
@@ -48,6 +48,17 @@ def each_channel(denoise: Callable[..., Array]) -> Restoration:
         return restored
 
     return method
+
+
+def known_noise(problem: Problem[Any]) -> Array | None:
+    """Noise ``[C, M]`` by itself: all of a recording's, or else that of its noise profile."""
+    profile = problem.noise_profile
+    if problem.oracle_noise is not None or profile is None:
+        return problem.oracle_noise
+    if isinstance(profile, tuple):
+        start, stop = (round(seconds * problem.rate) for seconds in profile)
+        return problem.recording.read(start, stop)
+    return profile.read(0, profile.length)
 
 
 def noise_power(noise: Array, rate: int) -> Array:

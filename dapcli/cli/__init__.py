@@ -11,7 +11,7 @@ from operator import methodcaller
 import typer
 
 import dapcli
-from dapcli.cli.command import Command, add_command
+from dapcli.cli.command import Command, add_command, declare
 from dapcli.cli.evaluate import Evaluate
 from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
@@ -34,7 +34,9 @@ def make_app() -> typer.Typer:
     add_tasks(app)
     commands: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
     for name, command in commands.items():
-        add_command(app, name, command, getdoc(command) or "")
+        # Only the command that is called needs all of its options; those of protocols import numpy.
+        options = command.options() if name in sys.argv else declare(command)
+        add_command(app, name, command, getdoc(command) or "", options)
     return app
 
 

@@ -107,10 +107,9 @@ def add_command(
     name: str,
     command: type[Command],
     text: str,
-    declared: Sequence[Declaration] | None = None,
+    declared: Sequence[Declaration],
     **attributes: Any,
 ) -> None:
-    """Register a command with its own options, or with these, and with these attributes of its class."""
-    options = command.options() if declared is None else declared
-    made = make_dataclass(command.__name__, options, bases=(command,), namespace=attributes, frozen=True, kw_only=True)
+    """Register a command with these options, and with these attributes of its class."""
+    made = make_dataclass(command.__name__, declared, bases=(command,), namespace=attributes, frozen=True, kw_only=True)
     app.command(name, help=text)(made)

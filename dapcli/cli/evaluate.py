@@ -62,8 +62,11 @@ class Evaluate(RunCommand):
         from dapcli.evaluation.protocols import PROTOCOLS
 
         found = {each[0]: each for each in declare(cls)}
+        users: dict[str, list[str]] = {}
         for name, protocol in PROTOCOLS.items():
-            texts = {each.name: f"{name}: {each.metadata['help']}" for each in fields(protocol)}
+            for each in fields(protocol):
+                users.setdefault(each.name, []).append(name)
+            texts = {each.name: f"{', '.join(users[each.name])}: {each.metadata['help']}" for each in fields(protocol)}
             changes = {each: {"panel": _PROTOCOL, "help": text} for each, text in texts.items()}
             found |= {each[0]: each for each in declare(protocol, changes, optional=True)}
         return list(found.values())

@@ -54,32 +54,50 @@ class Protocol(ABC):
         """The case that clean clips ``[C, N]`` make: one, or one for every source."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Additive(Protocol):
+    """Noise that is added, some seconds of which methods may know by themselves."""
+
+    task = "denoise"
+
+    profile: float | None = option(None, "Seconds of the noise alone that methods know.", above=0)
+
+    def add(self, clean: Audio, noise: Samples, *notes: str) -> Case:
+        """A clean clip with noise ``[C, N]`` added to it, which ends with the clip and begins with the profile."""
+        samples, lead = single(clean.samples), noise.shape[1] - clean.length
+        profile = Audio(single(noise[:, :lead]), clean.rate) if lead else None
+        return make_case(samples[None], samples + noise[:, lead:], clean.rate, *notes, noise_profile=profile)
+
+    def length(self, clean: Audio) -> int:
+        """Samples of noise for a clip."""
+        return clean.length + round((self.profile or 0) * clean.rate)
+
+
 @dataclass(frozen=True)
-class Gaussian(Protocol):
+class Gaussian(Additive):
     """White noise: the Design paper's, and the Harmonic paper's."""
 
     name = "gaussian"
-    task = "denoise"
 
     noise_std: float = option(0.1, "Standard deviation, 0.1.", above=0)
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with noise added."""
         (clean,) = clips
-        return _noisy(clean, self.noise_std * rng.standard_normal(clean.samples.shape))
+        return self.add(clean, self.noise_std * rng.standard_normal((clean.channels, self.length(clean))))
 
 
 @dataclass(frozen=True)
-class Environmental(Protocol):
+class Environmental(Additive):
     """A stretch of a recorded noise at an SNR drawn from a range in dB: the Design paper's."""
 
     name = "environmental"
-    task = "denoise"
 
     noise: tuple[Path, ...] = option((), "Folder of noise recordings.", metavar="DIR")
     snr: tuple[float, float] = option((5.0, 9.0), "Range of the SNR in dB, 5:9.", metavar="LOW:HIGH")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.noise:
             raise SettingsError("--protocol environmental needs noise; name a folder of it with --noise")
         _check_range("--snr", self.snr, -100, 100)
@@ -87,20 +105,21 @@ class Environmental(Protocol):
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with a stretch of a drawn noise file, which is looped where it is too short."""
         (clean,) = clips
+        length = self.length(clean)
         path = self.noise[rng.integers(len(self.noise))]
         noise = read_audio(path)
         # Noise needs no more channels than one to be heard, and mixing down keeps every kind of file usable.
         samples = resample(noise.samples.mean(axis=0, keepdims=True), noise.rate, clean.rate)
         notes = [f"noise: {path.name}"]
-        if samples.shape[1] < clean.length:
+        if samples.shape[1] < length:
             notes.append(f"noise looped: {path.name} is {samples.shape[1] / clean.rate:.2f} s long")
-        start = int(rng.integers(max(1, samples.shape[1] - clean.length + 1)))
-        stretch = np.resize(samples[0, start:], clean.length)
-        power = np.mean(stretch**2)
+        start = int(rng.integers(max(1, samples.shape[1] - length + 1)))
+        stretch = np.resize(samples[0, start:], length)
+        power = np.mean(stretch[-clean.length :] ** 2)
         if not power:
             raise InputError(f"{path}: silent where it was to be added; remove it")
         gain = np.sqrt(np.mean(clean.samples**2) / power) * 10 ** (-rng.uniform(*self.snr) / 20)
-        return _noisy(clean, np.broadcast_to(gain * stretch, clean.samples.shape), *notes)
+        return self.add(clean, np.broadcast_to(gain * stretch, (clean.channels, length)), *notes)
 
 
 @dataclass(frozen=True)
@@ -119,7 +138,8 @@ class Pairs(Protocol):
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The noisy clip; the noise is what the clean one lacks of it."""
         clean, noisy = clips
-        return _noisy(clean, noisy.samples - clean.samples)
+        samples = single(clean.samples)
+        return make_case(samples[None], samples + (noisy.samples - clean.samples), clean.rate)
 
 
 @dataclass(frozen=True)
@@ -132,9 +152,7 @@ class Dropout(Protocol):
     name = "dropout"
     task = "inpaint"
 
-    gap: tuple[float, float] = option(
-        (0.1, 0.25), "Range of the gap's length in s.", metavar="LOW:HIGH", shown="0.1:0.25"
-    )
+    gap: tuple[float, float] = option((0.1, 0.25), "Range of the gap's length in s, 0.1:0.25.", metavar="LOW:HIGH")
 
     def __post_init__(self) -> None:
         _check_range("--gap", self.gap, 0.001, np.inf)
@@ -273,16 +291,10 @@ def make_protocol(task: str, name: str | None, values: Mapping[str, Any]) -> Pro
 
 def describe(protocol: Protocol) -> dict[str, Any]:
     """A protocol's name and values as JSON can hold them; files by their digests, but those that are clips."""
-    values = asdict(protocol)
-    values.pop("noisy", None)
+    values = {name: value for name, value in asdict(protocol).items() if name != "noisy" and value is not None}
     if "noise" in values:
         values["noise"] = [digest(path) for path in values["noise"]]
     return {"name": protocol.name, **values}
-
-
-def _noisy(clean: Audio, noise: Samples, *notes: str) -> Case:
-    """A clean clip with noise ``[C, N]`` added to it."""
-    return make_case(clean.samples[None], single(clean.samples) + noise, clean.rate, *notes)
 
 
 def _check_range(flag: str, bounds: tuple[float, float], least: float, most: float) -> None:
