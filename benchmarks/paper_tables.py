@@ -33,7 +33,7 @@ from dapcli.evaluation.folder import Folder, Record
 from dapcli.evaluation.methods import make_methods
 from dapcli.evaluation.protocols import make_protocol
 from dapcli.evaluation.tables import compare, summarize
-from dapcli.evaluation.unit import Evaluation, restore_unit
+from dapcli.evaluation.run import Evaluation, restore_unit
 from dapcli.settings import PRESETS
 from dapcli.speed import describe_machine
 

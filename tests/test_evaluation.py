@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from dapcli.audio import Audio
 from dapcli.baselines import BASELINES
 from dapcli.errors import InputError, SettingsError
-from dapcli.evaluation.cases import Case, Truth
 from dapcli.evaluation.clips import Clip, collect, draw_clips, pair
 from dapcli.evaluation.folder import Folder
 from dapcli.evaluation.methods import UNTOUCHED, Estimate, Method, Oracle, label, make_methods
 from dapcli.evaluation.protocols import (
     PROTOCOLS,
+    Case,
     Clipped,
     Dropout,
     Environmental,
@@ -34,11 +34,11 @@ from dapcli.evaluation.protocols import (
     Pairs,
     Protocol,
     Quantized,
+    Truth,
     make_protocol,
 )
-from dapcli.evaluation.run import run
+from dapcli.evaluation.run import Evaluation, run
 from dapcli.evaluation.tables import LOWER_IS_BETTER, choose_pivot, compare, interval, summarize
-from dapcli.evaluation.unit import Evaluation
 from dapcli.metrics import METRICS
 from dapcli.settings import Settings
 from dapcli.signal.source_types import DEFAULT_TYPES

@@ -142,7 +142,8 @@ def report(
 def with_output(noisy: Audio, output: Samples) -> Result:
     """The small result as if it were that of another recording, with this as its estimate."""
     joined = Joined([(0, noisy.length)], ("",), noisy.channels, lambda _: output[None])
-    estimates = Estimates(joined, noisy, lambda each, *others: others[2] * each, ("",), "FLOAT", "WAV")
+    shape = noisy.rate, noisy.channels, noisy.length
+    estimates = Estimates(joined, noisy, lambda each, *others: others[2] * each, ("",), *shape, "FLOAT", "WAV")
     return replace(small_result(), estimates=estimates)
 
 

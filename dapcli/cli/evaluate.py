@@ -87,10 +87,8 @@ class Evaluate(RunCommand):
         from dapcli.evaluation.folder import Folder
         from dapcli.evaluation.methods import make_methods
         from dapcli.evaluation.protocols import make_protocol
-        from dapcli.evaluation.run import run
-        from dapcli.evaluation.unit import Evaluation
-        from dapcli.report.comparison import make_comparison
-        from dapcli.report.comparison_files import to_object, write_comparison
+        from dapcli.evaluation.run import Evaluation, run
+        from dapcli.report.comparison import Comparison, to_object, write_comparison
         from dapcli.report.console import evaluation_progress, make_console, print_comparison
 
         protocol = make_protocol(self.task, self.protocol, values)
@@ -112,7 +110,7 @@ class Evaluate(RunCommand):
         try:
             with evaluation_progress(console, quiet=self.quiet) as on_unit:
                 outcome = run(evaluation, folder, jobs=self.jobs, on_unit=on_unit)
-            comparison = make_comparison(configuration, outcome, drawn)
+            comparison = Comparison(configuration, outcome, drawn)
             write_comparison(folder, comparison)
         except KeyboardInterrupt:
             raise InterruptedRunError(

@@ -1,27 +1,67 @@
-"""The one command behind every task: pose the problem, call the task's function, write what comes out of it."""
+"""The one command behind every task: check its files, pose the problem, call the task's function, write the result."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
+import dapcli
 from dapcli.cli.command import OUTPUT_PANEL, REQUIRED, RunCommand, add_command, argument, declare
-from dapcli.cli.files import open_run
-from dapcli.errors import SettingsError
-from dapcli.settings import RUN_PANEL, choose_settings, option
+from dapcli.errors import OutputError, SettingsError
+from dapcli.settings import RUN_PANEL, Settings, choose_settings, option
 from dapcli.tasks import TASKS, load
+from dapcli.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
+    from dapcli.audio import Recording
+    from dapcli.audio.files import Content
+    from dapcli.pipeline.result import Estimates
     from dapcli.tasks.problem import Problem
 
 # Of more gaps than this only the first are printed.
 _PRINTED = 20
+# The name of the record, and of the folder of finished segments, where there are several outputs.
+_SOURCES = "separation"
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a run; the recording and its references are open.
+
+    ``outputs`` are recordings of one ``container`` and ``subtype``, by what people call them; ``written`` are all files
+    that are written. ``partial`` is the folder of finished segments.
+    """
+
+    recording: Recording
+    references: Mapping[Path, Recording]
+    outputs: Mapping[str, Path]
+    container: str
+    subtype: str
+    written: Sequence[tuple[str, Path]]
+    partial: Path
+
+    def write(self, estimates: Estimates, record: str, page: str) -> None:
+        """Write the estimates, their record and their page, if there is to be one: all of them or none.
+
+        Raises:
+            OutputError: The disk is full, or refuses for another reason.
+        """
+        from dapcli.audio import write_audio
+        from dapcli.audio.files import write_files
+        from dapcli.audio.recording import blocks
+
+        encode = partial(write_audio, container=self.container, subtype=self.subtype)
+        encode = partial(encode, rate=estimates.rate, channels=estimates.channels)
+        contents: list[Content] = [partial(encode, blocks=blocks(each)) for each in estimates]
+        contents += [record.encode(), page.encode()]
+        write_files({path: content for (_, path), content in zip(self.written, contents, strict=False)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +82,12 @@ class TaskCommand(RunCommand):
         task = TASKS[self.task]
         own = [each.name for each in fields(task.options) if each.metadata]
         options = task.options(**{name: getattr(self, name) for name in own})
-        given = {each.name: getattr(self, each.name, None) for each in fields(task.presets["quality"])}
+        given = {each.name: getattr(self, each.name, None) for each in fields(Settings)}
         settings = choose_settings(task.presets, self.preset, given)
         if options.fixed_order and not self.reference:
             raise SettingsError("--fixed-order says how references are compared; give them with --reference")
         # Paths first: they fail at once, while torch takes seconds to import.
-        with open_run(self, options, options.names(settings.estimator)) as run:
+        with self._files(options, options.names(settings.estimator)) as files:
             from rich.markup import escape
 
             from dapcli.pipeline.store import Store
@@ -55,7 +95,7 @@ class TaskCommand(RunCommand):
             from dapcli.report.page import render_page
             from dapcli.report.record import build_record, to_json
 
-            problem = load(task.pose)(run.recording, options, self.input_path)
+            problem = load(task.pose)(files.recording, options, self.input_path)
             console = make_console()
             if not self.quiet:
                 for line in _found(problem):
@@ -65,8 +105,8 @@ class TaskCommand(RunCommand):
                 if self.as_json:
                     typer.echo(json.dumps({**plan, **problem.fingerprint}, indent=2))
                 return
-            fingerprint = partial(run.fingerprint, self.task, problem, settings)
-            store = Store(run.partial, fingerprint, resume=self.resume, overwrite=self.overwrite)
+            fingerprint = partial(self._fingerprint, problem, settings)
+            store = Store(files.partial, fingerprint, resume=self.resume, overwrite=self.overwrite)
             progress = fit_progress(console, quiet=self.quiet, noise="noise_profile" in task.arguments)
             with store, progress as on_step:
                 result = load(task.function)(
@@ -75,29 +115,82 @@ class TaskCommand(RunCommand):
                     **problem.arguments(task.arguments),
                     device=self.device,
                     parallel=self.parallel,
-                    references=tuple(run.references.values()),
+                    references=tuple(files.references.values()),
                     on_step=on_step,
                     store=store,
                 )
-                written = result.estimates.as_file(run.container, run.subtype)
+                written = result.estimates.as_file(files.container, files.subtype)
                 record = build_record(
                     self.task,
                     problem,
                     result,
                     input_path=self.input_path,
-                    outputs=run.outputs,
+                    outputs=files.outputs,
                     output_path=self.output_path,
                     written=written,
-                    references=run.references,
+                    references=files.references,
                     fixed_order=options.fixed_order,
                 )
                 text = to_json(record)
-                page = render_page(record, problem, result, written, run.references) if self.report else ""
-                run.write(written, text, page)
+                page = render_page(record, problem, result, written, files.references) if self.report else ""
+                files.write(written, text, page)
             if self.as_json:
                 typer.echo(text, nl=False)
             if not self.quiet:
-                print_summary(console, record, run.written)
+                print_summary(console, record, files.written)
+
+    def _fingerprint(self, problem: Problem[Any], settings: Settings) -> dict[str, Any]:
+        """All that decides the finished segments, as JSON can hold it."""
+        from dapcli.audio.files import digest
+
+        inputs = {"input": self.input_path}
+        if settings.stop == "oracle":
+            inputs |= {f"reference_{number}": path for number, path in enumerate(self.reference, 1)}
+        digests = {name: digest(path) for name, path in inputs.items()}
+        return {"version": dapcli.__version__, "task": self.task, **problem.fingerprint, **asdict(settings), **digests}
+
+    @contextmanager
+    def _files(self, options: TaskOptions, names: Sequence[str]) -> Iterator[Files]:
+        """The files of the run, once all paths are checked; this does not import torch.
+
+        ``names`` are those of the sources, for which OUT is a folder; there are none for a restoration.
+
+        Raises:
+            InputError: The recording or a reference cannot be read, or they do not match.
+            SettingsError: There are too many or too few references, or the extension of the outputs stands for no
+                format that can hold the recording.
+            OutputError: A file cannot, or must not, be written.
+        """
+        from dapcli.audio import open_audio, open_matching, output_format
+        from dapcli.audio.files import check_writable, output_folder
+
+        source, target, references = self.input_path, self.output_path, self.reference
+        outputs = {"output": target}
+        record, kept = (target.parent / name for name in (f"{target.stem}.json", f"{target.name}.partial"))
+        if names:
+            if _SOURCES in map(str.casefold, names):
+                raise SettingsError(f"--names: {_SOURCES} is the name of the record; choose another")
+            suffix = source.suffix if options.extension is None else f".{options.extension.removeprefix('.')}"
+            outputs = {name: target / f"{name}{suffix}" for name in names}
+            record, kept = target / f"{_SOURCES}.json", target / f"{_SOURCES}.partial"
+        if references and len(references) != len(outputs):
+            count = len(references)
+            raise SettingsError(f"--reference: give one for each output; {count} were given for {len(outputs)}")
+        if len(set(references)) < len(references):
+            raise SettingsError("--reference names one file twice; give each source its own")
+        written = [*outputs.items(), ("record", record), *([("report", self.report)] if self.report else [])]
+        with output_folder(target) if names else nullcontext(), ExitStack() as opened:
+            recording = opened.enter_context(open_audio(source))
+            container, subtype = output_format(next(iter(outputs.values())), recording)
+            for _, path in written:
+                check_writable(path, overwrite=self.overwrite)
+                inputs = (source, *references, *options.files)
+                if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
+                    raise OutputError(f"{path}: is an input; name another file")
+            if len({path.resolve() for _, path in written}) < len(written):
+                raise OutputError("what is restored, its .json and --report must be different files")
+            clean = {path: opened.enter_context(open_matching(path, recording)) for path in references}
+            yield Files(recording, clean, outputs, container, subtype, written, kept)
 
 
 def add_tasks(app: typer.Typer) -> None:
@@ -117,7 +210,7 @@ def add_tasks(app: typer.Typer) -> None:
         declared = [
             *declare(TaskCommand, changes),
             *declare(task.options, changes),
-            *declare(type(task.presets["quality"]), changes, task=name, optional=True),
+            *declare(Settings, changes, task=name, optional=True),
         ]
         add_command(app, name, TaskCommand, f"{task.summary}\n\n{task.details}", declared, task=name)
 

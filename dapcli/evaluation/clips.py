@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dapcli.audio import Audio, open_audio, open_matching, read_audio
+from dapcli.audio import Audio, Samples, open_audio, open_matching, read_audio
 from dapcli.audio.files import digest
 from dapcli.errors import InputError
 
@@ -193,9 +193,14 @@ def _draw(audio: Audio, seconds: float, rng: np.random.Generator) -> slice:
     size = round(seconds * audio.rate)
     if audio.length < size:
         raise InputError(f"the clip is shorter than {seconds:g} s by now; start again with --overwrite")
-    energy = np.concatenate([[0.0], np.cumsum(np.mean(audio.samples**2, axis=0))])
-    powers = (energy[size:] - energy[:-size]) / size
-    # The loudest stretch has half the file's power at the least, so that there always is one.
-    starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / audio.length)
-    start = int(rng.choice(starts))
+    start = draw_start(audio.samples, size, rng)
     return slice(start, start + size)
+
+
+def draw_start(samples: Samples, size: int, rng: np.random.Generator, *, margin: int = 0) -> int:
+    """The start of a stretch of ``size`` samples of ``[C, N]`` with sound in it, a margin away from both ends."""
+    energy = np.concatenate([[0.0], np.cumsum(np.mean(samples**2, axis=0))])
+    powers = (energy[size:] - energy[:-size])[margin : samples.shape[1] - size - margin + 1] / size
+    starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / samples.shape[1])
+    # Only within a margin all may be quiet: half of the power is in the loudest stretch without one.
+    return margin + int(rng.choice(starts) if starts.size else powers.argmax())

@@ -57,10 +57,6 @@ class Folder:
                 f"{self.path}: belongs to an evaluation with {'; '.join(differences)}; repeat that one, "
                 "name another folder, or start anew with --overwrite"
             )
-        try:
-            self.path.mkdir(exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be made ({error.strerror}); choose another folder") from error
         for part in self.path.rglob(".dap-*.part"):  # of a run that was killed while it wrote
             part.unlink(missing_ok=True)
         self.write({CONFIGURATION: json.dumps(wanted, indent=2, allow_nan=False) + "\n"})
@@ -73,13 +69,13 @@ class Folder:
         """Keep an estimate ``[K, C, N]`` with its record, which makes the unit finished."""
         contents = self._audio(clip, key(method.name, method.oracle), samples, rate)
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-        self._place({**contents, self._unit(clip, method): text.encode()})  # the record last
+        self.write({**contents, self._unit(clip, method): text})  # the record last
 
     def save_case(self, clip: Clip, references: Samples, observed: Samples, rate: int) -> None:
         """Keep the references ``[K, C, N]`` of a clip and its recording ``[C, N]``, unless they are there."""
         if not self.audio(clip.name, REFERENCE):
             inputs = self._audio(clip, INPUT, observed[None], rate)
-            self._place(inputs | self._audio(clip, REFERENCE, references, rate))
+            self.write({**inputs, **self._audio(clip, REFERENCE, references, rate)})
 
     def audio(self, clip: str, name: str) -> list[Path]:
         """The recordings of a method, or of ``REFERENCE`` or ``INPUT``, by source."""
@@ -91,25 +87,27 @@ class Folder:
         """Where the picture of a recording is."""
         return audio.parents[2] / "spectrograms" / audio.parent.name / f"{audio.stem}.png"
 
-    def write(self, texts: Mapping[str, str]) -> None:
-        """Write files of text, all or none of them."""
-        write_files({self.path / name: text.encode() for name, text in texts.items()})
+    def write(self, contents: Mapping[Path | str, bytes | str]) -> None:
+        """Write files, all or none of them, whose paths may be relative to the folder.
+
+        Raises:
+            OutputError: The disk is full, or refuses for another reason.
+        """
+        files = {self.path / path: each.encode() if isinstance(each, str) else each for path, each in contents.items()}
+        try:
+            for path in files:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from error
+        write_files(files)
 
     def _unit(self, clip: Clip, method: Method) -> Path:
         return self.path / "units" / clip.name / f"{key(method.name, method.oracle)}.json"
 
-    def _audio(self, clip: Clip, name: str, samples: Samples, rate: int) -> dict[Path, bytes]:
+    def _audio(self, clip: Clip, name: str, samples: Samples, rate: int) -> dict[Path | str, bytes | str]:
         folder = self.path / "audio" / clip.name
         names = [name] if len(samples) == 1 else [f"{name}_{number}" for number in range(1, len(samples) + 1)]
         return {folder / f"{each}.wav": encode(Audio(one, rate)) for each, one in zip(names, samples, strict=True)}
-
-    def _place(self, contents: dict[Path, bytes]) -> None:
-        try:
-            for path in contents:
-                path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from error
-        write_files(contents)
 
     def _clear(self) -> None:
         for pattern in _OURS:

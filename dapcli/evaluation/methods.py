@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from dapcli.audio import Audio, Samples
 from dapcli.baselines import BASELINES
 from dapcli.errors import SettingsError
-from dapcli.evaluation.cases import Truth
+from dapcli.evaluation.protocols import Truth
 from dapcli.pipeline.result import Result
 from dapcli.priors import NO_PRIOR, PRIORS
 from dapcli.settings import PAPER_RATE, Settings
@@ -21,13 +21,23 @@ from dapcli.tasks.check import check
 from dapcli.tasks.problem import Problem
 
 Oracle = Literal["none", "training", "noise", "reference"]
-#: What a method knows besides the recording, and what its files' names and its name for people then end in: nothing, as
-#: users do; nothing but what it learned from other recordings; or the truth about the clip, which no user has.
-ORACLES: dict[Oracle, tuple[str, str]] = {
-    "none": ("", ""),
-    "training": ("", " (trained)"),
-    "noise": (".oracle-noise", " (oracle noise)"),
-    "reference": (".oracle", " (oracle)"),
+
+
+class Knowledge(NamedTuple):
+    """What is said of a method that knows something: by the names of its files, by its own name, by its group."""
+
+    suffix: str
+    words: str
+    heading: str
+
+
+#: What a method knows besides the recording: nothing, as users do; only what it learned from other recordings; or the
+#: truth about the clip, which no user has.
+ORACLES: dict[Oracle, Knowledge] = {
+    "none": Knowledge("", "", "blind"),
+    "training": Knowledge("", " (trained)", "trained: learned from other recordings"),
+    "noise": Knowledge(".oracle-noise", " (oracle noise)", "oracle noise"),
+    "reference": Knowledge(".oracle", " (oracle)", "oracle: stopped by the reference"),
 }
 #: The baseline of every task that is the first row of its table.
 UNTOUCHED = "input"
@@ -97,12 +107,12 @@ class Peer(Method):
 
 def key(name: str, oracle: Oracle) -> str:
     """The name of a method's files."""
-    return name + ORACLES[oracle][0]
+    return name + ORACLES[oracle].suffix
 
 
 def label(name: str, oracle: Oracle) -> str:
     """The name of a method for people, with what it knows unless it is blind."""
-    return name + ORACLES[oracle][1]
+    return name + ORACLES[oracle].words
 
 
 def make_methods(

@@ -1,4 +1,4 @@
-"""Protocols: how a clean clip is degraded, with the values of the papers.
+"""Protocols: how a clean clip becomes a problem and, apart from it, the truth, with the values of the papers.
 
 To add one, write a subclass of :class:`Protocol` and a line in ``PROTOCOLS``; its fields are its values, and options of
 the command line, for which torch is not imported before a clip is degraded. The Design paper is Narayanaswamy,
@@ -19,17 +19,47 @@ import numpy as np
 from dapcli.audio import Audio, Samples, read_audio, resample
 from dapcli.audio.files import digest
 from dapcli.errors import InputError, SettingsError
-from dapcli.evaluation.cases import Case, make_case, single
+from dapcli.evaluation.clips import draw_start
 from dapcli.settings import check_limits, option
 from dapcli.signal.gaps import Gaps
 from dapcli.signal.source_types import DEFAULT_TYPES, check_types
+from dapcli.tasks.problem import Problem
 
 # What is known on both sides of a gap, s.
 _MARGIN_S = 0.15
-# The least power of what a gap takes away, relative to the clip's.
-_LEAST_POWER = 0.1
 # Quantizers clip; so the papers' recordings do not.
 _PEAK = 0.9
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What no user has: the references ``[K, C, N]``, and the ``noise`` ``[C, N]`` that they lack of the recording."""
+
+    references: Samples
+    noise: Samples
+
+
+@dataclass(frozen=True)
+class Case:
+    """A degraded clip as a blind method may know it, and the truth about it; ``notes`` are for readers."""
+
+    problem: Problem[Any]
+    truth: Truth
+    notes: tuple[str, ...] = ()
+
+
+def make_case(references: Samples, observed: Samples, rate: int, *notes: str, **known: Any) -> Case:
+    """The recording ``[C, N]`` that was made of references ``[K, C, N]`` at ``rate`` Hz, and what else is known of it.
+
+    All samples are as files hold them, so that those are heard and measured that were restored.
+    """
+    references, observed = single(references), single(observed)
+    return Case(Problem(Audio(observed, rate), **known), Truth(references, observed - references.sum(axis=0)), notes)
+
+
+def single(samples: Samples) -> Samples:
+    """Samples as files hold them: in single precision."""
+    return samples.astype(np.float32).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -172,11 +202,7 @@ class Dropout(Protocol):
         (clean,) = clips
         margin = round(_MARGIN_S * clean.rate)
         length = round(rng.uniform(*self.gap) * clean.rate)
-        energy = np.concatenate([[0.0], np.cumsum(np.mean(clean.samples**2, axis=0))])
-        powers = (energy[length:] - energy[:-length])[margin : clean.length - length - margin + 1] / length
-        starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / clean.length)
-        # A clip whose sound is at its ends alone has to do with a quiet stretch.
-        start = margin + int(rng.choice(starts) if starts.size else powers.argmax())
+        start = draw_start(clean.samples, length, rng, margin=margin)
         gaps = Gaps((((start, start + length),),) * clean.channels)
         observed = np.where(gaps.mask(0, clean.length), 0.0, clean.samples)
         return make_case(clean.samples[None], observed, clean.rate, degradation=Missing(gaps))
