@@ -1,8 +1,8 @@
-"""The same damaged recordings on two devices: whether both restore them equally well, and how long they take.
+"""The same degraded recordings on two devices: whether both restore them equally well, and how long they take.
 
     python benchmarks/devices.py [--device cuda] [--seconds 1] [--cases 2]
 
-Damages stretches of the bundled example with the papers' protocols, and mixes it with a rhythm of clicks to separate
+Degrades stretches of the bundled example with the papers' protocols, and mixes it with a rhythm of clicks to separate
 it; restores all of them with the `quality` presets. SNR is over the whole recording and all sources. The devices draw
 other random numbers from the same seed, so that their results differ as those of two seeds do. Seconds are of the last
 case: in the first one a device allocates memory and chooses its kernels.
@@ -23,20 +23,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli.audio import Audio, Samples, read_audio
-from dapcli.evaluation.cases import Case
-from dapcli.evaluation.methods import Blind
+from dapcli.evaluation.protocols import Case
+from dapcli.evaluation.methods import Network
 from dapcli.evaluation.protocols import make_protocol
-from dapcli.settings import PRESETS, REPAIR_PRESETS, SEPARATION_PRESETS, Settings
-from dapcli.speed import describe_machine
+from dapcli.tasks import TASKS
+from dapcli.tasks.speed import describe_machine
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "speech_clean.flac"
-TASKS: dict[str, Settings] = {
-    "denoise": PRESETS["quality"],
-    "dequantize": REPAIR_PRESETS["quality"],
-    "declip": REPAIR_PRESETS["quality"],
-    "separate": SEPARATION_PRESETS["share"]["quality"],
-    "inpaint": REPAIR_PRESETS["quality"],
-}
 CLICKS_S = 0.25
 
 
@@ -49,7 +42,7 @@ class Run(NamedTuple):
 
 
 def make_case(task: str, speech: Audio, number: int, size: int) -> Case:
-    """The damaged stretch of this number."""
+    """The degraded stretch of this number."""
     start = number * (speech.length - size)
     clean = speech.with_samples(speech.samples[:, start : start + size])
     rng = np.random.default_rng(number)
@@ -61,19 +54,20 @@ def make_case(task: str, speech: Audio, number: int, size: int) -> Case:
             burst = rng.standard_normal(min(each, size - onset))
             clicks[onset:][:each] = burst * np.exp(-np.arange(burst.size) / (0.01 * speech.rate))
         clips.append(speech.with_samples(clicks[None]))
-    return make_protocol(task, None, {}).damage(clips, rng)
+    return make_protocol(task, None, {}).degrade(clips, rng)
 
 
 def snr(wanted: Samples, estimate: Samples) -> float:
     return 10 * float(np.log10(np.sum(wanted**2) / max(float(np.sum((wanted - estimate) ** 2)), 1e-20)))
 
 
-def restore(settings: Settings, cases: Sequence[Case], device: str) -> Run:
-    method = Blind(settings.prior, settings, device)
+def restore(task: str, cases: Sequence[Case], device: str) -> Run:
+    settings = TASKS[task].presets["quality"]
+    method = Network(task, settings.prior, settings, device)
     run = Run([], [], [])
     for case in cases:
         started = time.perf_counter()
-        estimate = method.restore(case.known, None).samples
+        estimate = method.restore(case.problem, None).samples
         run.seconds.append(time.perf_counter() - started)
         run.snr.append(snr(case.truth.references, estimate))
         run.estimates.append(estimate)
@@ -92,10 +86,10 @@ def main() -> None:
     print(f"cpu {machine['devices']['cpu']}; {arguments.device}: {machine['devices'].get('cuda:0', '')}")
     print(f"\n| task | SNR on the CPU (dB) | on {arguments.device} | greatest difference | each other's SNR", end="")
     print(f" | s on the CPU | on {arguments.device} | CPU / {arguments.device} |\n|---|---|---|---|---|---|---|---|")
-    for task, settings in TASKS.items():
+    for task in TASKS:
         size = round(arguments.seconds * speech.rate)
         cases = [make_case(task, speech, number, size) for number in range(arguments.cases)]
-        cpu, other = (restore(settings, cases, device) for device in ("cpu", arguments.device))
+        cpu, other = (restore(task, cases, device) for device in ("cpu", arguments.device))
         apart = max((b - a for a, b in zip(cpu.snr, other.snr, strict=True)), key=abs)
         alike = np.mean([snr(a, b) for a, b in zip(cpu.estimates, other.estimates, strict=True)])
         seconds = cpu.seconds[-1], other.seconds[-1]

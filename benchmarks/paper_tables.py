@@ -2,9 +2,9 @@
 
     python benchmarks/paper_tables.py OUTDIR CLIPS [--device cuda] [--jobs 8] [--clips 12] [--limit paper=200 ...]
 
-CLIPS has folders digits, speech, piano and, for Table 2, noise. Digits and piano are cut to 1 s, speech to 2 s, damaged
-and measured as `dap evaluate denoise` does, whose folders these are (OUTDIR/work/STAGE-KIND): run again, it goes on
-where it was, and `dap evaluate` with the same settings adds pages to listen to. Unlike `dap evaluate`, which has a
+CLIPS has folders digits, speech, piano and, for Table 2, noise. Digits and piano are cut to 1 s, speech to 2 s,
+degraded and measured as `dap evaluate denoise` does, whose folders these are (OUTDIR/work/STAGE-KIND): run again, it
+goes on where it was, and `dap evaluate` with the same settings adds pages to listen to. Unlike `dap evaluate`, which has a
 blind and an oracle fit of each prior, a stage has one of the two: `paper` the oracle, whose curve also tells what a
 fixed number of iterations gives; `quality` and `generate`, which stop blindly, the blind one. All stages share one pool
 of processes. A stage with a --limit in seconds ends with the clips that all its methods have finished.
@@ -34,8 +34,8 @@ from dapcli.evaluation.methods import make_methods
 from dapcli.evaluation.protocols import make_protocol
 from dapcli.evaluation.tables import compare, summarize
 from dapcli.evaluation.run import Evaluation, restore_unit
-from dapcli.settings import PRESETS
-from dapcli.speed import describe_machine
+from dapcli.tasks import TASKS
+from dapcli.tasks.speed import describe_machine
 
 KINDS = {"digits": 1.0, "speech": 2.0, "piano": 1.0}
 PRIORS = ("conv", "dilated", "exp", "exp-dense")
@@ -44,7 +44,7 @@ METRICS = ("snr_db", "pesq_nb")
 
 @dataclass(frozen=True)
 class Stage:
-    """One table: a preset with white noise or that of an environment, told the reference or not."""
+    """One table: a preset with white noise or that of an environment, stopped by the reference or not."""
 
     name: str
     preset: str
@@ -64,17 +64,19 @@ STAGES = (
 
 def make_evaluation(stage: Stage, kind: str, arguments: argparse.Namespace) -> Evaluation:
     """What `dap evaluate` would make of the same, but for the methods."""
-    settings = PRESETS[stage.preset]
+    settings = TASKS["denoise"].presets[stage.preset]
     if stage.preset != "quality":
         settings = replace(settings, iterations=min(settings.iterations, arguments.iterations))
     if arguments.toy:
-        settings = replace(settings, iterations=4, refinement=min(settings.refinement, 2), width=8)
+        settings = replace(
+            settings, iterations=4, finetune_iterations=min(settings.finetune_iterations, 2), base_channels=8
+        )
     outside = arguments.out / "work"
     values = {"noise": tuple(collect([arguments.clips_dir / "noise"], outside=outside))}
     protocol = make_protocol("denoise", stage.noisy, values if stage.noisy == "environmental" else {})
     methods = make_methods("denoise", PRIORS, (), settings, arguments.device, oracle=stage.oracle)
     if stage.oracle:
-        methods = tuple(each for each in methods if each.told == "reference" or each.name == "input")
+        methods = tuple(each for each in methods if each.oracle == "reference" or each.name == "input")
     files = collect([arguments.clips_dir / kind], outside=outside)
     drawn = draw_clips([files], KINDS[kind], arguments.clips, 0)
     return Evaluation(protocol, settings, arguments.device, KINDS[kind], drawn.clips, methods)
@@ -134,8 +136,8 @@ def table(stage: Stage, records: dict[str, list[Record]], iterations: int) -> st
                 best = [fit["best_iteration"] for fit in fits]
                 row.append(f"{statistics.median(best):.0f} ({max(best)})" if best else "")
                 row.append(f"{statistics.mean(fit['snr_db'][-1] for fit in fits):.2f}" if fits else "")
-    told = "oracle" if stage.oracle else "blind"
-    lines = [f"\n## {stage.name}: preset {stage.preset}, {told}, {stage.noisy} noise, SNR (dB) / PESQ-NB\n"]
+    stop = "oracle" if stage.oracle else "blind"
+    lines = [f"\n## {stage.name}: preset {stage.preset}, {stop}, {stage.noisy} noise, SNR (dB) / PESQ-NB\n"]
     lines += [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows.values())])
 

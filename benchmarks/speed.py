@@ -24,12 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli.audio import Audio
 from dapcli.priors import PRIORS, build_prior
-from dapcli.restore import denoise
-from dapcli.settings import PAPER_RATE, PRESETS, Settings
-from dapcli.spectral import STFT
-from dapcli.speed import describe_machine, measure_speed
+from dapcli.settings import PAPER_RATE, Settings
+from dapcli.signal.stft import STFT
+from dapcli.tasks import TASKS
+from dapcli.tasks.denoise import denoise
+from dapcli.tasks.speed import describe_machine, measure_speed
 
 COUNTED = 20
+PRESETS = TASKS["denoise"].presets
 
 
 class Kernels(NamedTuple):
@@ -42,7 +44,7 @@ class Kernels(NamedTuple):
 def count_kernels(settings: Settings, device: str) -> Kernels:
     """What a CUDA device does in one iteration."""
     samples = 0.1 * np.random.default_rng(0).standard_normal((1, PAPER_RATE))
-    fixed = replace(settings, iterations=COUNTED, refinement=0, stop="fixed")
+    fixed = replace(settings, iterations=COUNTED, finetune_iterations=0, stop="fixed")
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         denoise(Audio(samples, PAPER_RATE), fixed, device=device, parallel=1)
         torch.cuda.synchronize()
@@ -55,7 +57,7 @@ def count_gflop(settings: Settings) -> float:
     """GFLOP of one forward and backward pass, counted on shapes alone."""
     stft = STFT.for_rate(PAPER_RATE, settings.window, settings.hop)
     planes = 2 if settings.estimator == "generate" else 1
-    network = build_prior(settings.prior, planes, planes, width=settings.width, fold=settings.fold).to("meta")
+    network = build_prior(settings, planes, planes).to("meta")
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, planes, stft.n_fft // 2 + 1, 1 + PAPER_RATE // stft.hop, device="meta")).sum().backward()
     return float(counter.get_total_flops()) / 1e9
