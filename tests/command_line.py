@@ -80,7 +80,7 @@ def assert_refused(run: Run, code: int, reason: str = "") -> None:
     assert re.search(reason, run.err), run.err
 
 
-def process(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def process(code: str, *arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
     """Code that runs in a fresh process, in the current folder, with these arguments of ``dap``.
 
     Its threads wait without turning round, and there is one of them unless said otherwise: other programs run too.
@@ -89,7 +89,7 @@ def process(code: str, *arguments: str, **environment: str) -> subprocess.Popen[
     return subprocess.Popen(
         [sys.executable, "-B", "-c", code, *arguments],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         env={**os.environ, **patient, **environment},
     )

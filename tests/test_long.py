@@ -1,448 +1,314 @@
-"""Recordings of many segments: any store, any interruption and any number at a time lead to the same restoration."""
+"""Long recordings on the command line: what an interrupted run leaves, and how the next one goes on from there."""
 
 from __future__ import annotations
 
+import io
 import os
-import subprocess
+import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from rich.console import Console
 
-from dapcli import Audio, Progress, Settings, denoise, task
-from dapcli.audio.recording import blocks as recording_blocks
-from dapcli.errors import DeviceError, SettingsError
-from dapcli.metrics.waveform import snr_db
-from dapcli.pipeline.result import Result
-from dapcli.pipeline.run import plan, with_sound
-from dapcli.pipeline.store import FittedSegment, FolderStore, MemoryStore, Store
-from dapcli.settings import PRESETS
-from dapcli.tasks import Denoiser, Engine
-
-RATE = 8_000
-ROOT = Path(__file__).parent.parent
-QUICK = Settings(prior="conv", width=2, iterations=2, refinement=2, segment=1.5, hop=0.03)
-CPU_IS_FULL = (
-    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
-    "you tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"
+from dapcli import TASKS, Audio, Progress, denoise
+from dapcli.cli import main
+from dapcli.fit import Iteration
+from dapcli.report.console import fit_progress
+from tests.command_line import (
+    MAIN,
+    TINY,
+    Dap,
+    Run,
+    assert_refused,
+    count_steps,
+    ok,
+    process,
+    read,
+    record_of,
+    spawn,
+    tree,
+    write_degraded,
+    write_mixed,
 )
+from tests.signals import RATE, melody, noise, snr_db
 
-
-def noisy_tone(seconds: float) -> Audio:
-    """A tone that swells, in white noise."""
-    t = np.arange(round(seconds * RATE)) / RATE
-    tone = 0.3 * np.sin(2 * np.pi * 440 * t) * np.sin(np.pi * t / seconds)
-    return Audio(tone[None] + 0.1 * np.random.default_rng(0).standard_normal((1, len(t))), RATE)
-
-
-RECORDING = noisy_tone(4.0)
-COUNT = len(plan(RECORDING, QUICK))
-
-
-def quick(*, settings: Settings = QUICK, parallel: int = 1, **options: Any) -> Result:
-    return denoise(RECORDING, settings, device="cpu", parallel=parallel, **options)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Networks as small as these are slower on several threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    threads = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= threads
+OPTIONS = (
+    *("--segment", "1.5", "--hop", "0.03", "--prior", "conv", "--base-channels", "2"),
+    *("--iterations", "2", "--finetune-iterations", "2", "--device", "cpu", "--quiet"),
+)
+LONG = ("denoise", "long.wav", "out.wav", *OPTIONS)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted() -> np.ndarray:
-    return quick().audio.samples
-
-
-@pytest.fixture(params=["memory", "folder"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return MemoryStore() if request.param == "memory" else FolderStore(tmp_path / "partial", {})
-
-
-def missing(store: Store) -> set[int]:
-    return {index for index in range(COUNT) if store.load(index) is None}
-
-
-def interrupt_at(segment: int | None) -> Callable[[Progress], None]:
-    def on_step(progress: Progress) -> None:
-        if progress.segment == segment:
-            raise KeyboardInterrupt
-
-    return on_step
-
-
-# Stores and interruptions
-
-
-def test_the_store_does_not_matter(store: Store, uninterrupted: np.ndarray) -> None:
-    result = quick(store=store)
-    np.testing.assert_array_equal(result.audio.samples, uninterrupted)
-    assert missing(store) == set()
-    assert [(fit.start, fit.stop) for fit in result.segments] == plan(RECORDING, QUICK)
-
-
-@pytest.mark.parametrize("segment", [0, 1, COUNT - 1])
-def test_an_interrupted_run_goes_on_to_the_same_bits(segment: int, store: Store, uninterrupted: np.ndarray) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        quick(store=store, on_step=interrupt_at(segment))
-    left = missing(store)
-    assert left.isdisjoint(range(segment))
-    seen: list[Progress] = []
-    result = quick(store=store, on_step=seen.append)
-    np.testing.assert_array_equal(result.audio.samples, uninterrupted)
-    assert {progress.segment for progress in seen} == left
-    assert len(result.segments) == COUNT
-
-
-def test_a_run_that_is_interrupted_while_learning_learns_again(store: Store, uninterrupted: np.ndarray) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        quick(store=store, on_step=interrupt_at(None))
-    assert store.load_weights() is None
-    np.testing.assert_array_equal(quick(store=store).audio.samples, uninterrupted)
-
-
-def test_a_finished_run_is_not_fitted_again(store: Store, uninterrupted: np.ndarray) -> None:
-    quick(store=store)
-    seen: list[Progress] = []
-    result = quick(store=store, on_step=seen.append)
-    assert seen == []
-    assert result.learning_seconds == 0
-    np.testing.assert_array_equal(result.audio.samples, uninterrupted)
-
-
-def test_a_segment_that_cannot_be_read_is_fitted_again(tmp_path: Path, uninterrupted: np.ndarray) -> None:
-    quick(store=FolderStore(tmp_path / "partial", {}))
-    path = tmp_path / "partial" / "segment-00002.npz"
-    path.write_bytes(path.read_bytes()[:-30])
-    seen: list[Progress] = []
-    result = quick(store=FolderStore(tmp_path / "partial", {}), on_step=seen.append)
-    assert {progress.segment for progress in seen} == {2}
-    np.testing.assert_array_equal(result.audio.samples, uninterrupted)
-
-
-def test_progress_of_the_next_run_begins_where_the_last_one_ended(store: Store) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        quick(store=store, on_step=interrupt_at(1))
-    left = len(missing(store))
-    seen: list[Progress] = []
-    quick(store=store, on_step=seen.append)
-    total = 2 + 2 * COUNT
-    assert [progress.completed for progress in seen] == list(range(total - 2 * left + 1, total + 1))
-    assert {progress.total for progress in seen} == {total}
-
-
-def test_progress_counts_what_was_shown_however_far_the_fit_is_ahead() -> None:
-    """The caller looks at a segment's first step only when the segment has been kept."""
-    kept = threading.Event()
-
-    class Announcing(MemoryStore):
-        def save(self, index: int, segment: FittedSegment) -> None:
-            super().save(index, segment)
-            kept.set()
-
-    seen: list[int] = []
-
-    def on_step(progress: Progress) -> None:
-        if progress.segment == 0:
-            assert kept.wait(60)
-        seen.append(progress.completed)
-
-    quick(store=Announcing(), on_step=on_step)
-    assert seen == list(range(1, 2 + 2 * COUNT + 1))
-
-
-@pytest.mark.parametrize("rate", [8_000, 8_001, 8_002, 8_003, 11_025, 44_103])
-def test_the_shortest_segments_are_planned_at_any_rate(rate: int) -> None:
-    """Half a second and one and a half are both rounded to samples, and three overlaps must still fit."""
-    silence = Audio(np.broadcast_to(0.0, (1, 5 * rate)), rate)
-    segments = plan(silence, QUICK)
-    assert (segments[0][0], segments[-1][1]) == (0, 5 * rate)
-    for (_, stop), (start, _) in pairwise(segments):
-        assert stop - start == pytest.approx(rate / 2, abs=2)
-
-
-# Several segments at a time
-
-
-def test_two_at_a_time_do_what_one_does(uninterrupted: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    both = threading.Barrier(2)
-    fit_segment = Engine.fit_segment
-
-    def together(self: Engine, *arguments: Any, **options: Any) -> Any:
-        both.wait(60)  # breaks unless two fits run at once
-        return fit_segment(self, *arguments, **options)
-
-    monkeypatch.setattr(Engine, "fit_segment", together)
-    assert COUNT % 2 == 0
-    seen: list[tuple[int, Progress]] = []
-    results = [
-        quick(parallel=2, on_step=lambda progress: seen.append((threading.get_ident(), progress))) for _ in range(2)
-    ]
-    assert {thread for thread, _ in seen} == {threading.get_ident()}
-    assert {progress.segment for _, progress in seen} == {None, *range(COUNT)}
-    assert results[0].parallel == 2
-    assert results[0].notes == ()
-    np.testing.assert_array_equal(results[0].audio.samples, results[1].audio.samples)
-    np.testing.assert_allclose(results[0].audio.samples, uninterrupted, rtol=0, atol=1e-3)
+def restored(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The output of an uninterrupted run."""
+    output = tmp_path_factory.mktemp("whole") / "out.wav"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["dap", "denoise", str(clips / "long.wav"), str(output), *OPTIONS])
+        with pytest.raises(SystemExit):
+            main()
+    return output.read_bytes()
 
 
 @pytest.fixture
-def two_threads() -> Iterator[None]:
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(1)
+def interrupted(dap: Dap, folder: Path) -> Path:
+    """The folder with what a run left that was interrupted after some of its segments."""
+    before = tree(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        count_steps(patch, KeyboardInterrupt(), after=7)  # two of pretraining, and two each of two segments
+        assert_refused(dap(*LONG), 130, "2 of 5 segments are kept in out.wav.partial; .*--resume")
+    names = {"run.json", "weights.npz", "segment-00000.npz", "segment-00001.npz"}
+    assert set(tree(folder)) - set(before) == {f"out.wav.partial/{name}" for name in names}
+    return folder
 
 
-@pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("end", [None, "on_step", "fit", "memory"])
-def test_fits_share_torch_s_threads_and_give_them_back(end: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = set()
-    fit_segment = Engine.fit_segment
-
-    def watched(self: Engine, *arguments: Any, **options: Any) -> Any:
-        seen.add(torch.get_num_threads())
-        if end == "fit":
-            raise ZeroDivisionError
-        if end == "memory":
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return fit_segment(self, *arguments, **options)
-
-    def on_step(progress: Progress) -> None:
-        if end == "on_step":
-            raise ZeroDivisionError
-
-    monkeypatch.setattr(Engine, "fit_segment", watched)
-    anew = replace(QUICK, refinement=0, iterations=1)
-    if end is None:
-        quick(settings=anew, parallel=2, on_step=on_step)
-    else:
-        with pytest.raises((ZeroDivisionError, DeviceError)):
-            quick(settings=anew, parallel=2, on_step=on_step)
-    assert seen == ({1, 2} if end == "memory" else {1})
-    assert torch.get_num_threads() == 2
+def outputs(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name.startswith(("out", ".dap"))}
 
 
-def test_a_fit_in_a_new_thread_has_the_bits_of_one_that_is_not_the_first_there() -> None:
-    """A run that goes on begins in a new thread, which has to be told how many threads torch may use."""
-    code = """
-import numpy as np, torch
-from tests.test_long import MemoryStore, quick
-
-torch.set_num_threads(1)
-whole, rest = MemoryStore(), MemoryStore()
-quick(store=whole)
-rest.save_weights(whole.load_weights())
-rest.save(0, whole.load(0))
-quick(store=rest)
-print([whole.load(index).fit.steps == rest.load(index).fit.steps for index in range(4)])
-"""
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
-    run = subprocess.run(
-        [sys.executable, "-B", "-c", code], capture_output=True, text=True, check=False, env=environment, cwd=ROOT
-    )
-    assert (run.stdout, run.stderr) == ("[True, True, True, True]\n", "")
+def assert_done(folder: Path, whole: bytes) -> None:
+    assert outputs(folder) == {"out.wav", "out.json"}
+    assert (folder / "out.wav").read_bytes() == whole
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), ZeroDivisionError("a surprise"), RuntimeError("a bug")])
-@pytest.mark.parametrize("parallel", [1, 3])
-def test_an_error_of_the_caller_s_ends_every_thread(parallel: int, error: BaseException) -> None:
-    calls = []
-
-    def on_step(progress: Progress) -> None:
-        calls.append(progress)
-        if progress.segment is not None:
-            raise error
-
-    endless = replace(QUICK, refinement=10**6)
-    with pytest.raises(type(error)) as caught:
-        quick(settings=endless, parallel=parallel, on_step=on_step)
-    assert caught.value is error
-    assert len(calls) == 3  # two of learning, and one after which no other came
+@pytest.mark.parametrize("options", [(), ("--resume",)])
+def test_an_uninterrupted_run_leaves_no_folder(
+    options: tuple[str, ...], dap: Dap, folder: Path, restored: bytes
+) -> None:
+    assert dap(*LONG, *options) == Run(0, "", "")
+    assert_done(folder, restored)
+    segments = record_of(folder / "out.wav")["fit"]["segments"]
+    assert (segments[0]["start_s"], segments[-1]["stop_s"], len(segments)) == (0, 5, 5)
+    assert all(segment["stop_s"] - segment["start_s"] <= 1.5 for segment in segments)
 
 
-def fail_at(call: int, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit_segment = Engine.fit_segment
-    calls: list[None] = []
-
-    def failing(self: Engine, *arguments: Any, **options: Any) -> Any:
-        calls.append(None)
-        if len(calls) == call:
-            raise error
-        return fit_segment(self, *arguments, **options)
-
-    monkeypatch.setattr(Engine, "fit_segment", failing)
+@pytest.mark.parametrize("options", [("--resume",), ("--resume", "--overwrite")])
+def test_resume_fits_what_is_missing_and_goes_on_to_the_same_file(
+    options: tuple[str, ...], dap: Dap, interrupted: Path, restored: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = count_steps(monkeypatch)
+    assert dap(*LONG, *options) == Run(0, "", "")
+    assert len(steps) == 3 * 2
+    assert_done(interrupted, restored)
+    assert len(record_of(interrupted / "out.wav")["fit"]["segments"]) == 5
 
 
-@pytest.mark.parametrize("parallel", [1, 2])
-def test_an_error_of_a_fit_is_raised_as_it_is(parallel: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-    fail_at(2, error, monkeypatch)
-    with pytest.raises(RuntimeError) as caught:
-        quick(parallel=parallel)
-    assert caught.value is error
+def test_resume_fits_a_damaged_segment_again(dap: Dap, interrupted: Path, restored: bytes) -> None:
+    segment = interrupted / "out.wav.partial" / "segment-00001.npz"
+    segment.write_bytes(segment.read_bytes()[:1000])
+    (segment.parent / "segment-00002.npz.part").write_bytes(b"half a segment")
+    ok(dap(*LONG, "--resume"))
+    assert_done(interrupted, restored)
 
 
-class Room:
-    """A device with memory for ``room`` fits at a time; every further one fails like torch."""
-
-    def __init__(self, room: int, monkeypatch: pytest.MonkeyPatch, after: int = 0) -> None:
-        self.pools: list[int] = []
-        self.fits = 0
-        sizes, fit_segment = self.pools, Engine.fit_segment
-
-        class Pool(ThreadPoolExecutor):
-            def __init__(self, size: int, **options: Any) -> None:
-                sizes.append(size)
-                super().__init__(size, **options)
-
-        def crowded(engine: Engine, *arguments: Any, **options: Any) -> Any:
-            self.fits += 1
-            if sizes[-1] > room and self.fits > after:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-            return fit_segment(engine, *arguments, **options)
-
-        monkeypatch.setattr(task, "ThreadPoolExecutor", Pool)
-        monkeypatch.setattr(Engine, "fit_segment", crowded)
+def test_a_run_that_goes_on_can_be_interrupted_again(dap: Dap, interrupted: Path, restored: bytes) -> None:
+    before = tree(interrupted)
+    with pytest.MonkeyPatch.context() as patch:
+        count_steps(patch, KeyboardInterrupt())
+        assert_refused(dap(*LONG, "--resume"), 130, "2 of 5 segments")
+    assert tree(interrupted) == before
+    ok(dap(*LONG, "--resume"))
+    assert_done(interrupted, restored)
 
 
 @pytest.mark.parametrize(
-    ("parallel", "room", "pools", "said"),
+    ("arguments", "code", "reason"),
     [
-        (4, 4, [4], []),
-        (4, 2, [4, 2], ["2 segments"]),
-        (4, 1, [4, 2, 1], ["2 segments", "one segment"]),
-        (3, 2, [3, 1], ["one segment"]),
-        (50, 2, [COUNT, COUNT // 2], [f"{COUNT // 2} segments"]),
+        ("", 3, "out.wav.partial: was left by an interrupted run; add --resume .*--overwrite"),
+        ("--resume --seed 5", 2, "another seed;"),
+        ("--resume --base-channels 3 --hop 0.02", 2, "another base_channels, hop;"),
+        ("--resume --noise-profile 0:0.19", 2, "another noise_profile;"),
+        ("--resume changed", 2, "another input;"),
+        ("--overwrite --prior nothing", 2, "unknown prior"),
+        ("--overwrite --stop validation", 2, "--stop validation"),
+        ("--overwrite --stop oracle", 2, "--reference"),
     ],
 )
-def test_where_memory_is_short_fewer_segments_are_fitted_at_a_time(
-    parallel: int,
-    room: int,
-    pools: list[int],
-    said: list[str],
-    uninterrupted: np.ndarray,
-    monkeypatch: pytest.MonkeyPatch,
+def test_what_an_interrupted_run_left_is_not_lost_to_a_command_that_does_not_fit(
+    arguments: str, code: int, reason: str, dap: Dap, interrupted: Path, no_fit: None
 ) -> None:
-    device = Room(room, monkeypatch)
-    result = quick(parallel=parallel)
-    assert device.pools == pools
-    assert result.notes == tuple(f"memory did not suffice for more than {many} at a time" for many in said)
-    assert result.parallel == pools[-1]
-    assert len(result.segments) == COUNT
-    np.testing.assert_allclose(result.audio.samples, uninterrupted, rtol=0, atol=1e-3)
+    if "changed" in arguments:
+        soundfile.write(interrupted / "long.wav", read(interrupted / "long.wav").T / 2, RATE)
+    before = tree(interrupted)
+    assert_refused(dap(*LONG, *arguments.removesuffix("changed").split()), code, reason)
+    assert tree(interrupted) == before
 
 
-def test_what_was_finished_before_memory_ran_out_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = Room(1, monkeypatch, after=2)
-    saved: list[int] = []
-
-    class Watched(MemoryStore):
-        def save(self, index: int, segment: FittedSegment) -> None:
-            saved.append(index)
-            super().save(index, segment)
-
-    result = quick(parallel=2, store=Watched())
-    assert device.pools == [2, 1]
-    assert sorted(saved) == list(range(COUNT))
-    assert len(result.segments) == COUNT
+def test_overwrite_starts_again(dap: Dap, interrupted: Path, restored: bytes) -> None:
+    assert dap(*LONG, "--overwrite", "--seed", "5") == Run(0, "", "")
+    assert outputs(interrupted) == {"out.wav", "out.json"}
+    assert (interrupted / "out.wav").read_bytes() != restored
+    assert dap(*LONG, "--overwrite") == Run(0, "", "")
+    assert_done(interrupted, restored)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(CPU_IS_FULL)])
-@pytest.mark.parametrize("method", ["learn", "fit_segment"])
-def test_one_segment_that_does_not_fit_names_the_options_that_help(
-    method: str, error: RuntimeError, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: Any, **options: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(Denoiser, method, fail)
-    with pytest.raises(DeviceError, match=r"--segment.*--width"):
-        quick(parallel=4)
+def test_an_error_keeps_finished_segments_too(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count_steps(monkeypatch, torch.OutOfMemoryError("CUDA out of memory."), after=5)
+    assert_refused(dap(*LONG), 4, "out of memory")
+    assert (folder / "out.wav.partial" / "segment-00000.npz").exists()
+    assert outputs(folder) == {"out.wav.partial"}
 
 
-# Quality
+GAPS = ("--gap", "0.3:0.31", "--gap", "2.7:2.71")
+#: A command of the other kinds of tasks, its folder of segments, and what may differ when it goes on, or may not.
+OTHERS = {
+    "inpaint": (
+        ("inpaint", "long_gaps.wav", "out.wav", *GAPS),
+        "out.wav.partial",
+        [("--refit-known",), ("--gap", "0.5:0.51"), ("--seed", "9")],
+        "another gaps;",
+    ),
+    "separate": (
+        ("separate", "long_mix.wav", "out"),
+        "out/separation.partial",
+        [("--names", "a,b"), ("--types", "voice,percussive"), ("--seed", "9")],
+        "another types;",
+    ),
+}
+
+
+@pytest.mark.parametrize("task", OTHERS)
+def test_every_kind_of_task_goes_on_with_what_decides_its_segments(task: str, dap: Dap, folder: Path) -> None:
+    command, partial, (free, deciding, seed), reason = OTHERS[task]
+    command = (*command, "--segment", "1.5", "--quiet", *TINY)
+    write_degraded(folder)
+    write_mixed(folder)
+    ok(dap(*command, *free))
+    whole = {name: content for name, content in tree(folder).items() if name.startswith("out") and ".json" not in name}
+    with pytest.MonkeyPatch.context() as patch:
+        count_steps(patch, KeyboardInterrupt(), after=2)  # in the second segment that is fitted
+        assert_refused(dap(*command, "--overwrite"), 130, f"segments are kept in {partial}; .*--resume")
+    before = tree(folder)
+    assert_refused(dap(*command, *deciding, "--resume", "--overwrite"), 2, reason)
+    assert_refused(dap(*command, *seed, "--resume", "--overwrite"), 2, "another seed;")
+    assert tree(folder) == before
+    ok(dap(*command, *free, "--resume", "--overwrite"))
+    assert {name: tree(folder)[name] for name in whole} == whole
+    assert not (folder / partial).exists()
+
+
+# Signals, and a disk that is full
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are a matter of Unix")
+@pytest.mark.parametrize(
+    ("sent", "finished"), [("SIGINT", 2), ("SIGKILL", 2), ("SIGINT", 0)], ids=["Ctrl-C", "kill", "Ctrl-C early"]
+)
+def test_a_run_that_a_signal_ends_can_go_on(sent: str, finished: int, dap: Dap, folder: Path, restored: bytes) -> None:
+    code = f"""
+import signal
+from dataclasses import replace
+from dapcli.cli import main
+from dapcli.tasks.denoise import Denoiser
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have inherited that it is ignored
+fit_segment, started = Denoiser.fit_segment, []
+
+def slower(solver, *arguments):
+    started.append(None)
+    if len(started) > {finished}:  # this one does not end by itself
+        solver = replace(solver, settings=replace(solver.settings, finetune_iterations=10**6))
+        print("endless", flush=True)
+    return fit_segment(solver, *arguments)
+
+Denoiser.fit_segment = slower
+main()
+"""
+    before = tree(folder)
+    with process(code, *LONG) as running:
+        assert running.stdout is not None
+        try:
+            assert running.stdout.readline() == "endless\n"
+            running.send_signal(getattr(signal, sent))
+            _, err = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    if sent == "SIGKILL":
+        assert running.returncode == -signal.SIGKILL
+    else:
+        kept = f"{finished} of 5 segments are kept in out.wav.partial; repeat the command with --resume to go on"
+        assert_refused(Run(running.returncode, "", err), 130, kept if finished else "interrupted; nothing was written")
+    if not finished:
+        assert tree(folder) == before
+        return
+    assert outputs(folder) == {"out.wav.partial"}
+    assert len(list((folder / "out.wav.partial").glob("segment-*.npz"))) == finished
+    assert not list(folder.rglob("*.part"))
+    assert dap(*LONG, "--resume") == Run(0, "", "")
+    assert_done(folder, restored)
+
+
+def test_a_full_disk_is_reported_and_leaves_what_was_there(folder: Path) -> None:
+    pytest.importorskip("resource", reason="limits on the size of files are a matter of Unix")
+    code = """
+import resource, signal
+from dapcli.cli import main
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000))
+main()
+"""
+    (folder / "out.json").write_text("old")
+    before = tree(folder)
+    run = spawn(code, "denoise", "noisy.wav", "out.wav", "--overwrite", *TINY)
+    assert_refused(run, 3, "out.wav: cannot be written")
+    assert tree(folder) == before
+
+
+# Progress, and quality
+
+
+def test_progress_is_shown_on_a_terminal_only(folder: Path) -> None:
+    pty = pytest.importorskip("pty", reason="pseudo terminals are a matter of Unix")
+    leader, follower = pty.openpty()
+    shown = b""
+    arguments = ("denoise", "noisy.wav", "out.wav", "--iterations", "4", "--base-channels", "4", "--device", "cpu")
+    options = {"TERM": "xterm", "COLUMNS": "120"}
+    with process(MAIN, *arguments, "--finetune-iterations", "1", stderr=follower, **options) as running:
+        os.close(follower)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                chunk = os.read(leader, 4096)
+            except OSError:  # how Linux says that the other end is closed
+                break
+            if not chunk:
+                break
+            shown += chunk
+        out, _ = running.communicate(timeout=60)
+    os.close(leader)
+    assert (running.returncode, out) == (0, "")
+    assert b"loss" in shown
+    assert b"/5" in shown
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_progress_has_a_level_of_noise_where_there_is_some(noisy: bool) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=120, height=20)
+    with fit_progress(console, quiet=False, noise=noisy) as on_step:
+        assert on_step is not None
+        on_step(Progress(Iteration(1, 0.5, 1.0, 0.25), 0, 1, 1, 4, 0.25))
+    assert "loss" in stream.getvalue()
+    assert ("noise" in stream.getvalue()) == noisy
 
 
 def test_sound_that_comes_late_is_restored_as_well_as_if_every_segment_were_fitted_anew() -> None:
-    """The network learns from the loudest segments: from the first ones, all noise, it would learn to be silent."""
-    t = np.arange(round(2.5 * RATE)) / RATE
-    start = np.floor(t * 4) / 4
-    pitch = 220 * 2 ** ((np.floor(t * 4) % 5) / 5)
-    tone = sum(np.sin(2 * np.pi * pitch * k * t) / k for k in range(1, 6))
-    late = (0.3 * tone * np.exp(-5 * (t - start)))[None]
+    """The network is pretrained on the loudest segments: from the first ones, all noise, it would learn silence."""
+    late = melody(2.5)
     clean = np.concatenate([np.zeros((1, round(7.5 * RATE))), late], axis=1)
-    noisy = clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape)
-    settings = replace(PRESETS["fast"], iterations=25, refinement=6, segment=1.5, hop=0.03)
+    noisy = clean + noise(*clean.shape, std=0.05)
+    settings = replace(TASKS["denoise"].presets["fast"], iterations=25, finetune_iterations=6, segment=1.5, hop=0.03)
     result = denoise(Audio(noisy, RATE), settings, device="cpu")
     assert len(result.segments) >= 10
-    refined = result.audio.samples[:, -late.shape[1] :]
+    tuned = result.audio.samples[:, -late.shape[1] :]
     heard = noisy[:, -late.shape[1] :]
-    anew = denoise(Audio(heard, RATE), replace(settings, refinement=0), device="cpu").audio.samples
-    assert snr_db(late, anew, RATE) > snr_db(late, heard, RATE) + 3
-    assert snr_db(late, refined, RATE) > snr_db(late, anew, RATE) - 1
-
-
-# Memory
-
-
-class Endless:
-    """A minute of noise that nobody holds: samples are drawn as they are read, and readings are written down."""
-
-    rate, channels, subtype, format = RATE, 1, "FLOAT", "WAV"
-    length = 61 * RATE
-
-    def __init__(self) -> None:
-        self.readings: list[int] = []
-        self.threads: set[int] = set()
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        assert 0 <= start <= stop <= self.length
-        self.readings.append(stop - start)
-        n = np.arange(start, stop, dtype=np.float64)
-        return 0.1 * np.modf(np.sin(n * 12.9898) * 43_758.5453)[0][None]
-
-
-def test_of_a_long_recording_one_segment_at_a_time_is_read_and_kept(tmp_path: Path) -> None:
-    recording = Endless()
-    settings = replace(QUICK, width=1, iterations=1, refinement=1)
-    store = FolderStore(tmp_path / "partial", {})
-    result = denoise(recording, settings, device="cpu", parallel=1, store=store)
-    segments = plan(recording, settings)
-    longest = max(stop - start for start, stop in segments)
-    assert len(store) == len(result.segments) == len(segments) >= 60
-    assert max(recording.readings) <= longest <= 1.5 * RATE
-    # Once for the levels, once for the fits, and the few to learn from.
-    assert sum(recording.readings) <= 2.2 * len(segments) * longest
-    blocks = list(recording_blocks(result.restored))
-    assert sum(block.shape[1] for block in blocks) == recording.length
-    assert all(np.isfinite(block).all() for block in blocks)
-
-
-def test_the_network_learns_from_segments_with_sound() -> None:
-    assert with_sound([0.0, 0.01, 0.01, 0.5, 0.0101, 0.4]) == [3, 5]  # pauses with noise, and digital silence
-    assert with_sound([0.9, 1.0, 1.1]) == [0, 1, 2]  # steady music: none may be noise
-    assert with_sound([float(power) for power in range(1, 100)]) == list(range(91, 99))
-    assert with_sound([0.0, 2.0]) == [1]
-
-
-def test_parallel_below_one_is_refused() -> None:
-    with pytest.raises(SettingsError, match="--parallel"):
-        denoise(Audio(np.ones((1, 100)), 8_000), parallel=0)
+    anew = denoise(Audio(heard, RATE), replace(settings, finetune_iterations=0), device="cpu").audio.samples
+    assert snr_db(late, anew) > snr_db(late, heard) + 3
+    assert snr_db(late, tuned) > snr_db(late, anew) - 1
