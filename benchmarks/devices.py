@@ -23,9 +23,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dapcli.audio import Audio, Samples, read_audio
-from dapcli.evaluation.protocols import Case
 from dapcli.evaluation.methods import Network
-from dapcli.evaluation.protocols import make_protocol
+from dapcli.evaluation.protocols import Case, make_protocol
 from dapcli.tasks import TASKS
 from dapcli.tasks.speed import describe_machine
 
