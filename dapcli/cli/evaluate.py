@@ -16,6 +16,8 @@ from dapcli.tasks import TASKS
 from dapcli.tasks.options import parse_range, split
 
 _PROTOCOL = "Protocol (defaults are the papers')"
+# The settings of a fit that can be given.
+_SETTINGS = ("estimator", "iterations", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +44,6 @@ class Evaluate(RunCommand):
         None, "Length of the clips, s; 1 without it (the papers have 1, 2, 3), pairs whole.", above=0.1
     )
     clips: int | None = own(None, "Draw so many clips; all of them without it.", least=1)
-    seed: int = own(0, "Seed of all random numbers.", least=0)
-    estimator: str | None = option(None, "How the network's output becomes an estimate; see the task's help.")
-    iterations: int | None = option(None, "Iterations of pretraining on a clip, or of each segment's fit.", above=0)
     jobs: int = option(1, "Methods to run at the same time; memory grows.", panel=RUN_PANEL, least=1)
     protocol: str | None = option(None, "gaussian, environmental or pairs; other tasks have one each.", panel=_PROTOCOL)
     clean_pairs: Path | None = option(
@@ -58,10 +57,11 @@ class Evaluate(RunCommand):
 
     @classmethod
     def options(cls) -> list[Declaration]:
-        """Its options and, as None where they are not given, the values of all protocols."""
+        """Its options and, as None where they are not given, some of the fit and the values of all protocols."""
         from dapcli.evaluation.protocols import PROTOCOLS
 
-        found = {each[0]: each for each in declare(cls)}
+        found = {each[0]: each for each in declare(Settings, optional=True) if each[0] in _SETTINGS}
+        found |= {each[0]: each for each in declare(cls)}
         users: dict[str, list[str]] = {}
         for name, protocol in PROTOCOLS.items():
             for each in fields(protocol):
@@ -78,7 +78,7 @@ class Evaluate(RunCommand):
         values = self._values()
         clean = self._clean(values)
         duration = 1.0 if self.duration is None and "noisy" not in values else self.duration
-        given = {name: getattr(self, name) for name in ("estimator", "iterations", "seed")}
+        given = {name: getattr(self, name) for name in _SETTINGS}
         settings = choose_settings(TASKS[self.task].presets, self.preset, given)
 
         from rich.markup import escape
@@ -100,7 +100,7 @@ class Evaluate(RunCommand):
         sources = [[path] for path in clean] if self.task == "separate" else [clean]
         groups = [collect(paths, outside=self.output_dir) for paths in sources]
         pairs = pair(values["noisy"], groups[0]) if "noisy" in values else None
-        drawn = draw_clips(groups if pairs is None else [list(pairs)], duration, self.clips, self.seed, pairs)
+        drawn = draw_clips(groups if pairs is None else [list(pairs)], duration, self.clips, settings.seed, pairs)
         evaluation = Evaluation(protocol, settings, self.device, duration, drawn.clips, methods)
         configuration = evaluation.configuration()
 

@@ -59,7 +59,8 @@ class Folder:
             )
         for part in self.path.rglob(".dap-*.part"):  # of a run that was killed while it wrote
             part.unlink(missing_ok=True)
-        self.write({CONFIGURATION: json.dumps(wanted, indent=2, allow_nan=False) + "\n"})
+        text = json.dumps(wanted, indent=2, allow_nan=False) + "\n"
+        self.write({self.path / CONFIGURATION: text.encode()})
 
     def load(self, clip: Clip, method: Method) -> Record | None:
         """What a method made of a clip; None where that is not finished."""
@@ -69,7 +70,7 @@ class Folder:
         """Keep an estimate ``[K, C, N]`` with its record, which makes the unit finished."""
         contents = self._audio(clip, key(method.name, method.oracle), samples, rate)
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-        self.write({**contents, self._unit(clip, method): text})  # the record last
+        self.write({**contents, self._unit(clip, method): text.encode()})  # the record last
 
     def save_case(self, clip: Clip, references: Samples, observed: Samples, rate: int) -> None:
         """Keep the references ``[K, C, N]`` of a clip and its recording ``[C, N]``, unless they are there."""
@@ -87,24 +88,23 @@ class Folder:
         """Where the picture of a recording is."""
         return audio.parents[2] / "spectrograms" / audio.parent.name / f"{audio.stem}.png"
 
-    def write(self, contents: Mapping[Path | str, bytes | str]) -> None:
-        """Write files, all or none of them, whose paths may be relative to the folder.
+    def write(self, contents: Mapping[Path, bytes]) -> None:
+        """Write files in the folder, all or none of them.
 
         Raises:
             OutputError: The disk is full, or refuses for another reason.
         """
-        files = {self.path / path: each.encode() if isinstance(each, str) else each for path, each in contents.items()}
         try:
-            for path in files:
+            for path in contents:
                 path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from error
-        write_files(files)
+        write_files(contents)
 
     def _unit(self, clip: Clip, method: Method) -> Path:
         return self.path / "units" / clip.name / f"{key(method.name, method.oracle)}.json"
 
-    def _audio(self, clip: Clip, name: str, samples: Samples, rate: int) -> dict[Path | str, bytes | str]:
+    def _audio(self, clip: Clip, name: str, samples: Samples, rate: int) -> dict[Path, bytes]:
         folder = self.path / "audio" / clip.name
         names = [name] if len(samples) == 1 else [f"{name}_{number}" for number in range(1, len(samples) + 1)]
         return {folder / f"{each}.wav": encode(Audio(one, rate)) for each, one in zip(names, samples, strict=True)}

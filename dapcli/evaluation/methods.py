@@ -86,12 +86,23 @@ class Network(Method):
             references=references,
             **problem.arguments(task.arguments),
         )
-        fit = _describe(result)
-        if fit is not None and truth is not None:
-            # The rule's criterion is the mean squared error.
+        samples = result.estimates.read(0, recording.length)
+        if not result.segments:  # there was nothing to fit to
+            return Estimate(samples)
+        (found,) = result.segments
+        fit = {
+            "parameters": found.parameters,
+            "iterations": len(found.iterations),
+            "best_iteration": found.best_iteration,
+            "stopped_by": f"{found.rule}: {found.stopped_by}",
+            "validation": found.validation,
+            "loss": [each.loss for each in found.iterations],
+            "pretraining_loss": [each.loss for each in result.pretraining],
+        }
+        if truth is not None:  # the rule's criterion is the mean squared error
             power = float(np.mean(truth.references**2))
-            fit["snr_db"] = [_decibels(power, each.criterion) for each in result.segments[0].iterations]
-        return Estimate(result.estimates.read(0, recording.length), fit)
+            fit["snr_db"] = [_decibels(power, each.criterion) for each in found.iterations]
+        return Estimate(samples, fit)
 
 
 @dataclass(frozen=True)
@@ -153,22 +164,6 @@ def _expand(names: Sequence[str], every: Iterable[str], registry: Collection[str
         if name != "all" and name not in registry:
             raise SettingsError(f"unknown {kind} {name!r}; choose one of {', '.join(('all', *registry))}")
     return [each for name in names for each in (every if name == "all" else [name])]
-
-
-def _describe(result: Result) -> dict[str, Any] | None:
-    """The fit as JSON can hold it; None where there was nothing to fit to."""
-    if not result.segments:
-        return None
-    (fit,) = result.segments
-    return {
-        "parameters": fit.parameters,
-        "iterations": len(fit.iterations),
-        "best_iteration": fit.best_iteration,
-        "stopped_by": f"{fit.rule}: {fit.stopped_by}",
-        "validation": fit.validation,
-        "loss": [each.loss for each in fit.iterations],
-        "pretraining_loss": [each.loss for each in result.pretraining],
-    }
 
 
 def _decibels(power: float, error: float) -> float | None:

@@ -5,7 +5,6 @@ The page refers to recordings and spectrograms in its folder, and so stays small
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from dapcli.evaluation.folder import INPUT, REFERENCE, Folder, Record
 from dapcli.evaluation.methods import ORACLES, key, label
 from dapcli.evaluation.run import Outcome
 from dapcli.evaluation.tables import FEWEST_CLIPS, Difference, Row, choose_columns, choose_pivot, compare, summarize
-from dapcli.report.figures import COLOURS, Curve, draw_boxes, draw_curves, shared_scale, spectrogram, to_png
+from dapcli.report.figures import COLOURS, Curve, Values, draw_boxes, draw_curves, shared_scale, spectrogram, to_png
 from dapcli.report.page import render
 from dapcli.report.record import to_json
 from dapcli.report.table import Cell, Table, printable, row, to_csv, to_markdown
@@ -174,35 +173,32 @@ def write_comparison(folder: Folder, comparison: Comparison) -> None:
     }
     parts = [f"# {comparison.title}", *map(to_markdown, comparison.tables)]
     parts.append("\n".join(f"- {note}" for note in comparison.notes))
-    folder.write(
-        {
-            "results.md": printable("\n\n".join(parts).rstrip() + "\n"),
-            "results.csv": to_csv(comparison.units),
-            "results.json": to_object(comparison),
-            **{f"{figure['name']}.svg": figure["svg"] for figure in figures},
-            "index.html": render("evaluation.html.j2", page),
-        }
-    )
+    texts = {
+        "results.md": printable("\n\n".join(parts).rstrip() + "\n"),
+        "results.csv": to_csv(comparison.units),
+        "results.json": to_object(comparison),
+        **{f"{figure['name']}.svg": figure["svg"] for figure in figures},
+        "index.html": render("evaluation.html.j2", page),
+    }
+    folder.write({folder.path / name: text.encode() for name, text in texts.items()})
 
 
 def to_object(comparison: Comparison) -> str:
     """All of it as one JSON object; docs/evaluate.md says what its keys are."""
-    units = [
-        {**each, "fit": each["fit"] and {name: each["fit"][name] for name in _FIT_FIELDS}}
-        for each in comparison.records
-    ]
+    outcome, drawn = comparison.outcome, comparison.drawn
     return to_json(
         {
             **comparison.configuration,
             "clips": len(comparison.clips),
-            "skipped": comparison.drawn.skipped,
-            "unreadable": dict(comparison.drawn.unreadable),
-            "failures": [
-                dict(zip(("clip", "method", "reason"), failure, strict=True)) for failure in comparison.outcome.failures
-            ],
+            "skipped": drawn.skipped,
+            "unreadable": drawn.unreadable,
+            "failures": [{"clip": clip, "method": method, "reason": why} for clip, method, why in outcome.failures],
             "table": [asdict(row) for row in comparison.rows],
             "differences": [asdict(each) for each in comparison.differences],
-            "units": units,
+            "units": [
+                {**each, "fit": each["fit"] and {name: each["fit"][name] for name in _FIT_FIELDS}}
+                for each in outcome.records
+            ],
         }
     )
 
@@ -247,23 +243,19 @@ def _convergence(comparison: Comparison) -> Iterator[dict[str, Any]]:
                 if (prior, record["clip"]) in blind:
                     marks["blind stop"] = blind[prior, record["clip"]]
                 look = {"color": COLOURS[0], "lw": 0.8, "alpha": 0.35}
-                curves.append(Curve("each clip", _array(record["fit"][quantity]), marks, look))
+                curves.append(Curve("each clip", np.array(record["fit"][quantity], dtype=float), marks, look))
             panels[title] = [*curves, _mean("mean", [curve.values for curve in curves], "-")]
-        panels["loss"].append(_mean("pretraining", [_array(each["fit"]["pretraining_loss"]) for each in records], "--"))
+        panels["loss"].append(_mean("pretraining", [each["fit"]["pretraining_loss"] for each in records], "--"))
         name, words = f"convergence_{prior}", f"SNR and loss of {prior} by iteration, with both stops marked"
         svg = draw_curves(panels, name=name, label=words)
         yield {"name": name, "title": f"Convergence of {prior}", "svg": svg}
 
 
-def _array(values: Sequence[float | None]) -> list[float]:
-    return [math.nan if value is None else value for value in values]
-
-
-def _mean(title: str, curves: Sequence[Sequence[float]], style: str) -> Curve:
+def _mean(title: str, curves: Sequence[Values], style: str) -> Curve:
     """The mean of curves over the iterations that all have."""
     length = min(map(len, curves))
-    mean = np.mean([curve[:length] for curve in curves], axis=0)
-    return Curve(title, mean.tolist(), look={"color": COLOURS[0], "ls": style, "lw": 2.0})
+    mean = np.mean([np.asarray(curve[:length]) for curve in curves], axis=0)
+    return Curve(title, mean, look={"color": COLOURS[0], "ls": style, "lw": 2.0})
 
 
 def _clip(folder: Folder, clip: str, records: Sequence[Record], metrics: Sequence[str]) -> dict[str, Any]:

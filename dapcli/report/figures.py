@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from dapcli.audio import Recording, Samples
 from dapcli.signal.stft import STFT
 
 Levels = NDArray[np.float64]
+Values: TypeAlias = "Sequence[float] | Levels"
 
 #: Distinct for the colour-blind, and with a contrast of 3:1 on white and on black.
 COLOURS = ("#1f86d0", "#d55e00", "#009e73", "#b5588e")
@@ -169,7 +170,7 @@ class Curve:
     """
 
     title: str
-    values: Sequence[float]
+    values: Values
     marks: Mapping[str, int] = field(default_factory=dict)
     look: Mapping[str, Any] = field(default_factory=dict)
 
