@@ -5,9 +5,12 @@ The page refers to recordings and spectrograms in its folder, and so stays small
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from dapcli.evaluation.tables import FEWEST_CLIPS, Difference, Row, choose_colum
 from dapcli.report.figures import COLOURS, Curve, Values, draw_boxes, draw_curves, shared_scale, spectrogram, to_png
 from dapcli.report.page import render
 from dapcli.report.record import to_json
-from dapcli.report.table import Cell, Table, printable, row, to_csv, to_markdown
+from dapcli.report.table import Cell, Table, printable, row, to_markdown
 from dapcli.report.words import count, metric_title
 
 # Metrics whose differences are in the third decimal.
@@ -102,21 +105,6 @@ class Comparison:
         return [results, differences]
 
     @property
-    def units(self) -> Table:
-        """One row per clip and method with all metrics."""
-        metrics = list(dict.fromkeys(metric for record in self.records for metric in record["metrics"]))
-        rows = []
-        for record in self.records:
-            fit = record["fit"] or {}
-            values = [
-                *(record["clip"], " ".join(record["files"]), record["method"], record["oracle"]),
-                *(record["metrics"].get(metric) for metric in metrics),
-                *(record["seconds"], *(fit.get(name) for name in _FIT_FIELDS)),
-            ]
-            rows.append(row(*(None if value is None else str(value) for value in values)))
-        return Table(("clip", "files", "method", "oracle", *metrics, "seconds", *_FIT_FIELDS), rows, texts=4)
-
-    @property
     def notes(self) -> list[str]:
         """What readers of the tables should know."""
         lines = []
@@ -175,7 +163,7 @@ def write_comparison(folder: Folder, comparison: Comparison) -> None:
     parts.append("\n".join(f"- {note}" for note in comparison.notes))
     texts = {
         "results.md": printable("\n\n".join(parts).rstrip() + "\n"),
-        "results.csv": to_csv(comparison.units),
+        "results.csv": _to_csv(comparison.records),
         "results.json": to_object(comparison),
         **{f"{figure['name']}.svg": figure["svg"] for figure in figures},
         "index.html": render("evaluation.html.j2", page),
@@ -201,6 +189,25 @@ def to_object(comparison: Comparison) -> str:
             ],
         }
     )
+
+
+def _to_csv(records: Sequence[Record]) -> str:
+    """One row per clip and method with all metrics; what has no value is empty."""
+    lines = [
+        {
+            **{name: record[name] for name in ("clip", "files", "method", "oracle")},
+            "files": " ".join(record["files"]),
+            **record["metrics"],
+            "seconds": record["seconds"],
+            **{name: (record["fit"] or {}).get(name) for name in _FIT_FIELDS},
+        }
+        for record in records
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, dict.fromkeys(chain.from_iterable(lines)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return printable(text.getvalue())
 
 
 def _draw_spectrograms(folder: Folder, clip: str, names: Sequence[str]) -> None:

@@ -1,23 +1,18 @@
-"""Tables: one model for all of them, rendered for the terminal, Markdown and CSV; the pages have a macro for it."""
+"""Tables: one model for all of them, rendered for the terminal and Markdown; the pages have a macro for it."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, repeat
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import table as rich_table
 from rich.text import Text
 
 from dapcli.report.words import METRIC_TITLES, all_metrics, metric_title
-
-if TYPE_CHECKING:
-    pass
 
 # What Markdown would take for markup in a cell.
 _MARKUP = re.compile(r"[\\`*<>|]")
@@ -98,15 +93,6 @@ def to_markdown(table: Table) -> str:
         lines += [[f"**{_escape(str(cell))}**" if cell.strong else _escape(str(cell)) for cell in row] for row in rows]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     return printable("\n\n".join(parts))
-
-
-def to_csv(table: Table) -> str:
-    """Titles and rows as CSV; what has no value is empty, and captions and headings are left out."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([cell.text for cell in row] for row in table.rows)
-    return printable(text.getvalue())
 
 
 def printable(text: str) -> str:
