@@ -1,13 +1,14 @@
-"""What learning once and refining on each segment costs and gains on long recordings.
+"""What pretraining once and finetuning on each segment costs and gains on long recordings.
 
-    python benchmarks/long.py FOLDER... [--clips 10] [--seconds 3] [--preset quality] [--refinements 0 5 10 15 30]
+    python benchmarks/long.py CLEAN... [--clips 4] [--seconds 3] [--preset quality] [--finetune 0 5 10 16 30]
 
-Joins the damaged clips of each folder to one recording and restores it, with every segment fitted anew (refinement 0)
-and with so many iterations on each segment after a common start.
+Joins clips, adds white noise of standard deviation 0.1 and restores the whole, with every segment fitted anew (0) and
+with so many iterations on each segment after a common start. (`dap evaluate` fits a clip in one segment.)
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from dataclasses import replace
@@ -17,36 +18,35 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.denoise import draw_cases, make_parser
-from dapcli.audio import Audio
+from dapcli import TASKS, Audio, denoise
+from dapcli.evaluation.clips import collect, draw_clips
+from dapcli.evaluation.protocols import Gaussian
 from dapcli.metrics.waveform import snr_db
-from dapcli.settings import PRESETS
-from dapcli.tasks._api_restore import denoise
 
 
 def main() -> None:
-    parser = make_parser(__doc__ or "")
-    parser.add_argument("--refinements", type=int, nargs="+", default=[0, 5, 10, 15, 30])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clean", type=Path, nargs="+", help="clean recordings of one rate, or folders of them")
+    parser.add_argument("--clips", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of each clip")
+    parser.add_argument("--preset", default="quality")
+    parser.add_argument("--finetune", type=int, nargs="+", default=[0, 5, 10, 16, 30])
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    folders = list(arguments.clean)
-    print("| recording | s | preset | refinement | SNR (dB) | processor s |\n|---|---|---|---|---|---|")
-    for folder in folders:
-        arguments.clean = [folder]
-        cases = list(draw_cases(arguments))
-        rate = cases[0].rate
-        clean = np.concatenate([case.clean for case in cases])[None]
-        noisy = np.concatenate([case.noisy for case in cases])[None]
-        for preset in arguments.preset or ["quality"]:
-            for refinement in arguments.refinements:
-                settings = replace(PRESETS[preset], refinement=refinement, seed=arguments.seed)
-                started = time.process_time()
-                restored = denoise(Audio(noisy, rate), settings).audio.samples
-                seconds = time.process_time() - started
-                print(
-                    f"| {folder.name} | {clean.size / rate:.1f} | {preset} | {refinement} "
-                    f"| {snr_db(clean, restored, rate):.2f} | {seconds:.0f} |",
-                    flush=True,
-                )
+    files = collect(arguments.clean, outside=Path("never"))
+    drawn = draw_clips([files], arguments.seconds, arguments.clips, arguments.seed).clips
+    clips = [clip.read(arguments.seconds, clip.generator(arguments.seed))[0] for clip in drawn]
+    joined = Audio(np.concatenate([clip.samples for clip in clips], axis=1), clips[0].rate)
+    case = Gaussian().degrade([joined], np.random.default_rng(arguments.seed))
+    print("| s | preset | finetune iterations | SNR (dB) | processor s |\n|---|---|---|---|---|")
+    for iterations in arguments.finetune:
+        preset = TASKS["denoise"].presets[arguments.preset]
+        settings = replace(preset, finetune_iterations=iterations, seed=arguments.seed)
+        started = time.process_time()
+        restored = denoise(case.problem.recording, settings).audio
+        seconds = time.process_time() - started
+        snr = snr_db(case.truth.references[0], restored.samples, joined.rate)
+        print(f"| {joined.length / joined.rate:.1f} | {arguments.preset} | {iterations} | {snr:.2f} | {seconds:.0f} |")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
 
 CLIPS has folders digits, speech, piano and, for Table 2, noise. Digits and piano are cut to 1 s, speech to 2 s,
 degraded and measured as `dap evaluate denoise` does, whose folders these are (OUTDIR/work/STAGE-KIND): run again, it
-goes on where it was, and `dap evaluate` with the same settings adds pages to listen to. Unlike `dap evaluate`, which has a
-blind and an oracle fit of each prior, a stage has one of the two: `paper` the oracle, whose curve also tells what a
-fixed number of iterations gives; `quality` and `generate`, which stop blindly, the blind one. All stages share one pool
-of processes. A stage with a --limit in seconds ends with the clips that all its methods have finished.
+goes on where it was, and `dap evaluate` with the same settings adds pages to listen to. Unlike `dap evaluate`, which
+has a blind and an oracle fit of each prior, a stage has one of the two: `paper` the oracle, whose curve also tells
+what a fixed number of iterations gives; `quality` and `generate`, which stop blindly, the blind one. All stages share
+one pool of processes. A stage with a --limit in seconds ends with the clips that all its methods have finished.
 """
 
 from __future__ import annotations

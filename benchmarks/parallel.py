@@ -18,9 +18,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dapcli.audio import Audio
-from dapcli.settings import PAPER_RATE, PRESETS
-from dapcli.tasks._api_restore import denoise
+from dapcli import TASKS, Audio, denoise
+from dapcli.settings import PAPER_RATE
+
+PRESETS = TASKS["denoise"].presets
 
 
 def main() -> None:
@@ -31,18 +32,13 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, nargs="+", default=[1, 2, 4])
     arguments = parser.parse_args()
     samples = 0.1 * np.random.default_rng(0).standard_normal((1, round(arguments.seconds * PAPER_RATE)))
-    settings = PRESETS[arguments.preset]
-    denoise(Audio(samples[:, :PAPER_RATE], PAPER_RATE), settings, device=arguments.device)
-    print(f"{arguments.device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    settings, device = PRESETS[arguments.preset], arguments.device
+    denoise(Audio(samples[:, :PAPER_RATE], PAPER_RATE), settings, device=device)
+    print(f"{device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     print("| segments at a time | wall s | times real time | times the first row |\n|---|---|---|---|")
     first = None
     for parallel in arguments.parallel:
-        seconds = denoise(
-            Audio(samples, PAPER_RATE),
-            settings,
-            device=arguments.device,
-            parallel=parallel,
-        ).seconds
+        seconds = denoise(Audio(samples, PAPER_RATE), settings, device=device, parallel=parallel).seconds
         first = first or seconds
         print(f"| {parallel} | {seconds:.1f} | {arguments.seconds / seconds:.2f} | {first / seconds:.2f} |", flush=True)
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from dapcli.priors.network import PriorNetwork
 from dapcli.priors.unet import ConvBlock, UNet
 from dapcli.signal.stft import STFT
 from dapcli.tasks import speed
@@ -49,25 +50,17 @@ class Released:
         self.network.train()
         self._optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-3)
         self._scheduler = torch.optim.lr_scheduler.StepLR(self._optimizer, step_size=500, gamma=0.1)
-        self._loss = nn.MSELoss()
 
-    def step(self, z: Tensor, target: Tensor) -> tuple[float, Tensor]:
-        """One iteration on ``[1, 2, F, T]``: its loss and the detached output."""
-        output: Tensor = self.network(z)
-        loss: Tensor = self._loss(output, target)
+    def step(self, z: Tensor, target: Tensor) -> float:
+        """One iteration on ``[1, 2, F, T]``; returns its loss."""
+        loss = nn.functional.mse_loss(self.network(z), target)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         self._scheduler.step()
-        return loss.item(), output.detach()
+        return loss.item()
 
-    def nudge(self, size: float) -> None:
-        """Change every weight by so much of itself, at random."""
-        with torch.no_grad():
-            for weights in self.network.parameters():
-                weights.mul_(1 + size * torch.randn(weights.shape))
-
-    def copy_weights(self, prior: UNet) -> None:
+    def copy_weights(self, prior: PriorNetwork) -> None:
         """Give dap's ``ddunet`` prior the weights of this network.
 
         Both define, or here list, their convolutions in the order in which they run, and concatenate alike.
@@ -79,15 +72,13 @@ class Released:
                 dilated = source.kernel_size != (1, 1) and source.dilation != target.dilation
                 if source.weight.shape != target.weight.shape or dilated:
                     raise SystemExit(f"the networks differ: {source} there, {target} here")
-                target.weight.copy_(source.weight)
-                assert source.bias is not None
-                assert target.bias is not None
-                target.bias.copy_(source.bias)
+                target.load_state_dict(source.state_dict())
 
 
-def convolutions(prior: UNet) -> list[nn.Conv2d]:
+def convolutions(prior: PriorNetwork) -> list[nn.Conv2d]:
     """The convolutions of dap's network in the order in which they run."""
-    modules: list[nn.Module] = [*prior.down]
+    assert isinstance(prior, UNet)
+    modules: list[nn.Module | None] = [*prior.down]
     for upsample, block in zip(prior.upsample, prior.up, strict=True):
         modules += [upsample, block]
     found: list[nn.Module | None] = []
@@ -97,11 +88,9 @@ def convolutions(prior: UNet) -> list[nn.Conv2d]:
 
 
 def describe_machine() -> str:
-    """Processor, cores, threads and torch: what a figure in seconds means nothing without."""
+    """Processor, bfloat16, threads and torch, without which a figure in seconds means nothing."""
+    capabilities = torch.cpu.get_capabilities()
+    native = "AVX-512 with bfloat16" if capabilities.get("avx512_bf16", False) else "no bfloat16"
+    kind = "AMX" if capabilities.get("amx_bf16", False) else native
     name = speed.describe_machine()["processor"]
-    amx = torch.cpu.get_capabilities().get("amx_bf16", False)
-    native = torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return (
-        f"{name}, {'AMX' if amx else 'AVX-512 with bfloat16' if native else 'no bfloat16'}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
+    return f"{name}, {kind}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -1,9 +1,10 @@
-"""How time and memory grow with duration, rate, channels and prior.
+"""How time and memory grow with duration, rate, channels, prior and sources.
 
-    python benchmarks/scaling.py [--preset fast] [--only duration rate channels prior memory] [--threads N]
+    python benchmarks/scaling.py [--preset fast] [--only duration rate channels prior memory sources] [--threads N]
 
 Every row is a whole process, `dap denoise` on a tone in white noise. The rows of `memory` run one iteration a segment,
-which takes as much memory as all of them.
+which takes as much memory as all of them; those of `sources` two iterations of `dap separate --estimator double-dip`,
+which fits two networks for each source but the last.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dapcli.audio import write_audio
 from dapcli.priors import PRIORS
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 class Case(NamedTuple):
-    """A recording of so many seconds, rate (Hz) and channels, the prior to restore it with, and further options."""
+    """A recording of so many seconds, rate (Hz) and channels, and the command that restores it."""
 
     seconds: float
     rate: int = 16_000
     channels: int = 1
-    prior: str = "exp-dense"
     options: tuple[str, ...] = ()
+    task: str = "denoise"
 
 
 class Cost(NamedTuple):
@@ -44,13 +47,15 @@ class Cost(NamedTuple):
     memory: float
 
 
-_BRIEF = ("--iterations", "1", "--refinement", "1")
+_BRIEF = ("--iterations", "1", "--finetune-iterations", "1")
+_GENERATED = ("--estimator", "double-dip", "--preset", "double-dip", "--iterations", "2")
 CASES = {
     "duration": [Case(seconds) for seconds in (1.0, 4.0, 10.0, 30.0, 60.0, 120.0)],
     "rate": [Case(4.0, rate) for rate in (8_000, 16_000, 24_000, 44_100, 48_000)],
     "channels": [Case(4.0, channels=channels) for channels in (1, 2, 4)],
-    "prior": [Case(4.0, prior=prior) for prior in PRIORS],
-    "memory": [Case(seconds, 44_100, 2, options=_BRIEF) for seconds in (10.0, 600.0)],
+    "prior": [Case(4.0, options=("--prior", prior)) for prior in PRIORS],
+    "memory": [Case(seconds, 44_100, 2, _BRIEF) for seconds in (10.0, 600.0)],
+    "sources": [Case(4.0, options=(*_GENERATED, "--sources", count), task="separate") for count in ("2", "3", "4")],
 }
 
 
@@ -66,21 +71,16 @@ def tone_in_noise(case: Case) -> Iterator[np.ndarray]:
 def run(case: Case, preset: str, threads: int | None) -> Cost:
     """The cost of restoring a recording, the start of the process included."""
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "in.wav", Path(folder) / "out.wav"
+        source, target = Path(folder, "in.wav"), Path(folder, "out.wav" if case.task == "denoise" else "out")
+        shape = {"rate": case.rate, "channels": case.channels}
         with source.open("w+b") as file:
-            write_audio(
-                file,
-                tone_in_noise(case),
-                rate=case.rate,
-                channels=case.channels,
-                subtype="PCM_16",
-                container="WAV",
-            )
-        command = [sys.executable, "-c", "from dapcli.cli import main; main()", "denoise", str(source), str(target)]
-        command += ["--preset", preset, "--prior", case.prior, "--device", "cpu", "--quiet", *case.options]
+            write_audio(file, tone_in_noise(case), **shape, subtype="PCM_16", container="WAV")
+        command = [sys.executable, "-c", "from dapcli.cli import main; main()", case.task, str(source), str(target)]
+        command += ["--preset", preset, "--device", "cpu", "--quiet", *case.options]
         environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
         started = time.perf_counter()
-        process = subprocess.Popen(command, env=environment)
+        # From the root of the checkout, so that this dap is measured and not one that is installed.
+        process = subprocess.Popen(command, env=environment, cwd=ROOT)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
         if status:
@@ -94,14 +94,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--threads", type=int, help="OMP_NUM_THREADS of every process")
     arguments = parser.parse_args()
-    print("| varied | s | Hz | channels | prior | wall s | processor s | processor s per s | peak GB |")
+    print("| varied | s | Hz | channels | options | wall s | processor s | processor s per s | peak GB |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in arguments.only:
         for case in CASES[name]:
             cost = run(case, arguments.preset, arguments.threads)
             print(
-                f"| {name} | {case.seconds:g} | {case.rate} | {case.channels} | {case.prior} | {cost.wall:.1f} "
-                f"| {cost.processor:.1f} | {cost.processor / case.seconds:.2f} | {cost.memory:.2f} |",
+                f"| {name} | {case.seconds:g} | {case.rate} | {case.channels} | {' '.join(case.options)} "
+                f"| {cost.wall:.1f} | {cost.processor:.1f} | {cost.processor / case.seconds:.2f} "
+                f"| {cost.memory:.2f} |",
                 flush=True,
             )
 

@@ -80,7 +80,7 @@ def assert_refused(run: Run, code: int, reason: str = "") -> None:
     assert re.search(reason, run.err), run.err
 
 
-def process(code: str, *arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
+def process(code: str, *arguments: str, stderr: int = subprocess.PIPE, **environment: Any) -> subprocess.Popen[str]:
     """Code that runs in a fresh process, in the current folder, with these arguments of ``dap``.
 
     Its threads wait without turning round, and there is one of them unless said otherwise: other programs run too.
@@ -95,7 +95,7 @@ def process(code: str, *arguments: str, stderr: int = subprocess.PIPE, **environ
     )
 
 
-def spawn(code: str, *arguments: str, **environment: str) -> Run:
+def spawn(code: str, *arguments: str, **environment: Any) -> Run:
     """What such a process leaves when it has ended."""
     with process(code, *arguments, **environment) as running:
         out, err = running.communicate(timeout=120)

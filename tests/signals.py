@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from dapcli.audio import Audio
+from dapcli.signal.clipping import Clipping
+from dapcli.signal.gaps import Gaps
+from dapcli.signal.missing import Missing
+from dapcli.signal.quantization import Quantization
 
 Samples = NDArray[np.float64]
 
@@ -37,6 +43,18 @@ def harmonics(length: int, channels: int = 1, rate: int = 4_000) -> Samples:
     t = np.arange(length) / rate
     rows = [sum(0.4 / k * np.sin(2 * np.pi * f * k * t + k) for k in range(1, 5)) for f in (220, 330)[:channels]]
     return np.asarray(np.stack(rows) * np.exp(-t))
+
+
+def degraded(kind: str, clean: Samples) -> tuple[Any, Samples]:
+    """A degradation, ``gaps``, ``clipping`` or another, and samples that it has changed."""
+    if kind == "gaps":
+        degradation = Missing(Gaps((((500, 560),),) * len(clean)))
+        return degradation, np.where(degradation.gaps.mask(0, clean.shape[1]), 0.0, clean)
+    if kind == "clipping":
+        clipping = Clipping((-0.25,) * len(clean), (0.3,) * len(clean))
+        return clipping, clipping.clip(clean)
+    quantization = Quantization(1 / 8, 1 / 16)
+    return quantization, quantization.quantize(clean)
 
 
 def tone(pitch: float, seconds: float = 1.0) -> Samples:

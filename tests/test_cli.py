@@ -520,7 +520,7 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
     "doctor": [("missing.wav", 3, "no such file"), ("--seconds nan", 2, "--seconds")],
     "nothing": [("", 2, "nothing"), ("--nothing", 2, "nothing")],
 }
-LINES = [(f"{command} {rest}".strip(), *expected) for command, lines in BAD.items() for rest, *expected in lines]
+LINES = [(f"{command} {rest}".strip(), code, key) for command, lines in BAD.items() for rest, code, key in lines]
 
 
 @pytest.mark.usefixtures("no_fit")

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_an_error_keeps_finished_segments_too(dap: Dap, folder: Path, monkeypatc
 
 GAPS = ("--gap", "0.3:0.31", "--gap", "2.7:2.71")
 #: A command of the other kinds of tasks, its folder of segments, and what may differ when it goes on, or may not.
-OTHERS = {
+OTHERS: dict[str, tuple[Any, ...]] = {
     "inpaint": (
         ("inpaint", "long_gaps.wav", "out.wav", *GAPS),
         "out.wav.partial",

@@ -140,9 +140,9 @@ def report(
 
 def with_output(noisy: Audio, output: Samples) -> Result:
     """The small result as if it were that of another recording, with this as its estimate."""
+    shape = noisy.rate, noisy.channels, noisy.length, "FLOAT", "WAV"
     joined = Joined([(0, noisy.length)], ("",), noisy.channels, lambda _: output[None])
-    shape = noisy.rate, noisy.channels, noisy.length
-    estimates = Estimates(joined, noisy, lambda each, *others: others[2] * each, ("",), *shape, "FLOAT", "WAV")
+    estimates = Estimates(joined, noisy, lambda each, *others: others[2] * each, ("",), *shape)
     return replace(small_result(), estimates=estimates)
 
 

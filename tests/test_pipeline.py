@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -41,8 +43,11 @@ from tests.signals import RATE, Samples, noise, tone
 # Segments
 
 
+Case = tuple[int, int, int]
+
+
 @st.composite
-def plans(draw: st.DrawFn) -> tuple[int, int, int]:
+def plans(draw: st.DrawFn) -> Case:
     """A length, a longest segment and an overlap that are allowed."""
     overlap = draw(st.integers(1, 60))
     longest = draw(st.integers(3 * overlap, 5 * overlap + 200))
@@ -50,7 +55,7 @@ def plans(draw: st.DrawFn) -> tuple[int, int, int]:
 
 
 @given(plans())
-def test_segments_cover_a_recording_and_have_one_size(case: tuple[int, int, int]) -> None:
+def test_segments_cover_a_recording_and_have_one_size(case: Case) -> None:
     length, longest, overlap = case
     segments = plan_segments(*case)
     assert (segments[0][0], segments[-1][1]) == (0, length)
@@ -91,9 +96,7 @@ def test_the_shortest_segments_are_planned_at_any_rate(rate: int) -> None:
 
 
 @given(plans(), st.integers(1, 3), st.integers(1, 2), st.lists(st.floats(0, 1), max_size=20))
-def test_blocks_of_joined_segments_are_parts_of_the_whole(
-    case: tuple[int, int, int], sources: int, channels: int, cuts: list[float]
-) -> None:
+def test_blocks_are_parts_of_the_whole(case: Case, sources: int, channels: int, cuts: list[float]) -> None:
     length, segments = case[0], plan_segments(*case)
     parts = [noise(sources, channels, stop - start, seed=start).astype(np.float32) for start, stop in segments]
     whole = np.zeros((sources, channels, length))
@@ -107,9 +110,7 @@ def test_blocks_of_joined_segments_are_parts_of_the_whole(
 
 
 @given(plans(), st.randoms(use_true_random=False))
-def test_sources_of_one_type_go_on_from_segment_to_segment_in_any_order(
-    case: tuple[int, int, int], random: Any
-) -> None:
+def test_sources_of_one_type_go_on_from_segment_to_segment(case: Case, random: Any) -> None:
     segments, sources = plan_segments(*case), noise(3, 1, case[0])
     orders = [[*random.sample(range(2), 2), 2] for _ in segments]
     joined = Joined(segments, ("a", "a", "b"), 1, lambda index: sources[orders[index], :, slice(*segments[index])])
@@ -163,9 +164,9 @@ def assert_same(found: FittedSegment | None, kept: FittedSegment) -> None:
     assert found.fit == kept.fit
 
 
-def opened(folder: Path, run: Mapping[str, Any] = RUN, count: int = 99, **options: bool) -> Store:
+def opened(folder: Path, run: Mapping[str, Any] = RUN, segments: int = 99, **options: bool) -> Store:
     store = Store(folder, lambda: run, **{"resume": True, **options})
-    store.begin(count)
+    store.begin(segments)
     return store
 
 
@@ -181,7 +182,7 @@ def kept(tmp_path: Path) -> Path:
     store.save_weights({"weight": torch.ones(2)})
     store.save(0, fitted(0))
     store.save(3, fitted(3))
-    return store.folder
+    return tmp_path / "partial"
 
 
 def test_what_was_kept_comes_back(store: Store) -> None:
@@ -204,30 +205,23 @@ def test_what_was_kept_comes_back(store: Store) -> None:
 
 
 numbers = st.floats(allow_nan=False)
+iterations = st.builds(Iteration, st.integers(1, 2_000), numbers, numbers, numbers, st.none() | numbers)
 fits = st.builds(
-    SegmentFit,
-    seconds=numbers,
-    power=numbers,
-    noise_std=st.none() | numbers,
-    iterations=st.lists(
-        st.builds(Iteration, st.integers(1, 2_000), numbers, numbers, numbers, st.none() | numbers)
-    ).map(tuple),
+    SegmentFit, seconds=numbers, power=numbers, noise_std=numbers, iterations=st.lists(iterations).map(tuple)
 )
 
 
 @settings(max_examples=15, deadline=None)
 @given(fit=fits, values=st.lists(st.floats(width=32, allow_nan=False), max_size=20))
-def test_any_fit_comes_back_from_a_folder_bit_for_bit(
-    fit: SegmentFit, values: list[float], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.mktemp("store") / "partial"
-    segment = FittedSegment(np.array([[values]], np.float32), fit)
-    opened(path).save(7, segment)
-    assert_same(opened(path).load(7), segment)
+def test_any_fit_comes_back_from_a_folder_bit_for_bit(fit: SegmentFit, values: list[float]) -> None:
+    with TemporaryDirectory() as folder:
+        segment = FittedSegment(np.array([[values]], np.float32), fit)
+        opened(Path(folder) / "partial").save(7, segment)
+        assert_same(opened(Path(folder) / "partial").load(7), segment)
 
 
 def test_a_folder_appears_with_the_first_thing_to_keep_unless_there_is_one_segment_only(tmp_path: Path) -> None:
-    single = opened(tmp_path / "single", count=1)
+    single = opened(tmp_path / "single", segments=1)
     single.save(0, fitted())
     single.save_weights({"weight": torch.ones(2)})
     assert_same(single.load(0), fitted())
@@ -306,28 +300,22 @@ def half_a_file(file: Any, **arrays: object) -> NoReturn:
     full()
 
 
+BROKEN = [(np, "savez", half_a_file), (Path, "open", full), (os, "fsync", full), (Path, "replace", full)]
+
+
 @pytest.mark.parametrize("again", [False, True])
-@pytest.mark.parametrize(
-    ("owner", "name", "broken"),
-    [(np, "savez", half_a_file), (Path, "open", full), (os, "fsync", full), (Path, "replace", full)],
-)
-def test_a_full_disk_costs_the_segment_at_hand_only(
-    owner: object, name: str, broken: object, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken[1])
+def test_a_full_disk_costs_the_segment_at_hand_only(broken: Any, again: bool, tmp_path: Path) -> None:
     store = opened(tmp_path / "partial")
     if again:
         store.save(0, fitted(0))
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, broken)
-        for index in (0, 1):
-            with pytest.raises(OutputError, match=r"partial.*No space left on device.*--resume"):
-                store.save(index, fitted(9))
-    for each in (store, opened(store.folder)) if again else (store,):
-        assert len(each) == again
-        assert each.load(1) is None
+    for index in (0, 1):
+        with patch.object(*broken), pytest.raises(OutputError, match=r"partial.*No space left on device.*--resume"):
+            store.save(index, fitted(9))
+    assert (len(store), store.load(1)) == (again, None)
     store.save(1, fitted(1))
-    assert_same(store.load(1), fitted(1))
-    assert json.loads((store.folder / "run.json").read_text())["seed"] == 0
+    assert_same(opened(tmp_path / "partial").load(1), fitted(1))
+    assert json.loads((tmp_path / "partial" / "run.json").read_text())["seed"] == 0
 
 
 # Runs
@@ -373,12 +361,10 @@ def interrupt_at(segment: int | None) -> Callable[[Progress], None]:
 
 def intercept(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], object]) -> None:
     """Call a function with their number before fits of segments."""
-    fit_segment = Denoiser.fit_segment
-    calls: list[None] = []
+    fit_segment, numbers = Denoiser.fit_segment, count(1)
 
     def intercepted(self: Denoiser, *arguments: Any) -> Any:
-        calls.append(None)
-        before(len(calls))
+        before(next(numbers))
         return fit_segment(self, *arguments)
 
     monkeypatch.setattr(Denoiser, "fit_segment", intercepted)
@@ -405,9 +391,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(segment: int | None, store:
 
 
 @pytest.mark.parametrize("segment", [None, 2])
-def test_an_interruption_is_said_with_what_is_kept_and_leaves_nothing_otherwise(
-    segment: int | None, tmp_path: Path, uninterrupted: Samples
-) -> None:
+def test_an_interruption_says_what_is_kept(segment: int | None, tmp_path: Path, uninterrupted: Samples) -> None:
     folder = tmp_path / "partial"
     kind = KeyboardInterrupt if segment is None else InterruptedRunError
     with pytest.raises(kind) as caught, Store(folder, lambda: RUN) as store:
@@ -427,21 +411,19 @@ def test_an_interruption_is_said_with_what_is_kept_and_leaves_nothing_otherwise(
 
 
 def test_progress_counts_what_was_shown_however_far_the_fit_is_ahead() -> None:
-    """The caller looks at a segment's first step only when the segment has been kept."""
-    kept = threading.Event()
-
-    class Announcing(Store):
-        def save(self, index: int, segment: FittedSegment) -> None:
-            super().save(index, segment)
-            kept.set()
-
-    seen: list[int] = []
+    kept, seen, store = threading.Event(), [], Store()
 
     def on_step(progress: Progress) -> None:
+        # The caller looks at a segment's first step only when the segment has been kept.
         assert progress.segment != 0 or kept.wait(60)
         seen.append(progress.completed)
 
-    quick(store=Announcing(), on_step=on_step)
+    def save(index: int, segment: FittedSegment) -> None:
+        Store.save(store, index, segment)
+        kept.set()
+
+    with patch.object(store, "save", save):
+        quick(store=store, on_step=on_step)
     assert seen == list(range(1, TOTAL + 1))
 
 
@@ -477,9 +459,7 @@ def test_two_at_a_time_have_the_bits_of_one_in_every_task(estimator: str) -> Non
 
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError(), torch.OutOfMemoryError("CUDA out of memory.")])
-def test_fits_share_torch_s_threads_and_give_them_back(
-    error: Exception | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fits_share_torch_s_threads(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
 
     def watch(_: int) -> None:
@@ -521,9 +501,7 @@ print([whole.load(index).fit.iterations == rest.load(index).fit.iterations for i
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a bug")])
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_an_error_ends_every_thread_and_is_raised_as_it_is(
-    parallel: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_ends_all_threads(parallel: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int | None] = []
 
     def fail(call: int | Progress) -> None:
@@ -544,23 +522,11 @@ def test_an_error_ends_every_thread_and_is_raised_as_it_is(
 
 
 @pytest.mark.parametrize(
-    ("parallel", "room", "after", "pools", "said"),
-    [
-        (4, 4, 0, [4], []),
-        (4, 1, 0, [4, 2, 1], ["2 segments", "one segment"]),
-        (3, 2, 0, [3, 1], ["one segment"]),
-        (50, 2, 0, [COUNT, COUNT // 2], [f"{COUNT // 2} segments"]),
-        (2, 1, 2, [2, 1], ["one segment"]),
-    ],
+    ("room", "after", "pools"),
+    [(4, 0, [4]), (1, 0, [4, 2, 1]), (2, 0, [3, 1]), (2, 0, [50, COUNT // 2]), (1, 2, [2, 1])],
 )
-def test_where_memory_is_short_half_as_many_segments_are_fitted_at_a_time(
-    parallel: int,
-    room: int,
-    after: int,
-    pools: list[int],
-    said: list[str],
-    uninterrupted: Samples,
-    monkeypatch: pytest.MonkeyPatch,
+def test_where_memory_is_short_half_as_many_segments_are_fitted(
+    room: int, after: int, pools: list[int], uninterrupted: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
 
@@ -575,23 +541,19 @@ def test_where_memory_is_short_half_as_many_segments_are_fitted_at_a_time(
 
     monkeypatch.setattr(pipeline_run, "ThreadPoolExecutor", Pool)
     intercept(monkeypatch, crowd)
-    result = quick(parallel=parallel)
-    assert sizes == pools
+    result = quick(parallel=pools[0])
+    assert sizes == [min(size, COUNT) for size in pools]
+    said = ["one segment" if size == 1 else f"{size} segments" for size in pools[1:]]
     assert result.notes == tuple(f"memory did not suffice for more than {many} at a time" for many in said)
-    assert result.parallel == pools[-1]
+    assert result.parallel == sizes[-1]
     np.testing.assert_array_equal(samples_of(result), uninterrupted)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(CPU_IS_FULL)])
 @pytest.mark.parametrize("method", ["pretrain", "fit_segment"])
-def test_one_segment_that_does_not_fit_names_the_options_that_help(
-    method: str, error: RuntimeError, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(Denoiser, method, fail)
-    with pytest.raises(DeviceError, match=r"--segment.*--base-channels"):
+def test_one_segment_that_does_not_fit_is_an_error(method: str, error: RuntimeError) -> None:
+    broken = patch.object(Denoiser, method, side_effect=error)
+    with broken, pytest.raises(DeviceError, match=r"--segment.*--base-channels"):
         quick(parallel=4)
 
 

@@ -83,15 +83,15 @@ def test_the_sizes_are_those_of_the_paper_and_of_its_code() -> None:
 @EACH
 def test_no_output_depends_on_more_than_the_receptive_field(name: str) -> None:
     layout = build(name).layout
-    small = tuple((min(d[0], 3), min(d[1], 3)) for d in layout.dilations)
-    layout = replace(layout, filters=((2, 2),) * 5, dilations=small)
+    layout = replace(
+        layout, filters=((2, 2),) * 5, dilations=tuple((min(a, 3), min(b, 3)) for a, b in layout.dilations)
+    )
     # In a network of positive weights without normalisation no dependence can cancel or be cut by a ReLU.
     network = UNet(layout, 1, 1).double()
     for block in network.down:
         block.normalise = False  # type: ignore[assignment]
-    with torch.no_grad():
-        for weights in network.parameters():
-            weights.abs_()
+    for weights in network.parameters():
+        weights.data.abs_()
     extents = []
     for position in range(128, 132):
         z = torch.rand(1, 1, 8, 256, dtype=torch.float64).requires_grad_()
@@ -174,7 +174,6 @@ def test_cost_of_the_paper_setting() -> None:
 
 
 def independent(name: str, number: int) -> IndependentNetworks:
-    torch.manual_seed(0)
     chosen = Settings(prior=name, base_channels=2, fold=1)
     network = build_priors(chosen, [(1 + index, 2) for index in range(number)], zero=False)
     assert isinstance(network, IndependentNetworks)
@@ -183,13 +182,11 @@ def independent(name: str, number: int) -> IndependentNetworks:
 
 @EACH
 def test_independent_networks_compute_what_they_compute_alone(name: str) -> None:
-    both = independent(name, 2).double()
-    z = torch.randn(1, 3, 20, 24, dtype=torch.float64)
-    together = both(z)
-    alone = torch.cat([network(part) for network, part in zip(both.networks, (z[:, :1], z[:, 1:]), strict=True)], dim=1)
-    torch.testing.assert_close(together, alone)
-    gradients = [torch.autograd.grad(each.square().sum(), list(both.parameters())) for each in (together, alone)]
-    torch.testing.assert_close(*gradients)
+    both, z = independent(name, 2).double(), torch.randn(1, 3, 20, 24, dtype=torch.float64)
+    parts = zip(both.networks, (z[:, :1], z[:, 1:]), strict=True)
+    outputs = [both(z), torch.cat([network(part) for network, part in parts], dim=1)]
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*(torch.autograd.grad(each.square().sum(), list(both.parameters())) for each in outputs))
 
 
 def test_independent_networks_keep_little_for_their_gradients() -> None:

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from dapcli.metrics import GAP_METRICS, MetricUndefined, score_gaps
-from dapcli.metrics.inside import gaps_snr_db, gaps_snr_db_mean
+from dapcli.metrics.waveform import gaps_snr_db, gaps_snr_db_mean
 from dapcli.signal.gaps import Gaps, list_intervals
 from tests.command_line import (
     COMMANDS,

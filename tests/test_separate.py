@@ -71,9 +71,7 @@ def test_the_default_preset_separates_a_tone_and_clicks() -> None:
 @ESTIMATORS
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("types", [TYPES, ("voice", "voice", "harmonic", "percussive")])
-def test_sources_are_read_as_an_axis_and_sum_to_the_mixture(
-    channels: int, types: tuple[str, ...], settings: Settings
-) -> None:
+def test_sources_are_an_axis_and_sum_to_the_mixture(channels: int, types: Any, settings: Settings) -> None:
     recording = mixture(channels=channels)
     result = separated(recording, *types, settings=settings)
     whole = samples_of(result)
@@ -129,7 +127,8 @@ def test_a_source_past_full_scale_lowers_all_by_one_gain() -> None:
 @ESTIMATORS
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(settings: Settings) -> None:
     types = ("voice", "voice", "percussive")
-    longer = replace(settings, iterations=8)  # until the network has found more than the classical separation
+    # Until the network has found more than the classical separation.
+    longer = replace(settings, iterations=8) if settings is MASKS else settings
     recording = mixture(1.0)
     results = (separated(recording, *types, settings=replace(longer, seed=seed)) for seed in (0, 0, 1))
     first, again, other = map(samples_of, results)

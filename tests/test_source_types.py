@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import permutations
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dapcli.errors import SettingsError
 from dapcli.metrics.waveform import snr_db
-from dapcli.pipeline.segments import align, plan_segments
 from dapcli.signal.separation import separate_types
 from dapcli.signal.source_types import DEFAULT_TYPES, SOURCE_TYPES, check_types, default_names
 from dapcli.signal.sources import levels, match, ratio_masked
@@ -152,44 +148,3 @@ def test_levels_are_energies_relative_to_that_of_all_sources() -> None:
     source = noise(2, 2, 8, 5)
     torch.testing.assert_close(levels(torch.stack([3 * source, source])), torch.tensor([0.9, 0.1]))
     assert not levels(torch.zeros(2, 2, 2, 8, 5)).any()
-
-
-# From segment to segment
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.sampled_from(["a", "b"]), min_size=2, max_size=4),
-    st.integers(1, 2),
-    st.randoms(use_true_random=False),
-)
-def test_sources_of_one_type_go_on_from_segment_to_segment(types: list[str], channels: int, random: object) -> None:
-    segments = plan_segments(1_000, 300, 60)
-    sources = np.random.default_rng(3).standard_normal((len(types), channels, 1_000))
-    allowed = [order for order in permutations(range(len(types))) if [types[i] for i in order] == types]
-    orders = [allowed[0], *(random.choice(allowed) for _ in segments[1:])]  # type: ignore[attr-defined]
-
-    def load(index: int) -> Samples:
-        start, stop = segments[index]
-        return np.concatenate(sources[list(orders[index]), :, start:stop])
-
-    in_order = align(segments, types, load)
-    for index, (start, stop) in enumerate(segments):
-        np.testing.assert_array_equal(in_order(index), np.concatenate(sources[:, :, start:stop]))
-
-
-@settings(max_examples=40, deadline=None)
-@given(hnp.arrays(np.float64, (2, 3, 200), elements=st.floats(-1, 1)))
-def test_sources_never_change_places_with_those_of_another_type(noise: Samples) -> None:
-    segments = plan_segments(300, 200, 60)
-    assume(len(segments) == 2)
-    types = ["a", "b", "b"]
-    parts = [noise[index, :, : stop - start] for index, (start, stop) in enumerate(segments)]
-    aligned = align(segments, types, parts.__getitem__)(1)
-    np.testing.assert_array_equal(aligned[0], parts[1][0])
-    assert sorted(map(tuple, aligned[1:])) == sorted(map(tuple, parts[1][1:]))
-
-
-def test_recordings_of_one_segment_are_as_they_are() -> None:
-    part = tone(440)
-    assert align([(0, RATE)], ["a", "a"], lambda _: part)(0) is part

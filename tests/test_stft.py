@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dapcli.settings import PRESETS
 from dapcli.signal.stft import STFT
+from dapcli.tasks import TASKS
 
 
 @given(
@@ -31,7 +31,7 @@ def test_round_trip_is_exact_for_any_leading_dimensions(
 
 
 def test_paper_setting_at_its_own_rate() -> None:
-    paper = PRESETS["paper"]
+    paper = TASKS["denoise"].presets["paper"]
     stft = STFT.for_rate(16_000, paper.window, paper.hop)
     assert (stft.n_fft, stft.hop) == (1022, 64)
     assert stft.forward(torch.zeros(1, 16_000)).shape == (1, 2, 512, 251)

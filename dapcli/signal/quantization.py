@@ -12,7 +12,7 @@ from torch import Tensor
 from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import blocks
 from dapcli.errors import InputError, SettingsError
-from dapcli.signal.degradation import Bounded, Flags, ROUNDING, TrainingPair
+from dapcli.signal.degradation import ROUNDING, Bounded, Flags, TrainingPair
 
 #: The most levels that can be given: their cells are 16 times those of 16 bits.
 MOST_LEVELS = 4096
