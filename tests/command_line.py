@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,9 @@ def assert_refused(run: Run, code: int, reason: str = "") -> None:
     assert re.search(reason, run.err), run.err
 
 
-def process(code: str, *arguments: str, stderr: int = subprocess.PIPE, **environment: Any) -> subprocess.Popen[str]:
+def process(
+    code: str, *arguments: str, stderr: int = subprocess.PIPE, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """Code that runs in a fresh process, in the current folder, with these arguments of ``dap``.
 
     Its threads wait without turning round, and there is one of them unless said otherwise: other programs run too.
@@ -91,13 +93,13 @@ def process(code: str, *arguments: str, stderr: int = subprocess.PIPE, **environ
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
-        env={**os.environ, **patient, **environment},
+        env={**os.environ, **patient, **(environment or {})},
     )
 
 
-def spawn(code: str, *arguments: str, **environment: Any) -> Run:
+def spawn(code: str, *arguments: str, **environment: str) -> Run:
     """What such a process leaves when it has ended."""
-    with process(code, *arguments, **environment) as running:
+    with process(code, *arguments, environment=environment) as running:
         out, err = running.communicate(timeout=120)
     return Run(running.returncode, out, err)
 
@@ -170,8 +172,8 @@ def missing(channels: int = 1, gaps: tuple[tuple[int, int], ...] = GAPS, length:
     return mask
 
 
-def write_degraded(folder: Path) -> None:
-    """Recordings of every degradation, and masks of gaps, beside those that are there."""
+def write_recordings(folder: Path) -> None:
+    """Recordings of every degradation, masks of gaps, mixtures and their sources, beside what is there."""
 
     def write(name: str, samples: Samples, subtype: str = "PCM_16", rate: int = RATE) -> None:
         soundfile.write(folder / name, samples.T, rate, subtype=subtype)
@@ -199,13 +201,6 @@ def write_degraded(folder: Path) -> None:
     (folder / "mask.csv").write_text("start,end\n0.2,0.23\n0.35,0.365\n")
     (folder / "merging.csv").write_text("0.2,0.22\n0.21,0.23\n0.35,0.365\n")
     (folder / "empty.csv").write_text("# nothing\n")
-
-
-def write_mixed(folder: Path) -> None:
-    """Mixtures and their sources, beside the recordings that are there."""
-
-    def write(name: str, samples: Samples, subtype: str = "PCM_16", rate: int = RATE) -> None:
-        soundfile.write(folder / name, samples.T, rate, subtype=subtype)
 
     steady, struck = tone(440, 0.5), clicks(0.5)
     stereo = np.concatenate([steady + struck, steady - struck])

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from tests.command_line import Dap, Run
+from tests.command_line import Dap, Run, write_recordings
 
 NOISE_STD = 0.05
 QUIET_STRETCH_S = 0.2
@@ -87,6 +87,13 @@ def folder(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copytree(clips, copy)
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.fixture
+def recordings(folder: Path) -> Path:
+    """The folder, with recordings for every task."""
+    write_recordings(folder)
+    return folder
 
 
 @pytest.fixture

@@ -42,21 +42,11 @@ from tests.command_line import (
     record_of,
     spawn,
     tree,
-    write_degraded,
-    write_mixed,
     written,
 )
 
 DENOISE = COMMANDS["denoise"]
 OUTPUTS = {name: "out" if task.options.folder else "out.wav" for name, task in TASKS.items()}
-
-
-@pytest.fixture
-def recordings(folder: Path) -> Path:
-    """The folder, with recordings for every task."""
-    write_degraded(folder)
-    write_mixed(folder)
-    return folder
 
 
 # What all tasks do
@@ -235,7 +225,7 @@ def test_overwrite_replaces_the_output_and_its_record(dap: Dap, folder: Path) ->
         ("noisy.wav", "out.ogg", "VORBIS"),
         ("noisy.wav", "out.mp3", "MPEG_LAYER_III"),
         ("short.wav", "out.wav", "PCM_16"),
-        ("two.wav", "out.wav", "PCM_16"),
+        ("zeros.wav", "out.wav", "PCM_16"),
     ],
 )
 def test_the_output_has_the_rate_channels_subtype_and_length_of_the_input(
@@ -255,24 +245,6 @@ def test_another_working_rate_leaves_the_output_at_the_rate_of_the_input(dap: Da
     assert (record["sample_rate"], record["working_rate"]) == (22_050, 16_000)
     before, after = soundfile.info(folder / "cd.wav"), soundfile.info(folder / "out.wav")
     assert (after.samplerate, after.frames) == (before.samplerate, before.frames)
-
-
-def test_silence_comes_back_bit_for_bit_and_the_record_says_so(dap: Dap, folder: Path) -> None:
-    assert "silent" in ok(dap("denoise", "zeros.wav", "out.wav", *TINY)).err
-    np.testing.assert_array_equal(read(folder / "out.wav"), read(folder / "zeros.wav"))
-    record = record_of(folder / "out.wav")
-    assert any("silent" in note for note in record["notes"].values())
-    assert record["fit"]["iterations"] == 0
-    assert record["noise"]["std"] is None
-
-
-def test_a_silent_channel_stays_silent_and_does_not_disturb_the_other(dap: Dap, folder: Path) -> None:
-    noisy = read(folder / "noisy.wav")
-    soundfile.write(folder / "half.wav", np.concatenate([noisy, 0 * noisy]).T, 16_000)
-    ok(dap("denoise", "half.wav", "out.wav", *TINY))
-    left, right = read(folder / "out.wav")
-    assert not right.any()
-    assert 0.2 * noisy.std() < left.std() < 2 * noisy.std()
 
 
 def test_peaks_past_full_scale_are_lowered_and_reported(dap: Dap, folder: Path) -> None:
@@ -345,17 +317,13 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         ("empty.wav out.wav", 3, "no samples"),
         ("one.wav out.wav", 3, "one sample"),
         ("nan.wav out.wav", 3, "NaN"),
-        ("infinite.wav out.wav", 3, "infinite"),
         ("noisy.wav out.wav --reference missing.wav", 3, "no such file"),
         ("noisy.wav out.wav --reference longer.wav", 3, "must match"),
         ("noisy.wav out.wav --reference other_rate.wav", 3, "must match"),
-        ("noisy.wav out.wav --reference two_channels.wav", 3, "must match"),
-        ("noisy.wav out.wav --reference nan.wav", 3, "NaN"),
         ("noisy.wav out.wav --reference clean.wav --reference brief.wav", 2, "2 were given for 1"),
         # Places to write to
         ("noisy.wav noisy.wav", 3, "noisy.wav"),
         ("noisy.wav noisy.wav --overwrite", 3, "is an input"),
-        ("noisy.wav ./sub/../noisy.wav --overwrite", 3, "is an input|no such folder"),
         ("noisy.wav link.wav", 3, "link.wav"),
         ("noisy.wav link.wav --overwrite", 3, "is an input"),
         ("link.wav noisy.wav --overwrite", 3, "is an input"),
@@ -378,43 +346,23 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         ("noisy.wav out.sd2", 2, "unknown audio extension"),  # whose other file would already be there
         # Options
         ("noisy.wav out.wav --prior nothing", 2, "unknown prior 'nothing'.*exp-dense"),
-        ("noisy.wav out.wav --prior none", 2, "--prior none.*--estimator mask"),
         ("noisy.wav out.wav --preset nothing", 2, "unknown preset.*quality"),
         ("noisy.wav out.wav --estimator nothing", 2, "unknown estimator.*mask"),
         ("noisy.wav out.wav --stop nothing", 2, "unknown stopping rule.*auto"),
-        ("noisy.wav out.wav --post-filter nothing", 2, "unknown post-filter.*wiener"),
-        ("noisy.wav out.wav --precision float64", 2, "unknown precision"),
-        ("noisy.wav out.wav --optimizer nothing", 2, "unknown optimizer.*muon, adam"),
-        ("noisy.wav out.wav --noise-model nothing", 2, "unknown noise model.*auto, steady, moving"),
-        ("noisy.wav out.wav --attenuation-limit 10 --estimator generate", 2, "attenuation-limit.*mask"),
         ("noisy.wav out.wav --stop oracle", 2, "--reference"),
-        ("noisy.wav out.wav --stop validation", 2, "validation"),
         ("noisy.wav out.wav --dilation 8", 2, "--prior dilated"),
         ("noisy.wav out.wav --nothing", 2, "No such option"),
         ("noisy.wav out.wav --iterations many", 2, "iterations"),
         ("noisy.wav out.wav --seed -1", 2, "seed"),
-        ("noisy.wav out.wav --rate 15991", 2, "common divisor"),
-        ("noisy.wav out.wav --hop 0.1", 2, "hop"),
-        ("noisy.wav out.wav --segment 1", 2, "segment"),
         ("noisy.wav out.wav --parallel 0", 2, "parallel"),
         ("noisy.wav", 2, "OUT"),
         ("noisy.wav out.wav more.wav", 2, "more.wav"),
         # Noise profiles
         ("noisy.wav out.wav --noise-profile 0.1", 2, "START:END"),
-        ("noisy.wav out.wav --noise-profile a:b", 2, "START:END"),
-        ("noisy.wav out.wav --noise-profile 0:0.1:0.2", 2, "START:END"),
-        ("noisy.wav out.wav --noise-profile :", 2, "START:END"),
         ("noisy.wav out.wav --noise-profile 0.3:0.1", 2, "START:END"),
-        ("noisy.wav out.wav --noise-profile=-0.1:0.2", 2, "START:END"),
-        ("noisy.wav out.wav --noise-profile nan:0.2", 2, "START:END"),
-        ("noisy.wav out.wav --noise-profile 0:0.05", 3, "at least"),
-        ("noisy.wav out.wav --noise-profile 0:inf", 3, "ends at"),
         ("noisy.wav out.wav --noise-profile 0.3:0.6", 3, "ends at"),
-        ("zeros.wav out.wav --noise-profile 0:0.3", 3, "silence"),
         # Devices
         ("noisy.wav out.wav --device nothing", 2, "unknown device"),
-        ("noisy.wav out.wav --device cpu:1", 2, "unknown device"),
-        ("noisy.wav out.wav --device cuda:x", 2, "unknown device"),
         ("noisy.wav out.wav --device cuda:99", 4, "is not there.*--device auto"),
     ],
     "inpaint": [
@@ -422,82 +370,52 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         ("whole.wav out.wav --detect", 3, "no gaps were detected.*--gap"),
         ("clipped.wav out.wav --detect --min-gap 0.0003", 3, "no gaps were detected.*as clipping makes.*--gap"),
         ("gaps.wav out.wav --gap 0.2:0.3 --detect", 2, "--gap and --detect"),
-        ("gaps.wav out.wav --gap 0.2:0.3 --mask mask.csv", 2, "--gap and --mask"),
-        ("gaps.wav out.wav --mask mask.csv --detect", 2, "--mask and --detect"),
         ("gaps.wav out.wav --gap 0.2:0.3 --min-gap 0.01", 2, "--min-gap.*--detect"),
-        ("gaps.wav out.wav --detect --min-gap 0", 2, "--min-gap"),
         ("gaps.wav out.wav --detect --min-gap nan", 2, "--min-gap"),
         ("gaps.wav out.wav --gap 0.4:0.6", 3, "outside the recording"),
-        ("gaps.wav out.wav --gap 0.2:0.2", 2, "at least one sample"),
-        ("gaps.wav out.wav --gap 0.3:0.2", 2, "ends before it starts"),
-        ("gaps.wav out.wav --gap=-0.1:0.2", 2, "before the recording"),
-        ("gaps.wav out.wav --gap 0.3", 2, "START:END"),
         ("gaps.wav out.wav --gap 0:0.5", 3, "nothing is left"),
-        ("gaps.wav out.wav --mask missing.csv", 3, "no such file"),
         ("gaps.wav out.wav --mask empty.csv", 3, "nothing is missing"),
-        ("gaps.wav out.wav --mask no_mask.wav", 3, "nothing is missing"),
         ("gaps.wav out.wav --mask nothing_mask.wav", 3, "nothing is left"),
         ("gaps.wav out.wav --mask short_mask.wav", 3, "same rate and length"),
-        ("gaps.wav out.wav --mask fast_mask.wav", 3, "same rate and length"),
         ("gaps.wav mask.csv --mask mask.csv --overwrite", 2, "unknown audio extension"),
         ("gaps.wav mask.wav --mask mask.wav --overwrite", 3, "is an input"),
     ],
     "declip": [
         ("whole.wav out.wav", 3, "no clipping was detected.*--level"),
         ("clipped.wav out.wav --level 0.5", 3, "no sample reaches"),
-        ("clipped.wav out.wav --level 0", 2, "--level"),
         ("clipped.wav out.wav --level nan", 2, "--level"),
         ("quantized.wav out.wav", 3, "dap dequantize.*--level"),
         ("clipped.wav clipped.wav --overwrite", 3, "is an input"),
         ("clipped.wav out.wav --reference gaps3.flac", 3, "must match"),
-        ("clipped.wav out.wav --preset nothing", 2, "unknown preset.*quality"),
-        ("clipped.wav out.wav --prior nothing", 2, "unknown prior"),
         ("clipped.wav out.wav --estimator mask", 2, "unknown estimator.*ensemble"),
-        ("clipped.wav out.wav --estimator generate --prior none", 2, "--prior none"),
-        ("clipped.wav out.wav --stop oracle", 2, "--reference"),
-        ("clipped.wav out.wav --dilation 8", 2, "--prior dilated"),
-        ("clipped.wav out.wav --device cuda:99", 4, "is not there"),
         ("clipped.wav out.wav --rate 16000", 2, "No such option"),
         ("clipped.wav out.wav --post-filter wiener", 2, "No such option"),
     ],
     "dequantize": [
         ("whole.wav out.wav", 3, "was detected.*--levels"),
-        ("quantized.wav out.wav --levels 1", 2, "--levels"),
-        ("quantized.wav out.wav --levels 5000", 2, "--levels"),
         ("quantized.wav out.wav --levels 10", 3, "off the 10 levels"),
         ("missing.wav out.wav", 3, "no such file"),
     ],
     "separate": [
-        ("mix.wav out --sources 1", 2, "--sources"),
         ("mix.wav out --sources 5", 2, "--sources"),
-        ("mix.wav out --sources two", 2, "--sources"),
-        ("mix.wav out --types harmonic", 2, "2 to 4 sources, and 1 "),
         ("mix.wav out --types harmonic,piano", 2, "unknown.*'piano'.*percussive"),
         ("mix.wav out --types harmonic,voice --sources 3", 2, "--types has 2.*--sources 3"),
         ("mix.wav out --types harmonic,voice --estimator double-dip", 2, "--types"),
         ("mix.wav out --names piano", 2, "--names has 1 for 2 sources"),
         ("mix.wav out --names piano,../drums", 2, "not a plain file name"),
-        ("mix.wav out --names piano,Piano", 2, "one name twice"),
         ("mix.wav out --names Separation,drums", 2, "name of the record"),
         ("mix.wav out --no-consistent", 2, "--estimator double-dip"),
         ("mix.wav out --reference tone.wav", 2, "1 were given for 2"),
         ("mix.wav out --reference tone.wav --reference clicks.wav --sources 3", 2, "2 were given for 3"),
         ("mix.wav out --reference tone.wav --reference tone.wav", 2, "one file twice"),
         ("mix.wav out --reference tone.wav --reference short_clicks.wav", 3, "short_clicks.wav.*must match"),
-        ("mix.wav out --reference tone.wav --reference fast_clicks.wav", 3, "fast_clicks.wav.*must match"),
         ("mix.wav out --reference tone.wav --reference none.wav", 3, "none.wav: no such file"),
         ("mix.wav out --fixed-order", 2, "--fixed-order.*--reference"),
-        ("mix.wav out --stop oracle", 2, "--stop oracle.*--reference"),
         ("mix.wav out --estimator nothing", 2, "unknown estimator 'nothing'.*ratio-mask"),
-        ("mix.wav out --preset nothing", 2, "unknown preset.*quality"),
-        ("mix.wav out --dilation 8", 2, "--prior dilated"),
-        ("mix.wav out --rate 100", 2, "--rate"),
-        ("mix.wav out --device cuda:99", 4, "is not there"),
         ("mix.wav out --post-filter wiener", 2, "No such option"),
         ("mix.wav out --format xyz", 2, "unknown audio extension '.xyz'"),
         ("mix.dat out", 2, "unknown audio extension '.dat'"),
         ("zeros.wav out", 3, "silent"),
-        ("missing.wav out", 3, "no such file"),
         ("mix.wav missing/out", 3, "missing: no such folder; create it first"),
         ("mix.wav tone.wav", 3, "tone.wav: is not a folder"),
         ("mix.wav tone.wav/out", 3, "tone.wav"),
@@ -520,7 +438,7 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
     "doctor": [("missing.wav", 3, "no such file"), ("--seconds nan", 2, "--seconds")],
     "nothing": [("", 2, "nothing"), ("--nothing", 2, "nothing")],
 }
-LINES = [(f"{command} {rest}".strip(), code, key) for command, lines in BAD.items() for rest, code, key in lines]
+LINES = [(f"{command} {rest}".strip(), code, why) for command, lines in BAD.items() for rest, code, why in lines]
 
 
 @pytest.mark.usefixtures("no_fit")

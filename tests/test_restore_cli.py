@@ -26,15 +26,9 @@ from tests.command_line import (
     record_of,
     sound,
     tree,
-    write_degraded,
 )
 
-pytestmark = pytest.mark.usefixtures("degraded")
-
-
-@pytest.fixture
-def degraded(folder: Path) -> None:
-    write_degraded(folder)
+pytestmark = pytest.mark.usefixtures("recordings")
 
 
 @pytest.mark.parametrize(

@@ -21,17 +21,11 @@ from tests.command_line import (
     read,
     record_of,
     tree,
-    write_mixed,
 )
 
-pytestmark = pytest.mark.usefixtures("mixed")
+pytestmark = pytest.mark.usefixtures("recordings")
 
 MIX = COMMANDS["separate"]
-
-
-@pytest.fixture
-def mixed(folder: Path) -> None:
-    write_mixed(folder)
 
 
 @pytest.mark.parametrize(
@@ -172,15 +166,6 @@ def test_references_are_matched_unless_their_order_is_fixed(dap: Dap, folder: Pa
         assert one["metrics"] == pytest.approx(other["metrics"])
     assert [source["reference"] for source in found["c"]] == ["clicks.wav", "tone.wav"]
     assert found["c"][0]["metrics"]["sdr_db"] < 0 < found["a"][0]["metrics"]["sdr_db"]
-
-
-def test_without_references_metrics_are_null_and_no_table_is_shown(dap: Dap, folder: Path) -> None:
-    run = ok(dap(*MIX))
-    record = record_of(folder / "out")
-    for source in (record, *record["sources"]):
-        for key in ("metrics", "metrics_input"):
-            assert set(source[key].values()) == {None}
-    assert "SDR" not in run.err
 
 
 def test_a_metric_without_a_value_has_a_reason(dap: Dap, folder: Path) -> None:

@@ -12,10 +12,12 @@ import typer
 
 import dapcli
 from dapcli.cli.command import Command, add_command, declare
-from dapcli.cli.evaluate import Evaluate
+from dapcli.cli.evaluate import Evaluate, further_options
 from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
 from dapcli.errors import DapError, InterruptedRunError, SettingsError
+
+COMMANDS: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
 
 
 def make_app() -> typer.Typer:
@@ -32,11 +34,10 @@ def make_app() -> typer.Typer:
     )
     app.callback()(_root)
     add_tasks(app)
-    commands: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
-    for name, command in commands.items():
-        # Only the command that is called needs all of its options; those of protocols import numpy.
-        options = command.options() if name in sys.argv else declare(command)
-        add_command(app, name, command, getdoc(command) or "", options)
+    for name, command in COMMANDS.items():
+        # Only evaluate itself needs its options that import numpy.
+        more = further_options() if name == "evaluate" and name in sys.argv else []
+        add_command(app, name, command, getdoc(command) or "", [*declare(command), *more])
     return app
 
 

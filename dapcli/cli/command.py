@@ -45,11 +45,6 @@ class Command(ABC):
                 object.__setattr__(self, each.name, tuple(getattr(self, each.name) or ()))
         check_limits(self)
 
-    @classmethod
-    def options(cls) -> list[Declaration]:
-        """Its options."""
-        return declare(cls)
-
     @abstractmethod
     def run(self) -> None:
         """Do what the command is for."""

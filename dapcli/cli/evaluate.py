@@ -35,41 +35,15 @@ class Evaluate(RunCommand):
     output_dir: Path = own(REQUIRED, "Folder for all results.", metavar="DIR")
     prior: tuple[str, ...] = own((), "Network to evaluate, or all; give it several times.")
     baseline: tuple[str, ...] = own((), "Other method to evaluate, or all; give it several times.")
-    oracle: bool = own(
-        True,
-        "Also fit with the stop that knows the reference, as the papers do; doubles the time.",
-        flag="--oracle/--no-oracle",
-    )
-    duration: float | None = own(
-        None, "Length of the clips, s; 1 without it (the papers have 1, 2, 3), pairs whole.", above=0.1
-    )
+    oracle: bool = own(True, "Also fit with the oracle's stop, as the papers do.", flag="--oracle/--no-oracle")
+    duration: float | None = own(None, "Length of the clips, s; 1 without it, pairs whole.", above=0.1)
     clips: int | None = own(None, "Draw so many clips; all of them without it.", least=1)
     jobs: int = option(1, "Methods to run at the same time; memory grows.", panel=RUN_PANEL, least=1)
     protocol: str | None = option(None, "gaussian, environmental or pairs; other tasks have one each.", panel=_PROTOCOL)
     clean_pairs: Path | None = option(
-        None,
-        "pairs: folder of the same without noise, by the same names.",
-        panel=_PROTOCOL,
-        flag="--clean",
-        metavar="DIR",
+        None, "pairs: folder of the same without noise.", panel=_PROTOCOL, flag="--clean", metavar="DIR"
     )
     overwrite: bool = option(False, "Start anew in a folder that has results.", panel=OUTPUT_PANEL)
-
-    @classmethod
-    def options(cls) -> list[Declaration]:
-        """Its options and, as None where they are not given, some of the fit and the values of all protocols."""
-        from dapcli.evaluation.protocols import PROTOCOLS
-
-        found = {each[0]: each for each in declare(Settings, optional=True) if each[0] in _SETTINGS}
-        found |= {each[0]: each for each in declare(cls)}
-        users: dict[str, list[str]] = {}
-        for name, protocol in PROTOCOLS.items():
-            for each in fields(protocol):
-                users.setdefault(each.name, []).append(name)
-            texts = {each.name: f"{', '.join(users[each.name])}: {each.metadata['help']}" for each in fields(protocol)}
-            changes = {each: {"panel": _PROTOCOL, "help": text} for each, text in texts.items()}
-            found |= {each[0]: each for each in declare(protocol, changes, optional=True)}
-        return list(found.values())
 
     def run(self) -> None:
         """Evaluate all methods, and write the results."""
@@ -168,3 +142,19 @@ class Evaluate(RunCommand):
                     value = tuple(collect(value, outside=self.output_dir))
                 values[name] = value
         return values
+
+
+def further_options() -> list[Declaration]:
+    """The settings of a fit that can be given, and the values of all protocols; None where they are not given."""
+    from dapcli.evaluation.protocols import PROTOCOLS
+
+    declared = {each[0]: each for each in declare(Settings, optional=True) if each[0] in _SETTINGS}
+    users: dict[str, list[str]] = {}
+    for name, protocol in PROTOCOLS.items():
+        changes = {}
+        for each in fields(protocol):
+            users.setdefault(each.name, []).append(name)
+            text = f"{', '.join(users[each.name])}: {each.metadata['help']}"
+            changes[each.name] = {"panel": _PROTOCOL, "help": text}
+        declared |= {each[0]: each for each in declare(protocol, changes, optional=True)}
+    return list(declared.values())

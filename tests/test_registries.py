@@ -1,0 +1,191 @@
+"""One class or function and one line: what is added to a registry is on the command line, with few frames between."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+import dapcli
+from dapcli.fit import STOPPING_RULES, fit
+from dapcli.fit.stopping import Fixed
+from dapcli.objectives.generate import Generation
+from dapcli.pipeline.run import Pipeline
+from dapcli.pipeline.solver import Solver
+from dapcli.priors import PRIORS, Prior
+from dapcli.priors.network import PriorNetwork
+from dapcli.settings import Settings, option
+from dapcli.tasks import TASKS, Estimator, Task
+from dapcli.tasks.check import check
+from dapcli.tasks.options import TaskOptions
+from dapcli.tasks.problem import Problem
+from tests.command_line import COMMANDS, TINY, Dap, ok, read, record_of
+
+HERE = "tests.test_registries"
+
+
+# A task with an option and a setting of its own
+
+
+@dataclass(frozen=True)
+class InvertOptions(TaskOptions):
+    remark: tuple[str, ...] = option((), "What to say.", panel="Options", metavar="TEXT")
+
+
+@dataclass(frozen=True)
+class InvertSettings(Settings):
+    strength: float = option(1.0, "Gain of the inverted recording.", above=0)
+
+
+class Inverter(Solver):
+    def fit_segment(self, segment: Any, report: Any) -> Any:
+        samples, generator = self.load(segment.samples), self.generator()
+        objective = self.objective(samples, self.stft, None, settings=self.settings, generator=generator)
+        network, context = self.build(objective), self.context(segment)
+        rule = STOPPING_RULES[self.rule](context)
+        fitted = fit(network, objective, rule, **self.loop(), generator=generator, report=report)
+        strength: float = self.settings.strength  # type: ignore[attr-defined]
+        return -strength * samples[None], self.record(fitted, network, context)
+
+
+def invert(recording: Any, settings: Any, *, device: str, parallel: int | None, references: Any, **how: Any) -> Any:
+    given = check(
+        TASKS["invert"], settings, recording.rate, device=device, parallel=parallel, references=bool(references)
+    )
+    return Pipeline(recording, Inverter(**given), references, how["on_step"], how["store"]).run(parallel)
+
+
+def pose(recording: Any, options: InvertOptions, path: Path) -> Problem[None]:
+    return Problem(recording, notes=options.remark)
+
+
+GENERATE = Estimator("dapcli.objectives.generate:Generation", "fixed", "it is simple", "paint it out of noise")
+INVERT = Task(
+    "Turn a recording upside down.",
+    f"{HERE}:invert",
+    f"{HERE}:pose",
+    (),
+    InvertOptions,
+    {"quality": InvertSettings(estimator="generate", iterations=1, base_channels=2, optimizer="adam")},
+    {"generate": GENERATE},
+    ("snr_db",),
+)
+
+
+def test_a_new_task_with_its_options_and_settings(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "invert", INVERT)
+    shown = ok(dap("invert", "--help")).out
+    assert all(text in shown for text in ("upside down", "--remark", "--strength", "generate: paint"))
+    assert "invert" in ok(dap("--help")).out
+    remarks = ("--remark", "one", "--remark", "two")
+    run = ok(dap("invert", "brief.wav", "out.wav", "--strength", "0.5", *remarks, "--device", "cpu"))
+    assert "note: one\nnote: two\n" in run.err
+    np.testing.assert_allclose(read(folder / "out.wav"), -0.5 * read(folder / "brief.wav"), atol=2**-15)
+    record = record_of(folder / "out.wav")
+    assert (record["task"], record["settings"]["strength"]) == ("invert", 0.5)
+    assert "--strength must be above 0" in dap("invert", "brief.wav", "new.wav", "--strength", "0").err
+
+
+# Lines of other registries
+
+
+class Plain(PriorNetwork):
+    """One convolution."""
+
+    seen: ClassVar[list[list[str]]] = []
+
+    def __init__(self, in_channels: int, out_channels: int, settings: Settings) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.layer = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.seen.append(stack())
+        output: Tensor = self.layer(z)
+        return output
+
+    def zero_output(self) -> None:
+        nn.init.zeros_(self.layer.weight)
+
+    def receptive_field(self) -> int:
+        return 1
+
+
+class Louder(Generation):
+    """Generation with an estimate of twice the size."""
+
+    def _read(self, output: Tensor) -> Tensor:
+        return 2 * output
+
+
+class First(Fixed):
+    """The first iterate is the best."""
+
+    def criterion(self, iteration: int, step: Any, average: Tensor) -> float:
+        return float(iteration)
+
+
+def test_a_new_prior(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRIORS, "plain", Prior("one convolution", Plain))
+    ok(dap(*COMMANDS["denoise"], "--prior", "plain"))
+    assert record_of(folder / "out.wav")["prior"]["parameters"] == 2
+    assert json.loads(ok(dap("priors", "--json")).out)["plain"]["summary"] == "one convolution"
+
+
+def test_a_new_objective(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    louder = Estimator(f"{HERE}:Louder", "fixed", "it is loud", "shout")
+    monkeypatch.setitem(TASKS["denoise"].estimators, "louder", louder)
+    assert "louder: shout" in ok(dap("denoise", "--help")).out
+    ok(dap(*COMMANDS["denoise"], "--estimator", "louder"))
+    record = record_of(folder / "out.wav")
+    assert record["settings"]["estimator"] == "louder"
+    assert "it is loud" in json.dumps(record["fit"])
+
+
+def test_a_new_stopping_rule(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STOPPING_RULES, "first", First)
+    ok(dap("denoise", "brief.wav", "out.wav", *TINY, "--finetune-iterations", "3", "--stop", "first"))
+    fit = record_of(folder / "out.wav")["fit"]
+    assert (fit["best_iteration"], fit["stopped_by"].split(":")[0]) == (1, "first")
+
+
+# What lies between
+
+
+def stack() -> list[str]:
+    """The functions of dap between the command and its caller, in this thread and in the one that waits for it."""
+    root = str(Path(dapcli.__file__).parent)
+    here, main = threading.get_ident(), threading.main_thread().ident
+    found = []
+    for thread in {here, main}:
+        frame = sys._current_frames()[thread or 0]
+        while frame is not None:
+            code = frame.f_code
+            if code.co_filename.startswith(root) and not code.co_name.startswith("<"):
+                found.append(code.co_name)
+            if code.co_name == "run" and code.co_filename.endswith("cli/task.py"):
+                break
+            frame = frame.f_back  # type: ignore[assignment]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("task", "most"), [("denoise", 10), ("separate", 10), ("dequantize --estimator generate", 10), ("dequantize", 12)]
+)
+def test_few_frames_lie_between_the_command_and_a_network(
+    task: str, most: int, dap: Dap, recordings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRIORS, "plain", Prior("one convolution", Plain))
+    name, *options = task.split()
+    Plain.seen.clear()
+    ok(dap(*COMMANDS[name], *options, "--prior", "plain"))
+    assert Plain.seen
+    deepest = max(Plain.seen, key=len)
+    assert len(deepest) + 1 <= most, deepest  # the network's own function is one of a test
