@@ -68,7 +68,7 @@ def restore(task: str, cases: Sequence[Case], device: str) -> Run:
         started = time.perf_counter()
         estimate = method.restore(case.problem, None).samples
         run.seconds.append(time.perf_counter() - started)
-        run.snr.append(snr(case.truth.references, estimate))
+        run.snr.append(snr(case.truth, estimate))
         run.estimates.append(estimate)
     return run
 

@@ -45,7 +45,7 @@ def main() -> None:
         started = time.process_time()
         restored = denoise(case.problem.recording, settings).audio
         seconds = time.process_time() - started
-        snr = snr_db(case.truth.references[0], restored.samples, joined.rate)
+        snr = snr_db(case.truth[0], restored.samples, joined.rate)
         print(f"| {joined.length / joined.rate:.1f} | {arguments.preset} | {iterations} | {snr:.2f} | {seconds:.0f} |")
 
 

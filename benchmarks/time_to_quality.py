@@ -30,10 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.released import HOP, RATE, TRANSFORM, Released, describe_machine, whole_length
 from dapcli import denoise
 from dapcli.audio import Audio, encode, read_audio
-from dapcli.evaluation.cases import Case
 from dapcli.evaluation.clips import collect, draw_clips
-from dapcli.evaluation.protocols import Gaussian
-from dapcli.evaluation.unit import Evaluation
+from dapcli.evaluation.protocols import Case, Gaussian
+from dapcli.evaluation.run import Evaluation
 from dapcli.metrics.waveform import snr_db
 from dapcli.tasks import TASKS
 
@@ -70,7 +69,7 @@ def fit_released(case: Case, arguments: argparse.Namespace) -> list[float]:
         seconds.append(time.process_time() - started)
     settings = replace(PRESETS["paper"], prior="ddunet", stop="oracle", precision="auto", seed=arguments.seed)
     settings = replace(settings, iterations=arguments.iterations)
-    clean = Audio(case.truth.references[0], RATE)
+    clean = Audio(case.truth[0], RATE)
     result = denoise(case.problem.recording, settings, device="cpu", references=[clean])
     # Its script clips the samples to full scale too.
     best = snr_db(clean.samples, result.audio.samples.clip(-1, 1), RATE)
@@ -88,7 +87,7 @@ def run_dap(case: Case, preset: str, seed: int) -> list[float]:
         # From the root of the checkout, so that this dap is measured and not one that is installed.
         subprocess.run([sys.executable, *main, "denoise", noisy, restored, *options], cwd=ROOT, check=True)
         wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-        snr = snr_db(case.truth.references[0], read_audio(restored).samples, RATE)
+        snr = snr_db(case.truth[0], read_audio(restored).samples, RATE)
     return [snr, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, wall]
 
 

@@ -71,7 +71,7 @@ def cubic_spline(problem: Problem[Clipping]) -> Array:
 
 
 def dequantizing_wiener(problem: Problem[Quantization]) -> Array:
-    """The Wiener filter told that the noise is white and uniform in the quantizer's cells, and back into the cells.
+    """The Wiener filter for noise that is white and uniform in the quantizer's cells, and back into the cells.
 
     Widrow, "Statistical analysis of amplitude-quantized sampled-data systems" (1961): a variance of step^2 / 12.
     """

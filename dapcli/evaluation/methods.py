@@ -12,7 +12,6 @@ import numpy as np
 from dapcli.audio import Audio, Samples
 from dapcli.baselines import BASELINES
 from dapcli.errors import SettingsError
-from dapcli.evaluation.protocols import Truth
 from dapcli.pipeline.result import Result
 from dapcli.priors import NO_PRIOR, PRIORS
 from dapcli.settings import PAPER_RATE, Settings
@@ -65,20 +64,20 @@ class Method(ABC):
     oracle: Oracle = "none"
 
     @abstractmethod
-    def restore(self, problem: Problem[Any], truth: Truth | None) -> Estimate:
-        """The estimate of a problem's references; ``truth`` is None for methods that must not know it."""
+    def restore(self, problem: Problem[Any], truth: Samples | None) -> Estimate:
+        """The estimate of a problem's references; ``truth``, them, is None for methods that must not know it."""
 
 
 @dataclass(frozen=True)
 class Network(Method):
     """dap with a prior: as users have it, or stopped where it is closest to the reference, as the papers report it."""
 
-    def restore(self, problem: Problem[Any], truth: Truth | None) -> Estimate:
+    def restore(self, problem: Problem[Any], truth: Samples | None) -> Estimate:
         """The estimate by the task's function; of an oracle's fit, only the choice of the iterate knows the truth."""
         task, recording = TASKS[self.task], problem.recording
         # One fit per clip, as in the papers, however long the clip.
         segment = max(self.settings.segment, recording.length / recording.rate)
-        references = [] if truth is None else [Audio(reference, recording.rate) for reference in truth.references]
+        references = [] if truth is None else [Audio(reference, recording.rate) for reference in truth]
         result: Result = load(task.function)(
             recording,
             settings=replace(self.settings, segment=segment),
@@ -100,8 +99,8 @@ class Network(Method):
             "pretraining_loss": [each.loss for each in result.pretraining],
         }
         if truth is not None:  # the rule's criterion is the mean squared error
-            power = float(np.mean(truth.references**2))
-            fit["snr_db"] = [_decibels(power, each.criterion) for each in found.iterations]
+            ratios = [float(np.mean(truth**2)) / (each.criterion or np.inf) for each in found.iterations]
+            fit["snr_db"] = [10 * float(np.log10(ratio)) if ratio else None for ratio in ratios]
         return Estimate(samples, fit)
 
 
@@ -109,9 +108,9 @@ class Network(Method):
 class Peer(Method):
     """A baseline: blind, trained, or with the noise."""
 
-    def restore(self, problem: Problem[Any], truth: Truth | None) -> Estimate:
+    def restore(self, problem: Problem[Any], truth: Samples | None) -> Estimate:
         """The estimate of the baseline."""
-        noise = None if truth is None else truth.noise
+        noise = None if truth is None else problem.samples - truth.sum(axis=0)
         problem = replace(problem, oracle_noise=noise, seed=self.settings.seed)
         return Estimate(BASELINES[self.task][self.name](problem))
 
@@ -164,7 +163,3 @@ def _expand(names: Sequence[str], every: Iterable[str], registry: Collection[str
         if name != "all" and name not in registry:
             raise SettingsError(f"unknown {kind} {name!r}; choose one of {', '.join(('all', *registry))}")
     return [each for name in names for each in (every if name == "all" else [name])]
-
-
-def _decibels(power: float, error: float) -> float | None:
-    return 10 * float(np.log10(power / error)) if power > 0 and error > 0 else None

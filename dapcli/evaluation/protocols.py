@@ -29,22 +29,19 @@ from dapcli.tasks.problem import Problem
 _MARGIN_S = 0.15
 # Quantizers clip; so the papers' recordings do not.
 _PEAK = 0.9
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What no user has: the references ``[K, C, N]``, and the ``noise`` ``[C, N]`` that they lack of the recording."""
-
-    references: Samples
-    noise: Samples
+# The values of a range on the command line.
+_RANGE = "LOW:HIGH"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A degraded clip as a blind method may know it, and the truth about it; ``notes`` are for readers."""
+    """A degraded clip as a blind method may know it, and apart from it the truth: references ``[K, C, N]``.
+
+    ``notes`` are for readers.
+    """
 
     problem: Problem[Any]
-    truth: Truth
+    truth: Samples
     notes: tuple[str, ...] = ()
 
 
@@ -53,8 +50,7 @@ def make_case(references: Samples, observed: Samples, rate: int, *notes: str, **
 
     All samples are as files hold them, so that those are heard and measured that were restored.
     """
-    references, observed = single(references), single(observed)
-    return Case(Problem(Audio(observed, rate), **known), Truth(references, observed - references.sum(axis=0)), notes)
+    return Case(Problem(Audio(single(observed), rate), **known), single(references), notes)
 
 
 def single(samples: Samples) -> Samples:
@@ -75,6 +71,13 @@ class Protocol(ABC):
 
     def __post_init__(self) -> None:
         check_limits(self)
+        for each in fields(self):
+            value, flag = getattr(self, each.name), f"--{each.name.replace('_', '-')}"
+            if value == ():
+                raise SettingsError(f"--protocol {self.name} needs {flag}: {each.metadata['help']}")
+            least, below = each.metadata["least"], each.metadata["below"]
+            if each.metadata["metavar"] == _RANGE and not least <= value[0] <= value[1] < below:
+                raise SettingsError(f"{flag} {value[0]:g}:{value[1]:g} is not a range; give {_RANGE}")
 
     def check(self, seconds: float | None) -> None:  # noqa: B027
         """Raise ``SettingsError`` where clips of so many seconds, whole files with None, are too short."""
@@ -124,13 +127,7 @@ class Environmental(Additive):
     name = "environmental"
 
     noise: tuple[Path, ...] = option((), "Folder of noise recordings.", metavar="DIR")
-    snr: tuple[float, float] = option((5.0, 9.0), "Range of the SNR in dB, 5:9.", metavar="LOW:HIGH")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.noise:
-            raise SettingsError("--protocol environmental needs noise; name a folder of it with --noise")
-        _check_range("--snr", self.snr, -100, 100)
+    snr: tuple[float, float] = option((5.0, 9.0), "Range of the SNR in dB, 5:9.", metavar=_RANGE, least=-100, below=100)
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with a stretch of a drawn noise file, which is looped where it is too short."""
@@ -159,11 +156,7 @@ class Pairs(Protocol):
     name = "pairs"
     task = "denoise"
 
-    noisy: tuple[Path, ...] = option((), "Folder of recordings as they are, noisy.", metavar="DIR")
-
-    def __post_init__(self) -> None:
-        if not self.noisy:
-            raise SettingsError("--protocol pairs needs recordings; name folders of them with --noisy and --clean")
+    noisy: tuple[Path, ...] = option((), "Folder of noisy recordings; with --clean.", metavar="DIR")
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:  # noqa: ARG002
         """The noisy clip; the noise is what the clean one lacks of it."""
@@ -182,10 +175,9 @@ class Dropout(Protocol):
     name = "dropout"
     task = "inpaint"
 
-    gap: tuple[float, float] = option((0.1, 0.25), "Range of the gap's length in s, 0.1:0.25.", metavar="LOW:HIGH")
-
-    def __post_init__(self) -> None:
-        _check_range("--gap", self.gap, 0.001, np.inf)
+    gap: tuple[float, float] = option(
+        (0.1, 0.25), "Range of the gap's length in s, 0.1:0.25.", metavar=_RANGE, least=0.001
+    )
 
     def check(self, seconds: float | None) -> None:
         """Raise ``SettingsError`` where the longest gap does not fit in."""
@@ -321,8 +313,3 @@ def describe(protocol: Protocol) -> dict[str, Any]:
     if "noise" in values:
         values["noise"] = [digest(path) for path in values["noise"]]
     return {"name": protocol.name, **values}
-
-
-def _check_range(flag: str, bounds: tuple[float, float], least: float, most: float) -> None:
-    if not least <= bounds[0] <= bounds[1] <= most:
-        raise SettingsError(f"{flag} {bounds[0]:g}:{bounds[1]:g} is not a range; give LOW:HIGH")

@@ -139,7 +139,7 @@ def restore_unit(evaluation: Evaluation, folder: Folder, unit: Unit) -> str | No
     clip, method = unit
     try:
         case = evaluation.case(clip)
-        folder.save_case(clip, case.truth.references, case.problem.samples, case.problem.rate)
+        folder.save_case(clip, case.truth, case.problem.samples, case.problem.rate)
         started = time.perf_counter()
         # The blind are not even handed what they must not know.
         estimate = method.restore(case.problem, case.truth if method.oracle in ("noise", "reference") else None)
@@ -170,7 +170,7 @@ def measure(case: Case, estimate: Samples) -> tuple[Samples, dict[str, float | N
 
     Those inside of gaps begin with ``gaps_``; those of several sources end with ``_1`` and so on.
     """
-    references, degradation = case.truth.references, case.problem.degradation
+    references, degradation = case.truth, case.problem.degradation
     scores = score_all(references, estimate, case.problem.rate, gaps=degradation and degradation.gaps)
     suffixes = [f"_{number}" for number in range(1, len(references) + 1)] if len(references) > 1 else [""]
     values: dict[str, float | None] = {}
