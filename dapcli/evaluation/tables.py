@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -14,6 +13,7 @@ from scipy.stats import bootstrap
 from dapcli.evaluation.folder import Record
 from dapcli.evaluation.methods import ORACLES, UNTOUCHED, Oracle
 from dapcli.settings import Settings
+from dapcli.signal.source_types import DEFAULT_TYPES
 from dapcli.tasks import TASKS
 
 #: Metrics of which less is better.
@@ -69,8 +69,8 @@ class Difference:
 def choose_columns(records: Sequence[Record], task: str) -> tuple[str, ...]:
     """The metrics of a task's table that any record has a value for, source by source."""
     there = {metric for record in records for metric, value in record["metrics"].items() if value is not None}
-    numbers = sorted({int(found[1]) for metric in there if (found := re.search(r"_(\d+)$", metric))})
-    columns = [metric + suffix for suffix in [f"_{n}" for n in numbers] or [""] for metric in TASKS[task].columns]
+    suffixes = ["", *(f"_{number}" for number in range(1, max(DEFAULT_TYPES) + 1))]
+    columns = [metric + suffix for suffix in suffixes for metric in TASKS[task].columns]
     return tuple(column for column in columns if column in there)
 
 

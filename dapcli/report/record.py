@@ -123,7 +123,8 @@ def _metrics(
     problem: Problem[Any], outputs: Mapping[str, Path], written: Estimates, references: References, fixed_order: bool
 ) -> Record:
     """The metrics of a restoration, or of sources and their means, and of the input; ``notes`` on those without any."""
-    gaps, several = problem.degradation and problem.degradation.gaps, len(written) > 1
+    gaps = (problem.degradation and problem.degradation.gaps) or None
+    several = len(written) > 1
     groups: dict[str, Iterable[str]] = {"metrics": SOURCE_METRICS if several else METRICS}
     if gaps:
         groups["metrics_gaps"] = GAP_METRICS
