@@ -264,7 +264,7 @@ def test_of_hours_only_what_is_shown_is_read() -> None:
     for hours in (1, 20):
         before, after = Hours(hours), Hours(hours)
         joined = cast(Joined, SimpleNamespace(read=lambda start, stop, after=after: after.read(start, stop)[None]))
-        shape = {"rate": before.rate, "channels": before.channels, "length": before.length}
+        shape: dict[str, Any] = {"rate": before.rate, "channels": before.channels, "length": before.length}
         estimates = with_output(recording(tone(0.3)), tone(0.3)).estimates
         written = replace(estimates, joined=joined, source=before, **shape)
         page = Page(render_page(record, Problem(before), small_result(), written, {}))

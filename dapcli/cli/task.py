@@ -15,7 +15,7 @@ import typer
 import dapcli
 from dapcli.cli.command import OUTPUT_PANEL, REQUIRED, RunCommand, add_command, argument, declare
 from dapcli.errors import OutputError, SettingsError
-from dapcli.settings import RUN_PANEL, Settings, choose_settings, option
+from dapcli.settings import RUN_PANEL, choose_settings, option
 from dapcli.tasks import TASKS, load
 from dapcli.tasks.options import TaskOptions
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dapcli.audio import Recording
     from dapcli.audio.files import Content
     from dapcli.pipeline.result import Estimates
+    from dapcli.settings import Settings
     from dapcli.tasks.problem import Problem
 
 # Of more gaps than this only the first are printed.
@@ -82,7 +83,7 @@ class TaskCommand(RunCommand):
         task = TASKS[self.task]
         own = [each.name for each in fields(task.options) if each.metadata]
         options = task.options(**{name: getattr(self, name) for name in own})
-        given = {each.name: getattr(self, each.name, None) for each in fields(Settings)}
+        given = {each.name: getattr(self, each.name, None) for each in fields(task.presets["quality"])}
         settings = choose_settings(task.presets, self.preset, given)
         if options.fixed_order and not self.reference:
             raise SettingsError("--fixed-order says how references are compared; give them with --reference")
@@ -210,7 +211,7 @@ def add_tasks(app: typer.Typer) -> None:
         declared = [
             *declare(TaskCommand, changes),
             *declare(task.options, changes),
-            *declare(Settings, changes, task=name, optional=True),
+            *declare(type(task.presets["quality"]), changes, task=name, optional=True),
         ]
         add_command(app, name, TaskCommand, f"{task.summary}\n\n{task.details}", declared, task=name)
 
