@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.released import HOP, RATE, TRANSFORM, Released, describe_machine
 from dapcli.fit import STOPPING_RULES, Iteration, StopContext, choose_dtype, fit
+from dapcli.objectives import Setup
 from dapcli.objectives.generate import Generation
 from dapcli.priors import build_prior
 from dapcli.tasks import TASKS
@@ -66,7 +67,7 @@ def run(samples: Tensor, precision: str, arguments: argparse.Namespace) -> tuple
     """Turns of dap in some precision and of the released code, and the GFLOP of one."""
     released = Released(arguments.released, arguments.seed)
     generator = torch.Generator().manual_seed(arguments.seed)
-    objective = Generation(samples, TRANSFORM, None, settings=SETTINGS, generator=generator)
+    objective = Generation(samples, None, Setup(SETTINGS, TRANSFORM, RATE, generator))
     network = build_prior(SETTINGS, 2, 2)
     released.copy_weights(network)
     z, target = objective._z.clone(), objective.initial[0].clone()
@@ -84,18 +85,9 @@ def run(samples: Tensor, precision: str, arguments: argparse.Namespace) -> tuple
         print(iteration.iteration, precision, ours[-1], theirs[-1], file=sys.stderr, flush=True)
         started = now()
 
-    fit(
-        network,
-        objective,
-        STOPPING_RULES["fixed"](StopContext(TRANSFORM, samples)),
-        iterations=arguments.iterations,
-        optimizer=SETTINGS.optimizer,
-        learning_rate=SETTINGS.learning_rate,
-        ema_decay=SETTINGS.ema_decay,
-        dtype=choose_dtype(precision, samples.device),
-        generator=generator,
-        report=take_turns,
-    )
+    rule = STOPPING_RULES["fixed"](StopContext(TRANSFORM, samples))
+    settings = replace(SETTINGS, iterations=arguments.iterations)
+    fit(network, objective, rule, settings, choose_dtype(precision, samples.device), generator, take_turns)
     return ours, theirs, float(counter.get_total_flops()) / 1e9
 
 

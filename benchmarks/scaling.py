@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dapcli.audio import write_audio
 from dapcli.priors import PRIORS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,9 +72,9 @@ def run(case: Case, preset: str, threads: int | None) -> Cost:
     """The cost of restoring a recording, the start of the process included."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in.wav"), Path(folder, "out.wav" if case.task == "denoise" else "out")
-        shape = {"rate": case.rate, "channels": case.channels}
-        with source.open("w+b") as file:
-            write_audio(file, tone_in_noise(case), **shape, subtype="PCM_16", container="WAV")
+        with soundfile.SoundFile(source, "w", case.rate, case.channels, subtype="PCM_16", format="WAV") as file:
+            for block in tone_in_noise(case):
+                file.write(block.T)
         command = [sys.executable, "-c", "from dapcli.cli import main; main()", case.task, str(source), str(target)]
         command += ["--preset", preset, "--device", "cpu", "--quiet", *case.options]
         environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}

@@ -8,8 +8,9 @@ can show its help at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 from dapcli.errors import SettingsError
@@ -53,19 +54,12 @@ def option(
         below: ... and less than this.
         tasks: The tasks that know it; all where it is empty.
     """
-    limits = {"above": above, "least": least, "below": below}
-    return field(
-        default=default,
-        metadata={
-            "help": text,
-            "panel": panel,
-            "flag": flag,
-            "metavar": metavar,
-            "shown": shown,
-            "tasks": tasks,
-            **limits,
-        },
-    )
+    metadata = {"help": text, "panel": panel, "flag": flag, "metavar": metavar, "shown": shown, "tasks": tasks}
+    return field(default=default, metadata={**metadata, "above": above, "least": least, "below": below})
+
+
+#: An option of one command, or of one task, alone.
+own = partial(option, panel="Options")
 
 
 def check_limits(values: Any) -> None:
@@ -78,12 +72,9 @@ def check_limits(values: Any) -> None:
             if not math.isfinite(value):
                 raise SettingsError(f"{name} must be a finite number")
             if not above < value < below or value < least:
-                words = [
-                    f"above {above:g}" if math.isfinite(above) else "",
-                    f"at least {least:g}" if math.isfinite(least) else "",
-                    f"below {below:.6g}" if math.isfinite(below) else "",
-                ]
-                raise SettingsError(f"{name} must be {' and '.join(filter(None, words))}")
+                limits = {f"above {above:g}": above, f"at least {least:g}": least, f"below {below:.6g}": below}
+                words = " and ".join(text for text, limit in limits.items() if math.isfinite(limit))
+                raise SettingsError(f"{name} must be {words}")
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,7 @@ class Settings:
         SettingsError: A number is out of range.
     """
 
-    prior: str = option("exp-dense", "Network; `dap priors` lists them.", panel="Options")
+    prior: str = own("exp-dense", "Network; `dap priors` lists them.")
     estimator: str = option("mask", "How the network's output becomes an estimate; see the task's help.")
     stop: str = option("auto", "Stopping rule: auto, fixed, held-out, validation, or oracle (needs --reference).")
     post_filter: str = option("none", "Filter after the fit: none or wiener.", tasks=("denoise",))
@@ -131,13 +122,10 @@ class Settings:
         below=MAX_RATE + 1,
         tasks=("denoise", "separate"),
     )
-    noise_model: str = option(
-        "auto", "How the noise may move: auto, steady or moving.", panel="Options", tasks=("denoise",)
-    )
-    attenuation_limit: float | None = option(
+    noise_model: str = own("auto", "How the noise may move: auto, steady or moving.", tasks=("denoise",))
+    attenuation_limit: float | None = own(
         None,
         "Lower noise by this much at the most, dB; without it, by what keeps the sound whole (mask).",
-        panel="Options",
         metavar="DB",
         least=0,
         tasks=("denoise",),
@@ -153,6 +141,12 @@ class Settings:
             raise SettingsError("--segment must be at least four windows")
 
 
+def look_up(name: str, registry: Collection[str], what: str) -> None:
+    """Raise ``SettingsError`` unless a registry knows a name."""
+    if name not in registry:
+        raise SettingsError(f"unknown {what} {name!r}; choose one of {', '.join(registry)}")
+
+
 def choose_settings(presets: Mapping[str, Settings], preset: str, given: Mapping[str, Any]) -> Settings:
     """A preset's settings with those that were given in their place; None stands for not given.
 
@@ -162,8 +156,7 @@ def choose_settings(presets: Mapping[str, Settings], preset: str, given: Mapping
     Raises:
         SettingsError: The preset is unknown, or a setting out of range.
     """
-    if preset not in presets:
-        raise SettingsError(f"unknown preset {preset!r}; choose one of {', '.join(presets)}")
+    look_up(preset, presets, "preset")
     estimator = given.get("estimator")
     if estimator in presets and estimator != presets[preset].estimator:
         preset = str(estimator)

@@ -26,6 +26,7 @@ from dapcli.fit import (
     fit,
 )
 from dapcli.fit.optimizers import Muon, orthogonalise
+from dapcli.settings import Settings
 from dapcli.signal.stft import STFT
 
 STFT_SMALL = STFT(64, 16)
@@ -86,11 +87,14 @@ class Script:
         return self.criteria[iteration - 1]
 
 
-def run(rule: Any, target: Target | None = None, network: nn.Module | None = _BIAS, **options: Any) -> Fitted:
-    how = {"iterations": 10, "optimizer": "adam", "learning_rate": 0.1, "ema_decay": 0.0, "dtype": torch.float32}
+def run(
+    rule: Any, target: Target | None = None, network: nn.Module | None = _BIAS, how: Any = None, **options: Any
+) -> Fitted:
+    chosen = {"iterations": 10, "optimizer": "adam", "learning_rate": 0.1, "ema_decay": 0.0, **options}
     objective: Any = target or Target()
     network = Bias() if network is _BIAS else network
-    return fit(network, objective, rule, generator=torch.Generator(), **{**how, **options})
+    everything = {"dtype": torch.float32, "generator": torch.Generator(), **(how or {})}
+    return fit(network, objective, rule, Settings(**chosen), **everything)
 
 
 # The loop
@@ -99,7 +103,7 @@ def run(rule: Any, target: Target | None = None, network: nn.Module | None = _BI
 def test_loop_lowers_the_loss_and_reports_every_iteration() -> None:
     seen: list[Iteration] = []
     target = Target()
-    fitted = run(Script([-k for k in range(10)]), target, report=seen.append)
+    fitted = run(Script([-k for k in range(10)]), target, how={"report": seen.append})
     assert fitted.iterations == tuple(seen)
     assert [each.iteration for each in seen] == [state + 1 for state in target.states] == list(range(1, 11))
     assert [each.loss for each in seen] == sorted((each.loss for each in seen), reverse=True)
@@ -137,7 +141,7 @@ def test_average_starts_as_a_plain_mean_and_goes_on_as_a_running_one(decay: floa
 
 def test_annealed_steps_fall_to_nothing() -> None:
     rule, network = Script([0.0] * 10), Bias()
-    run(rule, Target(100.0), network, annealed=True)
+    run(rule, Target(100.0), network, finetune_iterations=10, how={"finetune": True})
     places = [float(each.mean()) for each in rule.estimates] + [float(network.value.detach())]
     moved = [after - before for before, after in pairwise(places)]
     assert moved == sorted(moved, reverse=True)

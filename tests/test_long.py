@@ -93,7 +93,7 @@ def test_resume_fits_what_is_missing_and_goes_on_to_the_same_file(
 def test_resume_fits_a_damaged_segment_again(dap: Dap, interrupted: Path, restored: bytes) -> None:
     segment = interrupted / "out.wav.partial" / "segment-00001.npz"
     segment.write_bytes(segment.read_bytes()[:1000])
-    (segment.parent / "segment-00002.npz.part").write_bytes(b"half a segment")
+    (segment.parent / ".dap-1-0.part").write_bytes(b"half a segment")
     ok(dap(*LONG, "--resume"))
     assert_done(interrupted, restored)
 

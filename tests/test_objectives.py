@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dapcli.fit import Network, Objective, Step
+from dapcli.objectives import Setup
 from dapcli.objectives.alternating import Alternating
 from dapcli.objectives.double_dip import DoubleDIP, exclusion, roughness
 from dapcli.objectives.ensemble import _LEAST_WEIGHT, Ensemble, stack
@@ -38,6 +39,10 @@ KINDS = {"inpaint": "gaps", "declip": "clipping", "dequantize": "quantization"}
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def setup(settings: Settings = PLAIN, rate: int = RATE) -> Setup:
+    return Setup(settings, STFT_SMALL, rate, seeded())
 
 
 def white_noise(channels: int = 1, length: int = LENGTH) -> Noise:
@@ -69,13 +74,13 @@ def prepared(task: str, channels: int) -> tuple[Prepared, Samples]:
 def make(task: str, name: str, channels: int = 1, silent: bool = False, settings: Settings = PLAIN) -> Objective:
     """The objective of an estimator for a recording of so many channels, or for silence."""
     samples = np.zeros((channels, LENGTH)) if silent else noise(channels, LENGTH)
-    arguments: tuple[Any, ...] = (samples, STFT_SMALL, TYPES, RATE)
+    arguments: tuple[Any, ...] = (samples, TYPES, setup(settings))
     if task == "denoise":
-        arguments = (torch.from_numpy(samples).float(), STFT_SMALL, white_noise(channels))
+        arguments = (torch.from_numpy(samples).float(), white_noise(channels), setup(settings))
     elif task != "separate":
         degradation, samples = degraded(KINDS[task], samples) if silent else prepared(task, channels)
-        arguments = (samples, STFT_SMALL, degradation, 4_000)
-    made: Objective = load(TASKS[task].estimators[name].objective)(*arguments, settings=settings, generator=seeded())
+        arguments = (samples, degradation, setup(settings, rate=4_000))
+    made: Objective = load(TASKS[task].estimators[name].objective)(*arguments)
     return made
 
 
@@ -130,18 +135,13 @@ def test_silence_has_a_finite_loss(task: str, name: str) -> None:
 # Several in turn
 
 
-class Numbered:
+class Numbered(Objective):
     """An objective that says which one it is, and how often it was asked."""
 
-    validates: ClassVar[bool] = False
-    starts_from_zero: ClassVar[bool] = False
     networks = ((3, 6),)
 
     def __init__(self, number: int) -> None:
         self.initial = torch.full((1, 1, 2, 3, 4), float(number))
-
-    def begin(self) -> int:
-        return 0
 
     def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
         return Step(self.initial.mean(), network(self.initial), self.initial + state, state + 1)
@@ -199,7 +199,7 @@ def test_the_input_of_generating_networks_changes_by_the_input_noise_only(task: 
 @pytest.mark.parametrize("task", ["inpaint", "declip", "dequantize"])
 def test_magnitudes_along_a_candidate_s_phases_are_the_candidate_and_across_a_quarter_turn(task: str) -> None:
     degradation, samples = prepared(task, 2)
-    objective = ConsistentGeneration(samples, STFT_SMALL, degradation, 4_000, settings=PLAIN, generator=seeded())  # type: ignore[arg-type]
+    objective = ConsistentGeneration(samples, degradation, setup(rate=4_000))  # type: ignore[arg-type]
     restored = STFT_SMALL.forward(torch.from_numpy(degradation.candidates(samples, 4_000)[-1]).float())[None]
     size = restored.square().sum(dim=2).sqrt()
     none = torch.zeros_like(size)
@@ -216,7 +216,7 @@ def test_magnitudes_along_a_candidate_s_phases_are_the_candidate_and_across_a_qu
 
 
 def masked(samples: Tensor, noise: Noise, scale: float) -> Mask:
-    return Mask(samples, STFT_SMALL, noise, settings=Settings(recorruption_scale=scale), generator=seeded())
+    return Mask(samples, noise, setup(Settings(recorruption_scale=scale)))
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.7, 1.0])
@@ -272,7 +272,7 @@ def made_up(weights: list[float], std: float = 0.0, count: int = 3) -> list[Trai
 def ensemble(candidates: Samples, pairs: list[TrainingPair]) -> Ensemble:
     degradation, samples = degraded("gaps", harmonics(LENGTH))
     given = Prepared(degradation, candidates, pairs)
-    return Ensemble(samples, STFT_SMALL, given, 4_000, settings=PLAIN, generator=seeded())  # type: ignore[arg-type]
+    return Ensemble(samples, given, setup(rate=4_000))  # type: ignore[arg-type]
 
 
 def zeros(outputs: int) -> Network:
@@ -332,7 +332,7 @@ def song(types: tuple[str, ...] = ("harmonic", "percussive")) -> RatioMask:
     """Notes that go on, each for a while, and drums that do not."""
     notes = np.concatenate([np.sin(np.arange(RATE // 2) * pitch) for pitch in (0.2, 0.9, 0.4, 1.5)])
     drums = noise(notes.size, std=1.0) * np.exp(-(np.arange(notes.size) % 3000) / 150)
-    return RatioMask((notes + drums)[None], STFT(512, 128), types, RATE, settings=PLAIN, generator=seeded())
+    return RatioMask((notes + drums)[None], types, replace(setup(), stft=STFT(512, 128)))
 
 
 def test_what_a_network_has_learned_of_one_part_it_knows_of_another() -> None:
@@ -365,8 +365,7 @@ def magnitudes(*shape: int) -> Tensor:
 
 
 def double_dip(samples: Samples, iterations: int = 100) -> DoubleDIP:
-    settings = Settings(iterations=iterations)
-    return DoubleDIP(samples, STFT_SMALL, ["any"] * 2, RATE, settings=settings, generator=seeded())
+    return DoubleDIP(samples, ["any"] * 2, setup(Settings(iterations=iterations)))
 
 
 def constant(*values: float) -> Network:

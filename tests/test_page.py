@@ -424,7 +424,7 @@ def test_a_tone_has_its_level_where_it_is(rate: int, seconds: float) -> None:
 @pytest.mark.parametrize(("container", "subtype", "seconds"), [("WAV", "DOUBLE", 150.0), ("OGG", "VORBIS", 1.0)])
 def test_a_file_has_the_picture_of_its_samples(container: str, subtype: str, seconds: float, tmp_path: Path) -> None:
     with (tmp_path / "a").open("w+b") as stream:
-        write_audio(stream, [tone(seconds, 2)], rate=RATE, channels=2, subtype=subtype, container=container)
+        write_audio(stream, Audio(tone(seconds, 2), RATE, subtype, container))
     with open_audio(tmp_path / "a") as file:
         whole = figures.spectrogram(Audio(file.read(0, file.length), RATE))
         np.testing.assert_array_equal(figures.spectrogram(file).levels, whole.levels)

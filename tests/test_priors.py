@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from dapcli.errors import SettingsError
 from dapcli.priors import PRIORS, build_prior, build_priors
 from dapcli.priors.cost import describe_priors
-from dapcli.priors.independent import IndependentNetworks
+from dapcli.priors.network import IndependentNetworks
 from dapcli.priors.unet import ConvBlock, UNet, UNetLayout
 from dapcli.settings import Settings
 from dapcli.tasks import TASKS

@@ -46,13 +46,13 @@ class InvertSettings(Settings):
 
 class Inverter(Solver):
     def fit_segment(self, segment: Any, report: Any) -> Any:
-        samples, generator = self.load(segment.samples), self.generator()
-        objective = self.objective(samples, self.stft, None, settings=self.settings, generator=generator)
-        network, context = self.build(objective), self.context(segment)
-        rule = STOPPING_RULES[self.rule](context)
-        fitted = fit(network, objective, rule, **self.loop(), generator=generator, report=report)
+        setup = self.setup()
+        samples = setup.tensor(segment.samples)
+        objective = self.objective(samples, None, setup)
+        network, rule = self.build(objective, setup), self.rule_for(segment, setup)
+        fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report)
         strength: float = self.settings.strength  # type: ignore[attr-defined]
-        return -strength * samples[None], self.record(fitted, network, context)
+        return -strength * samples[None], self.record(fitted, network, segment)
 
 
 def invert(recording: Any, settings: Any, *, device: str, parallel: int | None, references: Any, **how: Any) -> Any:

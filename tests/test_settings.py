@@ -31,7 +31,7 @@ def checked(task: str, settings: Settings, **options: Any) -> dict[str, Any]:
         TASKS[task],
         settings,
         16_000,
-        **{"device": "cpu", "parallel": None, "references": True, "hidden": True} | options,
+        **{"device": "cpu", "references": True, **options},
     )
 
 
@@ -109,7 +109,7 @@ def test_every_estimator_has_an_objective_and_a_rule(task: str, name: str) -> No
 @pytest.mark.parametrize(("task", "name"), PRESETS)
 def test_presets_suit_their_task(task: str, name: str) -> None:
     settings = TASKS[task].presets[name]
-    fields = checked(task, settings, references=False, hidden=task == "denoise")
+    fields = checked(task, settings, references=False)
     assert (fields["settings"], fields["rate"]) == (settings, settings.rate or 16_000)
     assert fields["rule"] in STOPPING_RULES
     assert name not in TASKS[task].estimators or settings.estimator == name
@@ -156,7 +156,7 @@ def test_only_an_estimator_with_a_classical_estimate_does_without_a_network(task
     ],
 )
 def test_settings_that_do_not_suit_a_task_are_refused(task: str, changes: dict[str, Any], reason: str) -> None:
-    how = {"references": False, "hidden": task == "denoise", "parallel": changes.pop("parallel", None)}
+    how = {"references": False, "parallel": changes.pop("parallel", None)}
     with pytest.raises(SettingsError, match=reason):
         checked(task, replace(TASKS[task].presets["quality"], **changes), **how)
 

@@ -17,7 +17,7 @@ Samples = NDArray[np.float64]
 #: Subtypes that mean the same samples in every container; the others pad, or differ in quality.
 PORTABLE_SUBTYPES = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 #: Samples that are looked at together, and handed to or by libsndfile at once: its Vorbis encoder overflows the stack
-#: when given minutes.
+#: when given minutes, and what it chooses depends on the division.
 BLOCK = 65_536
 
 _RESAMPLER_WIDTH = 64
@@ -83,10 +83,6 @@ class Audio:
     def with_samples(self, samples: Samples) -> Audio:
         """The same recording with other samples ``[C, N]``."""
         return replace(self, samples=samples)
-
-    def as_file(self, container: str, subtype: str) -> Audio:
-        """The same recording in another format and subtype."""
-        return replace(self, format=container, subtype=subtype)
 
 
 def check_range(recording: Recording, start: int, stop: int) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
-from dapcli.audio.recording import BLOCK, PORTABLE_SUBTYPES, Audio, Recording, Samples, count_channels
+from dapcli.audio.recording import PORTABLE_SUBTYPES, Audio, Recording, blocks, count_channels
 from dapcli.errors import OutputError, SettingsError
 
 # Formats whose name is not their extension.
@@ -86,28 +86,19 @@ def keeps_samples(subtype: str) -> bool:
     return subtype in _FLOATING_POINT or subtype in _INTEGER_BITS
 
 
-def encode(audio: Audio) -> bytes:
-    """The bytes of an audio file, in the recording's own format and subtype.
+def encode(recording: Recording) -> bytes:
+    """The bytes of an audio file, as :func:`write_audio` writes it.
 
     Raises:
         OutputError: libsndfile refuses the combination of format, rate and channels.
     """
     buffer = io.BytesIO()
-    write_audio(
-        buffer,
-        [audio.samples],
-        rate=audio.rate,
-        channels=audio.channels,
-        subtype=audio.subtype,
-        container=audio.format,
-    )
+    write_audio(buffer, recording)
     return buffer.getvalue()
 
 
-def write_audio(
-    stream: BinaryIO, blocks: Iterable[Samples], *, rate: int, channels: int, subtype: str, container: str
-) -> None:
-    """Write an audio file of the blocks ``[C, n]``, which may differ in length, into an empty stream.
+def write_audio(stream: BinaryIO, recording: Recording) -> None:
+    """Write an audio file of a recording, in its own format and subtype, into an empty stream.
 
     ``stream`` can seek and, for containers with a chunk of peaks, read.
 
@@ -117,7 +108,7 @@ def write_audio(
     """
     sink = _Sink(stream)
 
-    # Around calls of libsndfile alone: what the blocks raise where they are made is none of its business.
+    # Around calls of libsndfile alone: what reading raises is none of its business.
     @contextlib.contextmanager
     def errors() -> Iterator[None]:
         try:
@@ -125,22 +116,24 @@ def write_audio(
         except (RuntimeError, ValueError) as error:  # libsndfile's are RuntimeErrors
             if not sink.error:
                 raise OutputError(
-                    f"libsndfile cannot write {count_channels(channels)} at {rate} Hz as {container}/{subtype}; "
-                    "choose another extension"
+                    f"libsndfile cannot write {count_channels(recording.channels)} at {recording.rate} Hz as "
+                    f"{recording.format}/{recording.subtype}; choose another extension"
                 ) from error
         if sink.error:
             raise sink.error
 
     with errors():
-        file = soundfile.SoundFile(sink, "w", rate, channels, subtype=subtype, format=container)
+        file = soundfile.SoundFile(
+            sink, "w", recording.rate, recording.channels, subtype=recording.subtype, format=recording.format
+        )
     with file:
-        for block in _regroup(blocks, channels):
+        for block in blocks(recording):
             with errors():
                 file.write(block.T)
         with errors():
             file.close()
 
-    if subtype not in _FLOATING_POINT:
+    if recording.subtype not in _FLOATING_POINT:
         return
     # The chunk of peaks holds the time of writing, and the same samples would make another file every second.
     stream.seek(0)
@@ -148,19 +141,6 @@ def write_audio(
     if peak >= 0:
         stream.seek(peak + 12)
         stream.write(bytes(4))
-
-
-def _regroup(blocks: Iterable[Samples], channels: int) -> Iterator[Samples]:
-    """The same samples in blocks ``[C, BLOCK]`` and a rest: the Vorbis encoder's choices depend on the division."""
-    held = np.empty((channels, 0))
-    for block in blocks:
-        for start in range(0, block.shape[1], BLOCK):
-            held = np.concatenate([held, block[:, start : start + BLOCK]], axis=1)
-            if held.shape[1] >= BLOCK:
-                yield held[:, :BLOCK]
-                held = held[:, BLOCK:]
-    if held.shape[1]:
-        yield held
 
 
 class _Sink:

@@ -6,7 +6,12 @@ that it is for. A task's ``input`` is its recording without a restoration: what 
 
 from __future__ import annotations
 
-from dapcli.baselines.baseline import Baseline, untouched
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any
+
+from dapcli.audio import Samples
 from dapcli.baselines.denoising import (
     each_channel,
     log_spectral_amplitude,
@@ -17,10 +22,45 @@ from dapcli.baselines.denoising import (
     wiener,
 )
 from dapcli.baselines.imcra import om_lsa
-from dapcli.baselines.restoration import a_spade, cubic_spline, dequantizing_wiener, janssen, silence
+from dapcli.baselines.restoration import a_spade, cubic_spline, dequantizing_wiener, janssen, silence, untouched
 from dapcli.baselines.separation import HPSS_WINDOW_S, hpss, median_filters, mixture, nmf
+from dapcli.errors import SettingsError
+from dapcli.tasks.problem import Problem
 
 __all__ = ["BASELINES", "Baseline"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A method by others.
+
+    ``method`` returns the restored recording ``[C, N]``, or sources ``[K, C, N]``. ``oracle`` says that it can make use
+    of a problem's ``oracle_noise``, or its ``noise_profile``; the others are not handed them. ``trained`` says that it
+    learned from other recordings; the others need no training set. ``packages`` are those that it imports and dap can
+    do without.
+    """
+
+    method: Callable[[Problem[Any]], Samples]
+    oracle: bool = False
+    trained: bool = False
+    packages: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> list[str]:
+        """Packages that are not installed."""
+        return [package for package in self.packages if find_spec(package) is None]
+
+    def __call__(self, problem: Problem[Any]) -> Samples:
+        """Estimates ``[K, C, N]``: the restored recording, with K = 1, or the sources.
+
+        Raises:
+            SettingsError: A package is missing, or the method cannot do what is asked for.
+        """
+        if self.missing:
+            raise SettingsError(f"this baseline needs {' and '.join(self.missing)}: pip install 'dapcli[peers]'")
+        estimates = self.method(problem if self.oracle else replace(problem, oracle_noise=None, noise_profile=None))
+        return estimates if estimates.ndim == 3 else estimates[None]
+
 
 BASELINES: dict[str, dict[str, Baseline]] = {
     "denoise": {

@@ -11,18 +11,18 @@ import ctypes
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import librosa
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import get_window
 from scipy.signal import wiener as scipy_local_wiener
 from scipy.special import exp1
 
-from dapcli.audio import resample
-from dapcli.baselines.baseline import Array, Restoration
+from dapcli.audio import Samples, resample
 from dapcli.signal.noise_tracking import track_forwards
 from dapcli.tasks.problem import Problem
 
-Gain: TypeAlias = Callable[[Array, Array], Array]
+Gain: TypeAlias = Callable[[Samples, Samples], Samples]
 
 HOP_S = 0.008
 OVERLAP = 4  # the window is four hops, 32 ms: 512 samples at 16 kHz
@@ -35,10 +35,10 @@ WAVELET_SHIFTS = 8
 _RNNOISE_RATE, _FULL_SCALE, _LATE = 48_000, 32_768, 960
 
 
-def each_channel(denoise: Callable[..., Array]) -> Restoration:
+def each_channel(denoise: Callable[..., Samples]) -> Callable[[Problem[Any]], Samples]:
     """A denoiser of single channels as a method for recordings; it is not asked to denoise silence."""
 
-    def method(problem: Problem[Any]) -> Array:
+    def method(problem: Problem[Any]) -> Samples:
         noise, restored = known_noise(problem), np.zeros_like(problem.samples)
         for c, noisy in enumerate(problem.samples):
             # Silence has nothing to remove, and several libraries divide by its zero variance.
@@ -50,7 +50,7 @@ def each_channel(denoise: Callable[..., Array]) -> Restoration:
     return method
 
 
-def known_noise(problem: Problem[Any]) -> Array | None:
+def known_noise(problem: Problem[Any]) -> Samples | None:
     """Noise ``[C, M]`` by itself: all of a recording's, or else that of its noise profile."""
     profile = problem.noise_profile
     if problem.oracle_noise is not None or profile is None:
@@ -61,7 +61,7 @@ def known_noise(problem: Problem[Any]) -> Array | None:
     return profile.read(0, profile.length)
 
 
-def noise_power(noise: Array, rate: int) -> Array:
+def noise_power(noise: Samples, rate: int) -> Samples:
     """Mean over frames of |STFT|^2 per bin ``[F]`` of a channel of noise ``[N]``.
 
     The 32 ms Hann window has unit energy, so that white noise of variance v has power v in every bin at any rate.
@@ -69,7 +69,7 @@ def noise_power(noise: Array, rate: int) -> Array:
     return np.asarray(np.mean(np.abs(stft(noise, rate)) ** 2, axis=0))
 
 
-def track_noise(power: Array) -> Array:
+def track_noise(power: Samples) -> Samples:
     """Noise power per frame and bin [T, F] of a noisy recording's ``power`` [T, F], by speech presence probability.
 
     The tracker of Gerkmann & Hendriks, whose constants are per frame, kept although frames lie 8 ms apart here and
@@ -83,55 +83,53 @@ def track_noise(power: Array) -> Array:
     return np.asarray(np.minimum(track, np.median(track, axis=0)))
 
 
-def wiener(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:
+def wiener(noisy: Samples, rate: int, noise_psd: Samples | None = None) -> Samples:
     """Wiener filter with the decision-directed prior SNR.
 
     Scalart & Filho, "Speech enhancement based on a priori signal to noise estimation" (ICASSP 1996,
     https://doi.org/10.1109/ICASSP.1996.543199).
     """
-    return _decision_directed(noisy, rate, noise_psd, lambda prior, _: prior / (1 + prior))
+    return _filter(noisy, rate, noise_psd, lambda prior, _: prior / (1 + prior))
 
 
-def log_spectral_amplitude(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:
+def log_spectral_amplitude(noisy: Samples, rate: int, noise_psd: Samples | None = None) -> Samples:
     """Minimum mean-square error estimate of the log-spectral amplitude, with the decision-directed prior SNR.
 
     Ephraim & Malah, "Speech enhancement using a minimum mean-square error log-spectral amplitude estimator" (IEEE TASSP
     1985, https://doi.org/10.1109/TASSP.1985.1164550).
     """
-    return _decision_directed(noisy, rate, noise_psd, log_spectral_gain)
+    return _filter(noisy, rate, noise_psd, log_spectral_gain)
 
 
-def log_spectral_gain(prior: Array, posterior: Array) -> Array:
+def log_spectral_gain(prior: Samples, posterior: Samples) -> Samples:
     """The gain of that estimate, at most 1, by the prior and the posterior SNR."""
     ratio = prior / (1 + prior)
     # exp1 has a pole at zero, where an empty bin would ask for infinite gain.
     return np.asarray(np.minimum(ratio * np.exp(exp1(np.maximum(ratio * posterior, 1e-10)) / 2), 1))
 
 
-def prior_snr(previous: Array, posterior: Array, smoothing: float) -> Array:
+def prior_snr(previous: Samples, posterior: Samples, smoothing: float) -> Samples:
     """Prior SNR of a frame by its posterior SNR and that of the estimate of the frame before it, decision-directed."""
     return np.maximum(smoothing * previous + (1 - smoothing) * np.maximum(posterior - 1, 0), PRIOR_SNR_FLOOR)
 
 
-def wavelet(noisy: Array, rate: int) -> Array:  # noqa: ARG001
+def wavelet(noisy: Samples, rate: int) -> Samples:  # noqa: ARG001
     """Wavelet shrinkage with the BayesShrink threshold, averaged over shifts of the recording (cycle spinning).
 
     Chang, Yu, Vetterli, "Adaptive wavelet thresholding for image denoising and compression" (IEEE TIP 2000,
     https://doi.org/10.1109/83.862633). The noise level comes from the finest scale, so the method assumes white noise:
     there VisuShrink was 4 to 6 dB lower; in coloured noise BayesShrink does next to nothing, and VisuShrink 1 dB more.
     """
-    from skimage.restoration import denoise_wavelet
+    from skimage.restoration import cycle_spin, denoise_wavelet
 
     # Boundary handling needs more samples than the longest filter; a mirror image adds no edge.
     padded = np.pad(noisy, (0, max(0, 256 - noisy.size)), mode="symmetric")
-    total = np.zeros_like(padded)
-    for shift in range(WAVELET_SHIFTS):
-        shifted = denoise_wavelet(np.roll(padded, shift), wavelet="sym8", method="BayesShrink", rescale_sigma=False)
-        total += np.roll(shifted, -shift)
-    return total[: noisy.size] / WAVELET_SHIFTS
+    options = {"wavelet": "sym8", "method": "BayesShrink", "rescale_sigma": False}
+    restored = cycle_spin(padded, denoise_wavelet, WAVELET_SHIFTS - 1, num_workers=1, func_kw=options)
+    return np.asarray(restored[: noisy.size])
 
 
-def noisereduce(noisy: Array, rate: int) -> Array:
+def noisereduce(noisy: Samples, rate: int) -> Samples:
     """Spectral gating with the noisereduce package's defaults (non-stationary), as its users meet it.
 
     Sainburg, https://github.com/timsainb/noisereduce.
@@ -141,14 +139,14 @@ def noisereduce(noisy: Array, rate: int) -> Array:
     return np.asarray(reduce_noise(noisy, rate), dtype=np.float64)
 
 
-def scipy_wiener(noisy: Array, rate: int) -> Array:
+def scipy_wiener(noisy: Samples, rate: int) -> Samples:
     """Wiener filter on the local mean and variance of the samples: `scipy.signal.wiener`, blind."""
     # It divides where the variance is zero, and then discards the quotient.
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(scipy_local_wiener(noisy, 2 * round(SCIPY_WIENER_RADIUS_S * rate) + 1), dtype=np.float64)
 
 
-def rnnoise(noisy: Array, rate: int) -> Array:
+def rnnoise(noisy: Samples, rate: int) -> Samples:
     """RNNoise, a small recurrent network that was trained on hours of speech and noise: what training is worth.
 
     With the model that the package pyrnnoise carries, at 48 kHz, lined up with its input to the sample. It returns 16
@@ -175,51 +173,51 @@ def rnnoise(noisy: Array, rate: int) -> Array:
     return np.rint(resample(restored[None], _RNNOISE_RATE, rate)[0, : noisy.size]) / _FULL_SCALE
 
 
-def _decision_directed(noisy: Array, rate: int, noise_psd: Array | None, gain: Gain) -> Array:
-    """Apply ``gain(prior SNR [F], posterior SNR [F])`` frame by frame, each prior leaning on the frame before it."""
+def decision_directed(posterior: Samples, gain: Gain, smoothing: float) -> tuple[Samples, Samples]:
+    """Prior SNR and gain, both ``[T, F]``, of every frame of a posterior SNR, each leaning on the frame before it."""
+    prior, gains = np.empty_like(posterior), np.empty_like(posterior)
+    previous = np.ones(posterior.shape[1])
+    for t, observed in enumerate(posterior):
+        prior[t] = prior_snr(previous, observed, smoothing)
+        gains[t] = gain(prior[t], observed)
+        previous = gains[t] ** 2 * observed
+    return prior, gains
+
+
+def _filter(noisy: Samples, rate: int, noise_psd: Samples | None, gain: Gain) -> Samples:
+    """A channel under a decision-directed gain, with the noise that is known or tracked."""
     spectrum = stft(noisy, rate)
-    snr = to_posterior_snr(np.abs(spectrum) ** 2, noise_psd, track_noise)
-    previous = np.ones(snr.shape[1])
-    for t, posterior in enumerate(snr):
-        frame_gain = gain(prior_snr(previous, posterior, PRIOR_SMOOTHING), posterior)
-        previous = frame_gain**2 * posterior
-        spectrum[t] *= frame_gain
-    return istft(spectrum, rate, noisy.size)
+    posterior = to_posterior_snr(np.abs(spectrum) ** 2, noise_psd, track_noise)
+    return istft(spectrum * decision_directed(posterior, gain, PRIOR_SMOOTHING)[1], rate, noisy.size)
 
 
-def to_posterior_snr(power: Array, noise_psd: Array | None, track: Callable[[Array], Array]) -> Array:
+def to_posterior_snr(power: Samples, noise_psd: Samples | None, track: Callable[[Samples], Samples]) -> Samples:
     """Power [T, F] over that of the noise, which is known [F], or tracked [T, F] in the recording's power."""
     noise = track(power) if noise_psd is None else noise_psd
     return np.asarray(power / np.maximum(noise, power_floor(power)))
 
 
-def power_floor(power: Array) -> float:
+def power_floor(power: Samples) -> float:
     """Least noise power to divide by: relative to the loudest bin, so that denoisers stay scale-equivariant."""
     return max(POWER_FLOOR * float(power.max()), float(np.finfo(np.float64).tiny))
 
 
-def _window(rate: int) -> tuple[int, Array]:
-    """Hop in samples and a Hann window of unit energy."""
+def stft(samples: Samples, rate: int) -> NDArray[np.complex128]:
+    """Spectrum [T, F] of samples [N], mirrored at both ends so that no frame is partly empty."""
+    n_fft, hop, window = _frame(rate)
+    padded = np.pad(samples, (n_fft - hop, n_fft - hop + -samples.size % hop), mode="reflect")
+    return np.asarray(librosa.stft(padded, n_fft=n_fft, hop_length=hop, window=window, center=False).T)
+
+
+def istft(spectrum: NDArray[np.complex128], rate: int, n_samples: int) -> Samples:
+    """Invert `stft` [T, F] to samples [n_samples], exactly if the spectrum is unchanged."""
+    n_fft, hop, window = _frame(rate)
+    samples = librosa.istft(spectrum.T, n_fft=n_fft, hop_length=hop, window=window, center=False)
+    return np.asarray(samples[n_fft - hop :][:n_samples])
+
+
+def _frame(rate: int) -> tuple[int, int, Samples]:
+    """Length and distance of frames in samples, and a Hann window of unit energy."""
     hop = max(1, round(HOP_S * rate))
     window = get_window("hann", OVERLAP * hop)
-    return hop, np.asarray(window / np.sqrt(np.sum(window**2)))
-
-
-def stft(samples: Array, rate: int) -> NDArray[np.complex128]:
-    """Spectrum [T, F] of samples [N], mirrored at both ends so that no frame is partly empty."""
-    hop, window = _window(rate)
-    margin = window.size - hop
-    padded = np.pad(samples, (margin, margin + -samples.size % hop), mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window.size)[::hop]
-    return np.fft.rfft(frames * window, axis=1)
-
-
-def istft(spectrum: NDArray[np.complex128], rate: int, n_samples: int) -> Array:
-    """Invert `stft` [T, F] to samples [n_samples], exactly if the spectrum is unchanged."""
-    hop, window = _window(rate)
-    frames = np.fft.irfft(spectrum, window.size, axis=1) * window * hop
-    blocks = np.zeros((len(frames) + OVERLAP - 1, hop))
-    for k in range(OVERLAP):
-        blocks[k : k + len(frames)] += frames[:, k * hop : (k + 1) * hop]
-    start = window.size - hop
-    return blocks.ravel()[start : start + n_samples]
+    return window.size, hop, np.asarray(window / np.sqrt(np.sum(window**2)))

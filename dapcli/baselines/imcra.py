@@ -12,8 +12,16 @@ import numpy as np
 from scipy.ndimage import convolve1d, minimum_filter1d
 from scipy.signal import get_window, lfilter
 
-from dapcli.baselines.baseline import Array
-from dapcli.baselines.denoising import istft, log_spectral_gain, power_floor, prior_snr, stft, to_posterior_snr
+from dapcli.audio import Samples
+from dapcli.baselines.denoising import (
+    decision_directed,
+    istft,
+    log_spectral_gain,
+    power_floor,
+    prior_snr,
+    stft,
+    to_posterior_snr,
+)
 
 # Decision-directed prior SNR, and what is left where there is no speech.
 _PRIOR_SMOOTHING = 0.92
@@ -33,21 +41,16 @@ _PEAK_LOW, _PEAK_HIGH = 1.0, 10.0
 _MOST_ABSENCE = 0.95
 
 
-def om_lsa(noisy: Array, rate: int, noise_psd: Array | None = None) -> Array:
+def om_lsa(noisy: Samples, rate: int, noise_psd: Samples | None = None) -> Samples:
     """Optimally modified log-spectral amplitude of a channel ``[N]``, with the noise that is known or IMCRA tracks."""
     spectrum = stft(noisy, rate)
     posterior = to_posterior_snr(np.abs(spectrum) ** 2, noise_psd, imcra)
-    prior, gain = np.empty_like(posterior), np.empty_like(posterior)
-    previous = np.ones(posterior.shape[1])
-    for t, observed in enumerate(posterior):
-        prior[t] = prior_snr(previous, observed, _PRIOR_SMOOTHING)
-        gain[t] = log_spectral_gain(prior[t], observed)
-        previous = gain[t] ** 2 * observed
+    prior, gain = decision_directed(posterior, log_spectral_gain, _PRIOR_SMOOTHING)
     presence = _presence(prior, posterior, 1 - _likelihood(prior))
     return istft(spectrum * gain**presence * _LEAST_GAIN ** (1 - presence), rate, noisy.size)
 
 
-def imcra(power: Array) -> Array:
+def imcra(power: Samples) -> Samples:
     """Noise power [T, F] of a noisy recording's ``power`` [T, F], tracked in both directions: the higher of the two.
 
     The tracker of the paper cannot look ahead, and takes noise that rises for speech for two seconds, until both minima
@@ -57,7 +60,7 @@ def imcra(power: Array) -> Array:
     return np.maximum(_track(power), _track(power[::-1])[::-1])
 
 
-def _track(power: Array) -> Array:
+def _track(power: Samples) -> Samples:
     """Noise power [T, F] by recursive averaging controlled by minima.
 
     A first minimum tells roughly where speech is; a second one, of what is left then, how likely its absence is.
@@ -93,14 +96,14 @@ def _track(power: Array) -> Array:
     return noise
 
 
-def _presence(prior: Array, posterior: Array, absence: Array) -> Array:
+def _presence(prior: Samples, posterior: Samples, absence: Samples) -> Samples:
     """Probability of speech, given its SNRs and how likely its absence was beforehand."""
     ratio = (1 + prior) * np.exp(-posterior * prior / (1 + prior))
     # What is certain beforehand stays so, even where the ratio vanishes.
     return np.asarray((1 - absence) / (1 - absence + absence * ratio + np.finfo(np.float64).tiny))
 
 
-def _likelihood(prior: Array) -> Array:
+def _likelihood(prior: Samples) -> Samples:
     """How likely speech is beforehand, by the prior SNR [T, F] in each bin, around it, and in the whole frame."""
     smoothed = _over_time(prior, _RECURSION)
     near, wide = (_in_range(_over_bins(smoothed, radius)) for radius in (_LOCAL, _GLOBAL))
@@ -118,23 +121,23 @@ def _likelihood(prior: Array) -> Array:
     return np.maximum(near * wide * whole[:, None], 1 - _MOST_ABSENCE)
 
 
-def _in_range(snr: Array) -> Array:
+def _in_range(snr: Samples) -> Samples:
     """0 below the range of SNRs that tell of speech, 1 above it, and by the logarithm in between."""
     return np.asarray(np.clip(np.log(snr / _LOW) / np.log(_HIGH / _LOW), 0, 1))
 
 
-def _over_bins(values: Array, radius: int) -> Array:
+def _over_bins(values: Samples, radius: int) -> Samples:
     """Values [T, F] averaged over so many bins on either side, by a Hann window."""
     window = get_window("hann", 2 * radius + 3, fftbins=False)[1:-1]
     return np.asarray(convolve1d(values, window / window.sum(), axis=1, mode="nearest"))
 
 
-def _over_time(values: Array, smoothing: float) -> Array:
+def _over_time(values: Samples, smoothing: float) -> Samples:
     """Values [T, F] averaged recursively, from the first frame on."""
     averaged, _ = lfilter([1 - smoothing], [1, -smoothing], values, axis=0, zi=smoothing * values[:1])
     return np.asarray(averaged)
 
 
-def _running_minimum(values: Array) -> Array:
+def _running_minimum(values: Samples) -> Samples:
     """The least of each bin in this frame and those before it, as far back as is searched: [T, F] of [T, F]."""
     return np.asarray(minimum_filter1d(values, _SEARCH, axis=0, origin=_SEARCH // 2 - 1, mode="nearest"))

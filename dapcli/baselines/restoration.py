@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_toeplitz
 from scipy.signal import fftconvolve
 
-from dapcli.baselines.baseline import Array
+from dapcli.audio import Samples
 from dapcli.baselines.denoising import wiener
 from dapcli.signal.clipping import Clipping
 from dapcli.signal.degradation import Bounded
-from dapcli.signal.missing import Missing
+from dapcli.signal.missing import Missing, fill_gaps
 from dapcli.signal.quantization import Quantization
 from dapcli.tasks.problem import Problem
 
@@ -23,13 +26,17 @@ _ORDER_S, _CONTEXT_S, _ROUNDS = 0.0375, 0.25, 3
 _RIDGE, _FILL_RIDGE = 1e-9, 1e-10
 
 
-def silence(problem: Problem[Missing]) -> Array:
+def untouched(problem: Problem[Any]) -> Samples:
+    """The recording as it is."""
+    return np.array(problem.samples)
+
+
+def silence(problem: Problem[Missing]) -> Samples:
     """Silence in the gaps, whatever was there."""
-    missing = problem.degradation.gaps.mask(0, problem.recording.length)
-    return np.asarray(np.where(missing, 0.0, problem.samples))
+    return np.asarray(np.where(problem.degradation.affected(problem.samples), 0.0, problem.samples))
 
 
-def janssen(problem: Problem[Missing]) -> Array:
+def janssen(problem: Problem[Missing]) -> Samples:
     """Every gap as the linear prediction of its surroundings continues them.
 
     Coefficients by autocorrelation and the missing samples by least squares, in turns: Janssen, Veldhuis & Vries,
@@ -37,18 +44,12 @@ def janssen(problem: Problem[Missing]) -> Array:
     1986, https://doi.org/10.1109/TASSP.1986.1164824). All gaps within reach of one another are unknown at once.
     """
     order, context = (round(seconds * problem.rate) for seconds in (_ORDER_S, _CONTEXT_S))
-    gaps = problem.degradation.gaps
-    silent = silence(problem)
-    filled = np.array(silent)
-    for c, (channel, missing) in enumerate(zip(silent, gaps.mask(0, silent.shape[1]), strict=True)):
-        for start, stop in gaps.channels[c]:
-            around = slice(max(0, start - context), stop + context)
-            piece = _fill(channel[around], missing[around], order)
-            filled[c, start:stop] = piece[start - around.start : stop - around.start]
-    return filled
+    degradation, samples = problem.degradation, problem.samples
+    missing = degradation.affected(samples)
+    return fill_gaps(samples, degradation.gaps, missing, context, partial(_fill, order=order))
 
 
-def a_spade(problem: Problem[Bounded]) -> Array:
+def a_spade(problem: Problem[Bounded]) -> Samples:
     """The sparsest recording that would have been degraded into this one.
 
     Kitic, Bertin & Gribonval, "Sparsity and cosparsity for audio declipping: a flexible non-convex approach" (2015,
@@ -57,7 +58,7 @@ def a_spade(problem: Problem[Bounded]) -> Array:
     return problem.degradation.sparsest(problem.samples, problem.rate)
 
 
-def cubic_spline(problem: Problem[Clipping]) -> Array:
+def cubic_spline(problem: Problem[Clipping]) -> Samples:
     """A cubic spline through the reliable samples in place of the clipped ones, and never below the level."""
     clipping, samples = problem.degradation, problem.samples
     positions = np.arange(samples.shape[1])
@@ -70,7 +71,7 @@ def cubic_spline(problem: Problem[Clipping]) -> Array:
     return clipping.project(restored, samples)
 
 
-def dequantizing_wiener(problem: Problem[Quantization]) -> Array:
+def dequantizing_wiener(problem: Problem[Quantization]) -> Samples:
     """The Wiener filter for noise that is white and uniform in the quantizer's cells, and back into the cells.
 
     Widrow, "Statistical analysis of amplitude-quantized sampled-data systems" (1961): a variance of step^2 / 12.
@@ -81,7 +82,7 @@ def dequantizing_wiener(problem: Problem[Quantization]) -> Array:
     return quantization.project(filtered, samples)
 
 
-def _fill(samples: Array, missing: NDArray[np.bool_], order: int) -> Array:
+def _fill(samples: Samples, missing: NDArray[np.bool_], order: int) -> Samples:
     """Samples ``[N]``, 0 where they are missing, with those predicted; as they are where too little is known."""
     signal = np.array(samples)
     index = np.flatnonzero(missing)

@@ -8,30 +8,29 @@ from typing import Any
 import librosa
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 
-from dapcli.baselines.baseline import Array, Restoration
+from dapcli.audio import Samples
 from dapcli.errors import SettingsError
-from dapcli.signal.separation import separate_types
+from dapcli.signal.separation import factor_masks, separate_types
 from dapcli.tasks.problem import Problem
 
 # Windows, s, with hops of a quarter, and components of a source: those that did best on mixtures of piano and drums, of
 # 0.03 to 0.5 s, and of 3 to 16 components.
 HPSS_WINDOW_S, _NMF_WINDOW_S = 0.384, 0.064
-_NMF_COMPONENTS, _NMF_ITERATIONS = 4, 100
+_NMF_COMPONENTS = 4
 
 
-def mixture(problem: Problem[Any]) -> Array:
+def mixture(problem: Problem[Any]) -> Samples:
     """The mixture itself for every source: what every separation has to beat."""
     return np.stack([problem.samples] * len(problem.types))
 
 
-def median_filters(problem: Problem[Any]) -> Array:
+def median_filters(problem: Problem[Any]) -> Samples:
     """The separation that dap's own starts from: the sources by their types, without a network."""
     return separate_types(problem.samples, problem.rate, problem.types, problem.seed)
 
 
-def hpss(window_s: float | None = None) -> Restoration:
+def hpss(window_s: float | None = None) -> Callable[[Problem[Any]], Samples]:
     """Harmonic and percussive part by median filters along time and frequency in such a window, s, with Wiener masks.
 
     Fitzgerald, "Harmonic/percussive separation using median filtering" (DAFx 2010), as `librosa.decompose.hpss` has it.
@@ -39,7 +38,7 @@ def hpss(window_s: float | None = None) -> Restoration:
     ``SettingsError`` unless there are two sources.
     """
 
-    def method(problem: Problem[Any]) -> Array:
+    def method(problem: Problem[Any]) -> Samples:
         if len(problem.types) != 2:
             raise SettingsError(f"hpss separates 2 sources, and not {len(problem.types)}")
         window = window_s or 2048 / problem.rate
@@ -48,43 +47,32 @@ def hpss(window_s: float | None = None) -> Restoration:
     return method
 
 
-def nmf(problem: Problem[Any]) -> Array:
+def nmf(problem: Problem[Any]) -> Samples:
     """Non-negative matrix factorisation, with components grouped by how sudden they are; Wiener masks.
 
     Lee & Seung, "Learning the parts of objects by non-negative matrix factorization" (Nature 1999). Components of
     tones last in time and are sharp in frequency, those of drums the reverse; so each is placed on one scale, and the
     scale is divided into sources by k-means. They come from the most lasting to the most sudden.
     """
-    rng, count = np.random.RandomState(problem.seed), len(problem.types)
 
-    def masks(magnitudes: Array) -> Array:
+    def masks(magnitudes: Samples) -> Samples:
         # One factorisation for all channels, so that a source is the same one in each.
-        spectra, activations = librosa.decompose.decompose(
-            magnitudes.mean(axis=0),
-            n_components=_NMF_COMPONENTS * count,
-            init="random",
-            solver="mu",
-            max_iter=_NMF_ITERATIONS,
-            tol=0.0,
-            random_state=rng,
-        )
-        suddenness = _roughness(activations) - _roughness(spectra.T)
-        edges = np.quantile(suddenness, (np.arange(count) + 0.5) / count)
-        groups = kmeans2(suddenness, np.sort(edges), minit="matrix")[1]
-        powers = np.stack([(spectra[:, groups == k] @ activations[groups == k]) ** 2 for k in range(count)])
-        powers += np.finfo(np.float64).tiny
-        return np.asarray((powers / powers.sum(axis=0))[:, None])
+        joint = magnitudes.mean(axis=0)
+        return factor_masks(joint, len(problem.types), _NMF_COMPONENTS, suddenness, problem.seed)[:, None]
+
+    def suddenness(spectra: Samples, activations: Samples) -> Samples:
+        return _roughness(activations) - _roughness(spectra.T)
 
     return _masked(problem, _NMF_WINDOW_S, masks)
 
 
-def _roughness(rows: Array) -> Array:
+def _roughness(rows: Samples) -> Samples:
     """How much rows ``[R, N]``, none below 0, change from value to value in relation to them: a logarithm ``[R]``."""
     tiny = np.finfo(np.float64).tiny
     return np.asarray(np.log((np.sum(np.abs(np.diff(rows)), axis=1) + tiny) / (np.sum(rows, axis=1) + tiny)))
 
 
-def _masked(problem: Problem[Any], window_s: float, masks: Callable[[Array], Array]) -> Array:
+def _masked(problem: Problem[Any], window_s: float, masks: Callable[[Samples], Samples]) -> Samples:
     """Sources ``[K, C, N]`` by masks ``[K, C or 1, F, T]`` of the mixture's magnitudes ``[C, F, T]``."""
     samples = problem.samples
     if not samples.any():

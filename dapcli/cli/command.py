@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from dapcli.settings import RUN_PANEL, check_limits, option
+from dapcli.settings import own as own
 
 #: The panel of options that are arguments.
 ARGUMENTS = "Arguments"
@@ -23,8 +24,6 @@ OUTPUT_PANEL = "Output"
 REQUIRED = MISSING
 
 argument = partial(option, panel=ARGUMENTS)
-#: An option of one command alone.
-own = partial(option, panel="Options")
 #: A field as :func:`dataclasses.make_dataclass` takes it: name, type, and default with metadata.
 Declaration = tuple[str, Any, Any]
 
@@ -41,7 +40,7 @@ class Command(ABC):
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if each.default == ():  # Typer makes lists
+            if each.metadata.get("several"):  # Typer makes lists of them
                 object.__setattr__(self, each.name, tuple(getattr(self, each.name) or ()))
         check_limits(self)
 
@@ -81,7 +80,8 @@ def declare(
         kind, default = hints[each.name], each.default
         if get_origin(kind) is tuple:
             kind = list[get_args(kind)[0]] if ... in get_args(kind) else str  # type: ignore[misc]
-        if optional:
+            metadata["several"] = not optional
+        if optional or default == ():
             kind, default = kind | None, None
         if metadata["panel"] == ARGUMENTS:
             shown = typer.Argument(metavar=metadata["metavar"], help=metadata["help"], show_default=False)
@@ -91,7 +91,7 @@ def declare(
                 help=metadata["help"],
                 metavar=metadata["metavar"],
                 rich_help_panel=metadata["panel"],
-                show_default=metadata["shown"] or default not in (None, False, (), REQUIRED),
+                show_default=metadata["shown"] or default not in (None, False, REQUIRED),
             )
         declared.append((each.name, Annotated[kind, shown], field(default=default, metadata=metadata)))
     return declared

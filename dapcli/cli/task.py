@@ -56,11 +56,8 @@ class Files:
         """
         from dapcli.audio import write_audio
         from dapcli.audio.files import write_files
-        from dapcli.audio.recording import blocks
 
-        encode = partial(write_audio, container=self.container, subtype=self.subtype)
-        encode = partial(encode, rate=estimates.rate, channels=estimates.channels)
-        contents: list[Content] = [partial(encode, blocks=blocks(each)) for each in estimates]
+        contents: list[Content] = [partial(write_audio, recording=each) for each in estimates]
         contents += [record.encode(), page.encode()]
         write_files({path: content for (_, path), content in zip(self.written, contents, strict=False)})
 

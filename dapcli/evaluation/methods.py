@@ -141,8 +141,8 @@ def make_methods(
         if oracle and prior != NO_PRIOR:  # which leaves nothing to choose
             methods.append(Network(task, prior, replace(chosen, stop="oracle"), device, "reference"))
     for method in methods[1:]:
-        knows = {"references": method.oracle == "reference", "hidden": task == "denoise"}
-        check(TASKS[task], method.settings, PAPER_RATE, device=device, parallel=None, **knows)
+        knows = method.oracle == "reference"
+        check(TASKS[task], method.settings, PAPER_RATE, device=device, references=knows)
     offered = BASELINES[task]
     installed = [name for name, each in offered.items() if not each.missing]
     for name in _expand(baselines, installed, offered, "baseline"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from dapcli.errors import DeviceError, SettingsError
+from dapcli.settings import look_up
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -17,9 +18,7 @@ def find_device(name: str) -> torch.device:
         DeviceError: The machine does not have it.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
         raise SettingsError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps")
@@ -41,8 +40,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     Raises:
         SettingsError: The precision has another name.
     """
-    if precision not in PRECISIONS:
-        raise SettingsError(f"unknown precision {precision!r}; use {', '.join(PRECISIONS)}")
+    look_up(precision, PRECISIONS, "precision")
     if precision != "auto":
         return torch.float32 if precision == "float32" else torch.bfloat16
     if device.type == "cuda":

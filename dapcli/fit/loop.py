@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,38 +15,39 @@ from torch import Tensor, nn
 from dapcli.errors import SettingsError
 from dapcli.fit.optimizers import OPTIMIZERS
 from dapcli.fit.stopping import Step, StoppingRule
+from dapcli.settings import Settings
 
 Network = Callable[[Tensor], Tensor]
 
+# A network that knows the recording is finetuned in smaller steps; the usual ones would first unlearn.
+_FINETUNING_RATE = 0.5
 
-class Objective(Protocol):
+
+class Objective(ABC):
     """How a network's output explains a recording of C channels as K sources, and what that costs."""
 
-    validates: ClassVar[bool]
+    validates: ClassVar[bool] = False
     """Whether its steps have a validation error, relative to that of a classical :attr:`initial` estimate."""
-    starts_from_zero: ClassVar[bool]
+    starts_from_zero: ClassVar[bool] = False
     """Whether the networks' outputs are to be zero before the fit."""
+    generates: ClassVar[bool] = False
+    """Whether the network paints one recording out of noise, or else filters any by what is known of it."""
 
-    @property
-    def networks(self) -> tuple[tuple[int, int], ...]:
-        """The channels that each of its networks takes in and puts out.
+    networks: tuple[tuple[int, int], ...]
+    """The channels that each of its networks takes in and puts out.
 
-        Several are handed to it as one, which has the channels of all, one after the other.
-        """
-        ...
-
-    @property
-    def initial(self) -> Tensor:
-        """The estimate ``[K, C, 2, F, T]`` without a network: the recording itself where there is no better one."""
-        ...
+    Several are handed to it as one, which has the channels of all, one after the other.
+    """
+    initial: Tensor
+    """The estimate ``[K, C, 2, F, T]`` without a network: the recording itself where there is no better one."""
 
     def begin(self) -> Any:
-        """The state that its first step is given."""
-        ...
+        """The state that its first step is given; by default the number of steps done."""
+        return 0
 
+    @abstractmethod
     def step(self, network: Network, state: Any, generator: torch.Generator) -> Step:
         """One forward pass, out of the state that the step before has returned."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,12 @@ def fit(
     network: nn.Module | None,
     objective: Objective,
     rule: StoppingRule,
-    *,
-    iterations: int,
-    optimizer: str,
-    learning_rate: float,
-    annealed: bool = False,
-    ema_decay: float,
+    settings: Settings,
     dtype: torch.dtype,
     generator: torch.Generator,
     report: Callable[[Iteration], None] = lambda _: None,
+    *,
+    finetune: bool = False,
 ) -> Fitted:
     """Fit a network to an objective.
 
@@ -94,15 +93,12 @@ def fit(
         network: Fitted in place, on the device of the generator; None leaves the objective's initial estimate.
         objective: What it is fitted to.
         rule: What stops it, and says which iterate is best.
-        iterations: So many at the most.
-        optimizer: A name in :data:`~dapcli.fit.optimizers.OPTIMIZERS`.
-        learning_rate: Its step size.
-        annealed: Let the steps fall to 0 at the end.
-        ema_decay: Weight of the past in the running average of estimates: the noise that a prior passes differs from
-            iteration to iteration, the sound does not.
+        settings: Iterations at the most, optimizer, its step size, and the decay of the running average of estimates:
+            the noise that a prior passes differs from iteration to iteration, the sound does not.
         dtype: The type that convolutions compute in.
         generator: The source of all random numbers.
         report: Called after every iteration.
+        finetune: The network knows the recording: let it do the fewer iterations for that, with steps that fall to 0.
 
     Raises:
         SettingsError: The loss is no longer finite.
@@ -112,7 +108,9 @@ def fit(
     started = time.perf_counter()
     # Channels last keeps convolutions from reordering their inputs: twice as fast on CPUs.
     network = network.to(device=generator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    stepper = OPTIMIZERS[optimizer](network.parameters(), learning_rate)
+    iterations = settings.finetune_iterations if finetune else settings.iterations
+    learning_rate = settings.learning_rate * (_FINETUNING_RATE if finetune else 1.0)
+    stepper = OPTIMIZERS[settings.optimizer](network.parameters(), learning_rate)
 
     def forward(x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -126,7 +124,7 @@ def fit(
     best, best_iteration = math.inf, 0
     stopped_by = f"all {iterations} iterations done"
     for iteration in range(1, iterations + 1):
-        if annealed:
+        if finetune:
             stepper.param_groups[0]["lr"] = (1 - (iteration - 1) / iterations) * learning_rate
         step = objective.step(forward, state, generator)
         state = step.state
@@ -137,7 +135,7 @@ def fit(
         if not math.isfinite(loss):
             raise SettingsError(f"the fit diverged at iteration {iteration}; use a smaller --learning-rate")
         # The first averages are plain means, so that the network's random start is soon forgotten.
-        weight = min(ema_decay, 1 - 1 / iteration)
+        weight = min(settings.ema_decay, 1 - 1 / iteration)
         average = step.estimate if iteration == 1 else torch.lerp(step.estimate, average, weight)
         criterion = rule.criterion(iteration, step, average)
         if criterion < best or iteration == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,9 +65,8 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     return wide.T if x.shape[0] > x.shape[1] else wide
 
 
-def _adam(params: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(params, lr=lr, fused=True)
-
-
 #: By name, a function of the parameters and the step size.
-OPTIMIZERS: dict[str, Callable[[Iterable[Tensor], float], torch.optim.Optimizer]] = {"muon": Muon, "adam": _adam}
+OPTIMIZERS: dict[str, Callable[[Iterable[Tensor], float], torch.optim.Optimizer]] = {
+    "muon": Muon,
+    "adam": partial(torch.optim.Adam, fused=True),
+}

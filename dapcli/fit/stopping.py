@@ -7,9 +7,10 @@ iterate a criterion; the loop keeps the iterate where that is lowest, and stops 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -60,38 +61,33 @@ class StopContext:
     types: tuple[str, ...] = ("",)
 
 
-class StoppingRule(Protocol):
-    """A criterion of iterates, lower is better, and how long to wait for a lower one (None: to the end).
+class StoppingRule(ABC):
+    """A criterion of iterates, lower is better.
 
-    ``needs`` is what it cannot do without, and raises ``SettingsError`` where a context lacks it.
+    The loop waits ``patience`` iterations for a lower one, to the end where it is None. ``needs`` is what a rule cannot
+    do without (see :func:`check_rule`).
     """
-
-    patience: ClassVar[int | None]
-    needs: ClassVar[Need | None]
-
-    def __init__(self, context: StopContext) -> None: ...
-
-    def criterion(self, iteration: int, step: Step, average: Tensor) -> float:
-        """Judge an iterate by its step and the running average ``[K, C, 2, F, T]`` of estimates."""
-        ...
-
-
-class Fixed:
-    """Run all iterations and take the last."""
 
     patience: ClassVar[int | None] = None
     needs: ClassVar[Need | None] = None
 
     def __init__(self, context: StopContext) -> None:
-        del context  # nothing about the recording matters
+        self._context = context
 
+    @abstractmethod
     def criterion(self, iteration: int, step: Step, average: Tensor) -> float:
+        """Judge an iterate by its step and the running average ``[K, C, 2, F, T]`` of estimates."""
+
+
+class Fixed(StoppingRule):
+    """Run all iterations and take the last."""
+
+    def criterion(self, iteration: int, step: Step, average: Tensor) -> float:  # noqa: ARG002
         """Every iterate is better than the one before."""
-        del step, average
         return -float(iteration)
 
 
-class HeldOut:
+class HeldOut(StoppingRule):
     """Stop where samples that the fit has not seen are predicted best (for white noise).
 
     The caller replaces single random samples by their neighbours' mean before the fit; noise that is independent
@@ -102,58 +98,48 @@ class HeldOut:
     needs: ClassVar[Need | None] = "hidden"
 
     def __init__(self, context: StopContext) -> None:
+        super().__init__(context)
         if context.hidden is None or context.hidden.numel() == 0:
             raise SettingsError("the recording is too short to hold out samples; use --stop fixed")
-        self._stft = context.stft
-        self._length = context.samples.shape[-1]
-        self._hidden = context.hidden
-        self._observed = context.samples[:, context.hidden]
 
-    def criterion(self, iteration: int, step: Step, average: Tensor) -> float:
+    def criterion(self, iteration: int, step: Step, average: Tensor) -> float:  # noqa: ARG002
         """Mean squared error of the average on the hidden samples."""
-        del iteration, step
-        predicted = self._stft.inverse(average[0], self._length)[:, self._hidden]
-        return float((predicted - self._observed).square().mean())
+        samples, hidden = self._context.samples, self._context.hidden
+        predicted = self._context.stft.inverse(average[0], samples.shape[-1])
+        return float((predicted[:, hidden] - samples[:, hidden]).square().mean())
 
 
-class Validation:
+class Validation(StoppingRule):
     """Stop where the error on what the network does not learn from is lowest."""
 
     patience: ClassVar[int | None] = 10
     needs: ClassVar[Need | None] = "validation"
 
-    def __init__(self, context: StopContext) -> None:
-        del context
-
-    def criterion(self, iteration: int, step: Step, average: Tensor) -> float:
+    def criterion(self, iteration: int, step: Step, average: Tensor) -> float:  # noqa: ARG002
         """The validation error of the step."""
-        del iteration, average
         assert step.validation is not None  # see check_rule
         return float(step.validation)
 
 
-class Oracle:
+class Oracle(StoppingRule):
     """Take the iterate with the best SNR against the clean references: what the papers report, and no user has.
 
     Sources of one type are compared with their references in the order that suits them best.
     """
 
-    patience: ClassVar[int | None] = None
     needs: ClassVar[Need | None] = "reference"
 
     def __init__(self, context: StopContext) -> None:
+        super().__init__(context)
         if context.references is None:
             raise SettingsError(f"--stop oracle {_LACKING['reference']}")
-        self._stft = context.stft
         self._references = context.references
-        self._types = context.types
 
-    def criterion(self, iteration: int, step: Step, average: Tensor) -> float:
+    def criterion(self, iteration: int, step: Step, average: Tensor) -> float:  # noqa: ARG002
         """Squared error of the average against the references."""
-        del iteration, step
-        estimates = self._stft.inverse(average, self._references.shape[-1]).flatten(1)
+        estimates = self._context.stft.inverse(average, self._references.shape[-1]).flatten(1)
         errors = (estimates - self._references.flatten(1)[:, None]).square().mean(dim=2).cpu().numpy()
-        return float(errors[range(len(errors)), match(errors, self._types)].mean())
+        return float(errors[range(len(errors)), match(errors, self._context.types)].mean())
 
 
 STOPPING_RULES: dict[str, type[StoppingRule]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import pystoi
@@ -118,9 +119,7 @@ def _composite(constant: float, **weights: float) -> Metric:
             values = {"pesq": _fitted_pesq(s, e, rate)}
             peak = np.abs(s).max()
             values |= {name: _MEASURES[name](s / peak, e / peak, rate) for name in weights if name != "pesq"}
-            rating = constant
-            for name, weight in weights.items():
-                rating += weight * values[name]
+            rating = sum((weight * values[name] for name, weight in weights.items()), constant)
             return float(np.clip(rating, 1.0, 5.0))
 
         return _mean_over_channels(channel_value, s, e)
@@ -169,8 +168,7 @@ def _pesq(reference: Signal, estimate: Signal, rate: int, mode: str, rates: tupl
         for s_piece, e_piece in zip(np.array_split(s, pieces), np.array_split(e, pieces), strict=True):
             if is_silent(s_piece):
                 continue
-            # By value, because the exceptions fail themselves on a result that is NaN.
-            value = pesq(rate, s_piece, e_piece, mode, on_error=PesqError.RETURN_VALUES)
+            value = _pesq_of_piece(rate, s_piece.tobytes(), e_piece.tobytes(), mode)
             if value >= 0.0:
                 values.append(value)
             elif value != PesqError.NO_UTTERANCES_DETECTED:
@@ -182,6 +180,15 @@ def _pesq(reference: Signal, estimate: Signal, rate: int, mode: str, rates: tupl
         return float(np.mean(values))
 
     return _mean_over_channels(channel_value, s, e)
+
+
+@lru_cache(maxsize=8)  # it is slow, and the composite measures ask for the same again
+def _pesq_of_piece(rate: int, reference: bytes, estimate: bytes, mode: str) -> float:
+    """PESQ of float64 samples, or the number of an error."""
+    s, e = np.frombuffer(reference), np.frombuffer(estimate)
+    # By value, because the exceptions fail themselves on a result that is NaN.
+    value: float = pesq(rate, s, e, mode, on_error=PesqError.RETURN_VALUES)
+    return value
 
 
 def _fitted_pesq(s: Array, e: Array, rate: int) -> float:

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dapcli.fit import Network, Objective, Step
 
 
-class Alternating:
+class Alternating(Objective):
     """Objectives of the same size, a random one in every iteration; each has its turn before any has a second one.
 
     ``iterations`` is how many there will be at the most.
     """
-
-    validates: ClassVar[bool] = False
-    starts_from_zero: ClassVar[bool] = False
 
     def __init__(self, objectives: Sequence[Objective], iterations: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
         rounds = -(-iterations // len(objectives))
         self._turns = np.concatenate([rng.permutation(len(objectives)) for _ in range(rounds)])
         self._objectives = objectives
-
-    @property
-    def networks(self) -> tuple[tuple[int, int], ...]:
-        """Those of any of them."""
-        return self._objectives[0].networks
-
-    @property
-    def initial(self) -> Tensor:
-        """That of the first."""
-        return self._objectives[0].initial
+        self.networks, self.initial = objectives[0].networks, objectives[0].initial
 
     def begin(self) -> Any:
         """The number of steps done, and the state of every objective."""

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dapcli.audio import Samples
-from dapcli.fit import Network, Step
+from dapcli.fit import Network, Objective, Step
+from dapcli.objectives import Setup
 from dapcli.objectives.generate import perturbed
-from dapcli.settings import Settings
-from dapcli.signal.stft import STFT
 
 # Scales of the exclusion, each of half the resolution of the one before.
 _SCALES = 3
@@ -30,7 +29,7 @@ _SILENCE = 1e-6
 _FLAT = 1e-12
 
 
-class DoubleDIP:
+class DoubleDIP(Objective):
     """The outputs of K networks are the magnitudes of sources, those of K - 1 more the masks that are laid over them.
 
     So the Design paper separates (Narayanaswamy et al. 2021), with the losses of Tian et al., "Deep Audio Prior"
@@ -42,26 +41,13 @@ class DoubleDIP:
 
     ``samples`` is ``[C, N]``; channels are separated jointly. Of ``types`` only the number K counts. The networks'
     input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation ``settings.input_noise``.
-    The state is the number of steps done.
+    The sources come in any order, need not sum to the mixture, and may be silent.
     """
 
-    validates: ClassVar[bool] = False
-    starts_from_zero: ClassVar[bool] = False
-    #: The sources come in any order, need not sum to the mixture, and may be silent.
     generates: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        samples: Samples,
-        stft: STFT,
-        types: Sequence[str],
-        rate: int,
-        *,
-        settings: Settings,
-        generator: torch.Generator,
-    ) -> None:
-        del rate
-        mixture = stft.forward(torch.from_numpy(samples).float().to(generator.device))
+    def __init__(self, samples: Samples, types: Sequence[str], setup: Setup) -> None:
+        mixture = setup.stft.forward(setup.tensor(samples))
         magnitudes = mixture.square().sum(dim=1).sqrt()
         # The terms of the loss have the same weights at every level.
         self._level = magnitudes.mean().clamp(min=_SILENCE)
@@ -71,14 +57,9 @@ class DoubleDIP:
         channels, bins, frames = magnitudes.shape
         self.networks = ((channels, channels),) * (2 * self._sources - 1)
         self.initial = (mixture / self._sources).expand(self._sources, *mixture.shape)
-        shape = (1, len(self.networks) * channels, bins, frames)
-        self._z = torch.randn(shape, generator=generator, device=generator.device)
-        self._input_noise = settings.input_noise
-        self._late = round(_LATE * settings.iterations)
-
-    def begin(self) -> int:
-        """No step is done."""
-        return 0
+        self._z = setup.randn(1, len(self.networks) * channels, bins, frames)
+        self._input_noise = setup.settings.input_noise
+        self._late = round(_LATE * setup.settings.iterations)
 
     def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
         """The loss of one forward pass and the estimate ``[K, C, 2, F, T]``."""

@@ -12,10 +12,9 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from dapcli.audio import Samples
-from dapcli.fit import Network, Step
-from dapcli.settings import Settings
+from dapcli.fit import Network, Objective, Step
+from dapcli.objectives import Setup
 from dapcli.signal.degradation import Degradation, TrainingPair
-from dapcli.signal.stft import STFT
 
 # Keeps the logarithm of an empty bin finite; the mean power is at 1.
 _POWER_FLOOR = 1e-5
@@ -27,7 +26,7 @@ _SILENCE = 1e-9
 _LEAST_WEIGHT = 0.0005
 
 
-class Ensemble:
+class Ensemble(Objective):
     """The outputs of the network are the mixing weights of M candidates, and of silence, in every bin of the estimate.
 
     The candidates restore the recording in classical ways. The network learns from training pairs: the recording,
@@ -36,49 +35,37 @@ class Ensemble:
     only one. Before the fit, the weights are those that are best for all bins alike: stacking, after Breiman, "Stacked
     regressions" (1996). The channels of a recording are restored one by one, by the same network.
 
-    ``samples`` is ``[C, N]`` at ``rate`` Hz. The state is the number of steps done.
+    ``samples`` is ``[C, N]``.
     """
 
     validates: ClassVar[bool] = True
     #: A network whose outputs are all zero changes nothing: the fit is to begin there.
     starts_from_zero: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        samples: Samples,
-        stft: STFT,
-        degradation: Degradation,
-        rate: int,
-        *,
-        settings: Settings,
-        generator: torch.Generator,
-    ) -> None:
-        del settings
-        candidates = degradation.candidates(samples, rate)
-        pairs = degradation.training_pairs(samples, candidates, rate, generator.initial_seed())
+    def __init__(self, samples: Samples, degradation: Degradation, setup: Setup) -> None:
+        candidates = degradation.candidates(samples, setup.rate)
+        pairs = degradation.training_pairs(samples, candidates, setup.rate, setup.generator.initial_seed())
         self.networks = ((len(candidates), len(candidates) + 1),)
-        self._stft = stft
-        self._device = generator.device
-        self._candidates = self._transform(candidates)
+        self._stft = setup.stft
+        self._candidates = self._stft.forward(setup.tensor(candidates))
         prepared = [
-            (self._transform(pair.candidates), self._load(pair.truth), torch.from_numpy(pair.scored).to(self._device))
+            (
+                self._stft.forward(setup.tensor(pair.candidates)),
+                setup.tensor(pair.truth),
+                torch.from_numpy(pair.scored).to(setup.generator.device),
+            )
             for pair in pairs
         ]
         self._validation = prepared[-1]
         self._training = prepared[:-1] or prepared
-        weights = self._load(stack(pairs))
+        weights = setup.tensor(stack(pairs))
         weights = torch.cat([weights, 1 - weights.sum(dim=0, keepdim=True)]).clamp(min=_LEAST_WEIGHT)
         self._start = weights.log()[None, :, None, None]
         self.initial = self._mix(_no_network, self._candidates)
         self._initial_error = self._error(_no_network, *self._validation).clamp(min=_SILENCE)
 
-    def begin(self) -> int:
-        """No step is done."""
-        return 0
-
-    def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
+    def step(self, network: Network, state: int, generator: torch.Generator) -> Step:  # noqa: ARG002
         """The loss of one training pair and the estimate ``[1, C, 2, F, T]`` of the recording."""
-        del generator
         loss = self._error(network, *self._training[state % len(self._training)])
         with torch.no_grad():
             validation = self._error(network, *self._validation) / self._initial_error
@@ -87,13 +74,6 @@ class Ensemble:
     def _error(self, network: Network, candidates: Tensor, truth: Tensor, scored: Tensor) -> Tensor:
         mixed = self._stft.inverse(self._mix(network, candidates)[0], truth.shape[1])
         return (mixed - truth)[scored].square().sum() / truth[scored].square().sum().clamp(min=_SILENCE)
-
-    def _load(self, array: Samples) -> Tensor:
-        return torch.from_numpy(array).float().to(self._device)
-
-    def _transform(self, candidates: Samples) -> Tensor:
-        """Spectrograms ``[M, C, 2, F, T]`` of candidates ``[M, C, N]``."""
-        return torch.stack([self._stft.forward(candidate) for candidate in self._load(candidates)])
 
     def _mix(self, network: Network, candidates: Tensor) -> Tensor:
         """The estimate ``[1, C, 2, F, T]`` of candidates ``[M, C, 2, F, T]``."""

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Samples
-from dapcli.fit import Network, Step
-from dapcli.settings import Settings
+from dapcli.fit import Network, Objective, Step
+from dapcli.objectives import Setup
 from dapcli.signal.degradation import Degradation
 from dapcli.signal.noise import Noise
-from dapcli.signal.stft import STFT
 
 
 def perturbed(z: Tensor, input_noise: float, generator: torch.Generator) -> Tensor:
@@ -22,7 +21,7 @@ def perturbed(z: Tensor, input_noise: float, generator: torch.Generator) -> Tens
     return z + input_noise * torch.randn(z.shape, generator=generator, device=z.device)
 
 
-class Generation:
+class Generation(Objective):
     """The output of the network is the estimate, compared with the recording in the STFT.
 
     Its input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation
@@ -30,27 +29,17 @@ class Generation:
     equation 1 of the Design paper. ``samples`` is ``[C, N]``; ``noise`` is not used.
     """
 
-    validates: ClassVar[bool] = False
-    starts_from_zero: ClassVar[bool] = False
-    #: A network that generates one stretch of a recording has nothing to offer to another.
-    masks: ClassVar[bool] = False
+    generates: ClassVar[bool] = True
 
-    def __init__(
-        self, samples: Tensor, stft: STFT, noise: Noise | None, *, settings: Settings, generator: torch.Generator
-    ) -> None:
-        del noise
-        self.initial = stft.forward(samples)[None]
+    def __init__(self, samples: Tensor, noise: Noise | None, setup: Setup) -> None:  # noqa: ARG002
+        self.initial = setup.stft.forward(samples)[None]
         _, channels, _, bins, frames = self.initial.shape
         self.networks = ((2 * channels, 2 * channels),)
-        self._input_noise = settings.input_noise
-        self._z = torch.randn(1, 2 * channels, bins, frames, generator=generator, device=samples.device)
+        self._input_noise = setup.settings.input_noise
+        self._z = setup.randn(1, 2 * channels, bins, frames)
 
-    def begin(self) -> None:
-        """No state."""
-
-    def step(self, network: Network, state: None, generator: torch.Generator) -> Step:
+    def step(self, network: Network, state: object, generator: torch.Generator) -> Step:  # noqa: ARG002
         """The loss of one forward pass and the estimate ``[1, C, 2, F, T]``."""
-        del state
         output = network(perturbed(self._z, self._input_noise, generator))
         estimate = self._read(output.reshape(self.initial.shape))
         return Step(self._data_fidelity(estimate), estimate.detach(), self.initial)
@@ -73,22 +62,12 @@ class ConsistentGeneration(Generation):
     ``samples`` is ``[C, N]``; the input is that of :class:`Generation`.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        stft: STFT,
-        degradation: Degradation,
-        rate: int,
-        *,
-        settings: Settings,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, samples: Samples, degradation: Degradation, setup: Setup) -> None:
         # Levels and cells are told apart in double precision only.
-        restored = torch.from_numpy(degradation.candidates(samples, rate)[-1]).float().to(generator.device)
-        super().__init__(restored, stft, None, settings=settings, generator=generator)
-        self._stft = stft
+        super().__init__(setup.tensor(degradation.candidates(samples, setup.rate)[-1]), None, setup)
+        self._stft = setup.stft
         self._degradation = degradation
-        self._samples = torch.from_numpy(samples).float().to(generator.device)
+        self._samples = setup.tensor(samples)
         size = self.initial.square().sum(dim=2, keepdim=True).sqrt()
         self._phase = self.initial / size.clamp(min=1e-12)
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
-from dapcli.fit import Network, Step
-from dapcli.settings import Settings
+from dapcli.fit import Network, Objective, Step
+from dapcli.objectives import Setup
 from dapcli.signal.noise import Noise
-from dapcli.signal.stft import STFT
 
 # Keeps the logarithm of an empty bin finite; noise alone is at 1.
 _POWER_FLOOR = 1e-3
 
 
-class Mask:
+class Mask(Objective):
     """The output of the network is a gain in (0, 1) for every bin of the recording.
 
     The network sees the recording's power over the noise's, in the logarithm. The squared error against the clean
@@ -34,20 +31,12 @@ class Mask:
     The state is the noise's power ``[C, F, T]``, which every step refines where there is rumble.
     """
 
-    validates: ClassVar[bool] = False
-    starts_from_zero: ClassVar[bool] = False
-    #: The estimate is the recording with gains, and a network that has learned to mask one stretch masks another.
-    masks: ClassVar[bool] = True
-
-    def __init__(
-        self, samples: Tensor, stft: STFT, noise: Noise, *, settings: Settings, generator: torch.Generator
-    ) -> None:
-        del generator
-        self.initial = stft.forward(samples)[None]
+    def __init__(self, samples: Tensor, noise: Noise, setup: Setup) -> None:
+        self.initial = setup.stft.forward(samples)[None]
         self.networks = ((samples.shape[0], samples.shape[0]),)
-        self._stft = stft
+        self._stft = setup.stft
         self._shape = samples.shape
-        self._scale = settings.recorruption_scale
+        self._scale = setup.settings.recorruption_scale
         self._noise = noise
 
     def begin(self) -> Tensor:

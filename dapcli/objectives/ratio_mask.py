@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Samples
-from dapcli.fit import Network, Step
-from dapcli.settings import Settings
+from dapcli.fit import Network, Objective, Step
+from dapcli.objectives import Setup
+from dapcli.objectives.generate import perturbed
 from dapcli.signal.separation import separate_types
-from dapcli.signal.stft import STFT
 
 # Keeps the logarithm of an empty bin finite; the mean power is at 1.
 _POWER_FLOOR = 1e-5
@@ -24,7 +24,7 @@ _LEAST_MASK = 1e-3
 _WITHHELD_PART, _PATCH = 0.05, (16, 4)
 
 
-class RatioMask:
+class RatioMask(Objective):
     """The outputs of the network are the ratio masks of K sources, which sum to 1 in every bin of the mixture.
 
     It learns the masks of the classical separation from the mixture's power, and is believed where that is sure: a
@@ -43,52 +43,32 @@ class RatioMask:
     """
 
     validates: ClassVar[bool] = True
-    starts_from_zero: ClassVar[bool] = False
-    #: The sources are of their types, and sum to the mixture.
-    generates: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        samples: Samples,
-        stft: STFT,
-        types: Sequence[str],
-        rate: int,
-        *,
-        settings: Settings,
-        generator: torch.Generator,
-    ) -> None:
-        start = separate_types(samples, rate, types, generator.initial_seed())
+    def __init__(self, samples: Samples, types: Sequence[str], setup: Setup) -> None:
+        start = separate_types(samples, setup.rate, types, setup.generator.initial_seed())
         self.networks = ((1, len(types)),)
-        self._mixture = stft.forward(torch.from_numpy(samples).float().to(generator.device))
+        self._mixture = setup.stft.forward(setup.tensor(samples))
         power = self._mixture.square().sum(dim=1, keepdim=True)
         features = (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log()
         self._features = (features - features.mean()) / features.std().clamp(min=_LEAST_MASK)
-        powers = torch.stack(
-            [stft.forward(part).square().sum(dim=1) for part in torch.from_numpy(start).float()], dim=1
-        )
-        powers = powers.to(generator.device) + _SILENCE
+        powers = setup.stft.forward(setup.tensor(start)).square().sum(dim=2).transpose(0, 1) + _SILENCE
         self._masks = powers / powers.sum(dim=1, keepdim=True)
         certainty = (len(types) * self._masks.square().sum(dim=1, keepdim=True) - 1) / (len(types) - 1)
         trust = certainty.square() * power.sqrt()
         trust = trust / trust.mean().clamp(min=_SILENCE)
-        withheld = _draw_patches(trust.shape, generator)
+        withheld = _draw_patches(trust.shape, setup.generator)
         self._trust, self._withheld = trust.masked_fill(withheld, 0.0), trust.masked_fill(~withheld, 0.0)
         total = (self._trust * self._masks).sum(dim=-1, keepdim=True)
         guess = (total + _SILENCE) / (total + _SILENCE).sum(dim=1, keepdim=True)
         self._guess_error = self._cross_entropy(guess.log(), self._withheld)
         self._start = self._masks.clamp(min=_LEAST_MASK).log()
         self._influence = 0.5 * (1 - certainty)
-        self._input_noise = settings.input_noise
+        self._input_noise = setup.settings.input_noise
         self.initial = self._apply(self._masks)
 
-    def begin(self) -> None:
-        """No state."""
-
-    def step(self, network: Network, state: None, generator: torch.Generator) -> Step:
+    def step(self, network: Network, state: object, generator: torch.Generator) -> Step:  # noqa: ARG002
         """The cross-entropy of one forward pass and the estimate ``[K, C, 2, F, T]``."""
-        del state
-        noise = torch.randn(self._features.shape, generator=generator, device=generator.device)
-        inputs = self._features + self._input_noise * noise
+        inputs = perturbed(self._features, self._input_noise, generator)
         output = torch.cat([network(channel) for channel in torch.split(inputs, 1)])
         predicted = output.log_softmax(dim=1)
         loss = self._cross_entropy(predicted, self._trust)

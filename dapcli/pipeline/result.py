@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,10 +60,6 @@ class Estimates(Sequence["Restored"]):
             raise IndexError(index)
         return Restored(self, index)
 
-    def __iter__(self) -> Iterator[Restored]:
-        """All sources."""
-        return (Restored(self, index) for index in range(len(self)))
-
 
 class Restored:
     """One of the estimates: a recording ``[C, N]``, scaled by ``gain``."""
@@ -76,8 +72,7 @@ class Restored:
 
     def read(self, start: int, stop: int) -> Samples:
         """Samples ``[C, stop - start]``."""
-        samples: Samples = self._estimates.read(start, stop)[self._index]
-        return samples
+        return np.asarray(self._estimates.read(start, stop)[self._index])
 
     @property
     def audio(self) -> Audio:

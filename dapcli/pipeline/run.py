@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from dapcli.audio import Recording, resample
+from dapcli.audio import Recording, Samples, resample
 from dapcli.errors import DeviceError, InputError, OutputError
 from dapcli.fit import Iteration
 from dapcli.pipeline.result import Estimates, Result
@@ -62,6 +62,7 @@ def choose_parallel(device: torch.device) -> int:
     return 1 if device.type == "mps" else min(max(torch.get_num_threads() // _CORES_PER_FIT, 1), _MAX_PARALLEL)
 
 
+@dataclass
 class Pipeline:
     """A recording in segments, a solver that fits them, and a store that keeps what is finished.
 
@@ -72,31 +73,25 @@ class Pipeline:
         InputError: The recording is too short, or the references do not match it.
     """
 
-    def __init__(
-        self,
-        recording: Recording,
-        solver: Solver,
-        references: Sequence[Recording] = (),
-        on_step: OnStep | None = None,
-        store: Store | None = None,
-    ) -> None:
+    recording: Recording
+    solver: Solver
+    references: Sequence[Recording] = ()
+    on_step: OnStep | None = None
+    store: Store | None = None
+
+    def __post_init__(self) -> None:
+        recording, solver = self.recording, self.solver
         if recording.length < 2:
             raise InputError("the recording has one sample only; there is nothing to fit to")
-        if references and len(references) != len(solver.types):
-            raise InputError(f"{len(references)} references for {len(solver.types)} sources; give one for each")
-        for each in references:
-            if (each.channels, each.length) != (recording.channels, recording.length):
-                raise InputError(
-                    f"a reference has shape {(each.channels, each.length)}, "
-                    f"the recording {(recording.channels, recording.length)}"
-                )
+        if self.references and len(self.references) != len(solver.types):
+            raise InputError(f"{len(self.references)} references for {len(solver.types)} sources; give one for each")
+        shape = (recording.channels, recording.length)
+        for each in self.references:
+            if (each.channels, each.length) != shape:
+                raise InputError(f"a reference has shape {(each.channels, each.length)}, the recording {shape}")
         self.plan = plan(recording, solver.settings)
-        self._recording = recording
-        self._solver = solver
-        self._references = references
-        self._on_step = on_step
         # A folder that holds nothing yet is false.
-        self._store = Store() if store is None else store
+        self._store = Store() if self.store is None else self.store
         self._store.begin(len(self.plan))
         self._notes: list[str] = []
         self._pretraining: list[Iteration] = []
@@ -118,7 +113,7 @@ class Pipeline:
         started = time.perf_counter()
         powers = self._keep_unfitted()
         pending = [index for index in range(len(self.plan)) if index not in self._finished]
-        workers = choose_parallel(self._solver.device) if parallel is None else parallel
+        workers = choose_parallel(self.solver.device) if parallel is None else parallel
         self._workers = min(workers, max(len(pending), 1))
         weights = self._pretrained(powers) if self._most_pretraining and pending else None
         while pending:
@@ -131,7 +126,7 @@ class Pipeline:
                 self._workers //= 2
                 at_once = "one segment" if self._workers == 1 else f"{self._workers} segments"
                 self._notes.append(f"memory did not suffice for more than {at_once} at a time")
-                if self._solver.device.type == "cuda":
+                if self.solver.device.type == "cuda":
                     torch.cuda.empty_cache()
             pending = [index for index in pending if index not in self._finished]
         return self._result(time.perf_counter() - started)
@@ -140,14 +135,14 @@ class Pipeline:
         """Keep segments for which no fit has anything to do; returns the powers of all."""
         powers = []
         for index, (start, stop) in enumerate(self.plan):
-            samples = self._recording.read(start, stop)
+            samples = self.recording.read(start, stop)
             powers.append(float(np.mean(samples**2)))
-            shape = (len(self._solver.types), *samples.shape)
+            shape = (len(self.solver.types), *samples.shape)
             if not powers[-1]:
-                rate = self._recording.rate
+                rate = self.recording.rate
                 self._notes.append(f"silence from {start / rate:.2f} to {stop / rate:.2f} s is left as it is")
                 self._keep(index, np.zeros(shape, dtype=np.float32))
-            elif index not in self._finished and not self._solver.needs_fit(samples, start):
+            elif index not in self._finished and not self.solver.needs_fit(samples, start):
                 self._keep(index, np.broadcast_to(samples.astype(np.float32), shape))
         self._done.update(dict.fromkeys(self._finished, self._most))
         if not any(powers):
@@ -163,9 +158,9 @@ class Pipeline:
         weights = self._store.load_weights()
         if weights is None:
             started = time.perf_counter()
-            segments = [self._read(self._recording, index) for index in with_sound(powers)]
+            segments = [self._read(self.recording, index) for index in with_sound(powers)]
             try:
-                weights = self._solver.pretrain(segments, self._report_pretraining)
+                weights = self.solver.pretrain(segments, partial(self._report, None))
             except RuntimeError as error:
                 _refuse_unless_memory(error, 1)
                 raise
@@ -176,7 +171,7 @@ class Pipeline:
 
     def _fit(self, indices: Iterable[int], weights: Weights | None) -> None:
         """Fit segments, several at a time, each in a thread of its own; reports come from the calling thread."""
-        device = self._solver.device
+        device = self.solver.device
         events: queue.SimpleQueue[tuple[int, Iteration] | Future[int]] = queue.SimpleQueue()
         stopped = threading.Event()
 
@@ -187,13 +182,13 @@ class Pipeline:
                 events.put((index, iteration))
 
             start, stop = self.plan[index]
-            samples = self._read(self._recording, index)
-            references = [self._read(each, index) for each in self._references]
-            segment = Segment(samples, start, stop, weights, torch.stack(references) if references else None)
+            samples = self._read(self.recording, index)
+            references = [self._read(each, index) for each in self.references]
+            segment = Segment(samples, start, stop, weights, np.stack(references) if references else None)
             with _own_stream(device):
-                estimate, record = self._solver.fit_segment(segment, report)
+                estimate, record = self.solver.fit_segment(segment, report)
                 flat = estimate.double().cpu().flatten(0, 1).numpy()
-                restored = resample(flat, self._solver.rate, self._recording.rate)[:, : stop - start]
+                restored = resample(flat, self.solver.rate, self.recording.rate)[:, : stop - start]
             shaped = restored.astype(np.float32).reshape(*estimate.shape[:2], -1)
             self._keep(index, shaped, replace(record, start=start, stop=stop))
             return index
@@ -222,24 +217,23 @@ class Pipeline:
                 pool.shutdown(cancel_futures=True)
                 torch.set_num_threads(threads)
 
-    def _read(self, recording: Recording, index: int) -> Tensor:
+    def _read(self, recording: Recording, index: int) -> Samples:
         """A segment ``[C, n]`` at the working rate."""
         with self._reading:
             samples = recording.read(*self.plan[index])
-        return torch.from_numpy(resample(samples, recording.rate, self._solver.rate))
-
-    def _report_pretraining(self, iteration: Iteration) -> None:
-        self._pretraining.append(iteration)
-        self._report(None, iteration)
+        return resample(samples, recording.rate, self.solver.rate)
 
     def _report(self, index: int | None, iteration: Iteration) -> None:
-        if self._on_step is None:
+        """Tell of an iteration of a segment, or of the pretraining where it is None."""
+        if index is None:
+            self._pretraining.append(iteration)
+        if self.on_step is None:
             return
         self._done[index] = iteration.iteration
         # Spectrograms are fitted, people think in samples: white noise of level 1 has this power in a bin.
-        level = iteration.residual * self._solver.stft.white_gain**-0.5
+        level = iteration.residual * self.solver.stft.white_gain**-0.5
         total = self._most_pretraining + self._most * len(self.plan)
-        self._on_step(Progress(iteration, index, len(self.plan), sum(self._done.values()), total, level))
+        self.on_step(Progress(iteration, index, len(self.plan), sum(self._done.values()), total, level))
 
     def _load(self, index: int) -> FittedSegment:
         """A finished segment."""
@@ -249,11 +243,20 @@ class Pipeline:
         return segment
 
     def _result(self, seconds: float) -> Result:
-        solver, recording = self._solver, self._recording
+        solver, recording = self.solver, self.recording
         fits = tuple(fit for index in range(len(self.plan)) if (fit := self._load(index).fit))
         noise = [fit.noise_std for fit in fits if fit.noise_std is not None]
         noise_std = float(np.sqrt(np.mean(np.square(noise)))) if noise else None
+        input_snr_db = None
+        if noise_std:
+            # No sound at all counts as -60 dB.
+            ratio = float(np.mean([fit.power for fit in fits])) / noise_std**2 - 1
+            input_snr_db = 10 * float(np.log10(max(ratio, 1e-6)))
         inconsistent = [fit.inconsistent for fit in fits if fit.inconsistent is not None]
+        for fit in fits:
+            start, stop = fit.start / recording.rate, fit.stop / recording.rate
+            where = "" if len(self.plan) == 1 else f"from {start:.2f} to {stop:.2f} s "
+            self._notes += [f"{where}{note}" for note in fit.notes]
         joined = Joined(self.plan, solver.types, recording.channels, lambda index: self._load(index).estimate)
         shape = (recording.rate, recording.channels, recording.length, recording.subtype, recording.format)
         estimates = Estimates(joined, recording, solver.finalise, solver.types, *shape)
@@ -274,16 +277,11 @@ class Pipeline:
             pretraining=tuple(self._pretraining),
             pretraining_seconds=self._pretraining_seconds,
             noise_std=noise_std,
-            input_snr_db=_snr_db(float(np.mean([fit.power for fit in fits])), noise_std**2) if noise_std else None,
+            input_snr_db=input_snr_db,
             inconsistent=float(np.mean(inconsistent)) if inconsistent else None,
             seconds=seconds,
-            notes=(*self._notes, *(f"{self._where(fit)}{note}" for fit in fits for note in fit.notes)),
+            notes=tuple(self._notes),
         )
-
-    def _where(self, fit: SegmentFit) -> str:
-        """What a note on a fit begins with: where in a recording of several segments it is."""
-        rate = self._recording.rate
-        return "" if len(self.plan) == 1 else f"from {fit.start / rate:.2f} to {fit.stop / rate:.2f} s "
 
 
 def with_sound(powers: Sequence[float]) -> list[int]:
@@ -292,11 +290,6 @@ def with_sound(powers: Sequence[float]) -> list[int]:
     loudest, quietest = powers[heard[0]], powers[heard[-1]]
     least = min(quietest + _SOUND_SHARE * (loudest - quietest), loudest / 2)
     return sorted(index for index in heard[:_PRETRAINED_SEGMENTS] if powers[index] >= least)
-
-
-def _snr_db(power: float, noise_power: float) -> float:
-    """SNR of a recording of this power with noise of that, dB; no sound at all counts as -60 dB."""
-    return 10 * float(np.log10(max(power / noise_power - 1, 1e-6)))
 
 
 def _own_stream(device: torch.device) -> AbstractContextManager[object]:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dapcli.audio import Samples
-from dapcli.fit import Fitted, Iteration, Objective, StopContext
+from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Objective, StopContext, StoppingRule
+from dapcli.objectives import Setup
 from dapcli.priors import NO_PRIOR, build_priors
 from dapcli.settings import Settings
 from dapcli.signal.stft import STFT
@@ -21,8 +23,6 @@ from dapcli.signal.stft import STFT
 Weights = Mapping[str, Tensor]
 Report = Callable[[Iteration], None]
 
-# A network that knows the recording is finetuned in smaller steps; the usual ones would first unlearn.
-_FINETUNING_RATE = 0.5
 # torch draws a network's first weights from a generator that all threads share.
 _DRAWING = threading.Lock()
 
@@ -31,15 +31,15 @@ _DRAWING = threading.Lock()
 class Segment:
     """What one fit is given: the recording from ``start`` to ``stop``, in samples of the recording.
 
-    ``samples`` are ``[C, N]`` at the working rate, in double precision. The network starts from ``weights`` and is only
-    finetuned, or from random weights. ``references`` ``[K, C, N]`` are for the oracle rule.
+    ``samples`` are ``[C, N]`` at the working rate. The network starts from ``weights`` and is only finetuned, or from
+    random weights. ``references`` ``[K, C, N]`` are for the oracle rule.
     """
 
-    samples: Tensor
+    samples: Samples
     start: int
     stop: int
     weights: Weights | None = None
-    references: Tensor | None = None
+    references: Samples | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Solver(ABC):
     """What all fits to one recording have in common; every task has a subclass.
 
     ``rate`` is the working rate in Hz, ``dtype`` what convolutions compute in, ``objective`` the class of the
-    estimator's, ``rule`` the stopping rule's name, and ``rule_reason`` why it was chosen.
+    estimator's, ``rule`` the stopping rule's name, ``rule_reason`` why it was chosen, and ``types`` those of the K
+    sources in an estimate.
     """
 
     settings: Settings
@@ -85,23 +86,18 @@ class Solver(ABC):
     objective: Any
     rule: str
     rule_reason: str
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The types of the K sources in an estimate."""
-        return ("",)
+    types: tuple[str, ...] = ("",)
 
     @property
     def iterations(self) -> tuple[int, int]:
         """Iterations at the most for :meth:`pretrain`, 0 where it has no use, and for a segment."""
         return 0, self.settings.iterations
 
-    def needs_fit(self, samples: Samples, start: int) -> bool:
+    def needs_fit(self, samples: Samples, start: int) -> bool:  # noqa: ARG002
         """Whether a fit has anything to do in samples ``[C, N]`` of the recording that begin at ``start``."""
-        del samples, start
         return True
 
-    def pretrain(self, segments: Sequence[Tensor], report: Report) -> Weights:
+    def pretrain(self, segments: Sequence[Samples], report: Report) -> Weights:
         """The weights of one network that was fitted to some segments ``[C, N]`` in turn, for each to start from.
 
         Raises ``NotImplementedError`` where :attr:`iterations` has none for it: every segment is then fitted anew.
@@ -125,44 +121,33 @@ class Solver(ABC):
         del observed, start, step
         return estimate * gain
 
-    def generator(self, seed: int | None = None) -> torch.Generator:
-        """Random numbers by a seed, or by that of the settings."""
-        return torch.Generator(self.device).manual_seed(self.settings.seed if seed is None else seed)
+    def setup(self, seed: int | None = None) -> Setup:
+        """The surroundings of a fit with random numbers by a seed, or by that of the settings."""
+        generator = torch.Generator(self.device).manual_seed(self.settings.seed if seed is None else seed)
+        return Setup(self.settings, self.stft, self.rate, generator)
 
-    def load(self, samples: Tensor) -> Tensor:
-        """Samples as fits take them: in single precision, on the device."""
-        return samples.float().to(self.device)
-
-    def context(self, segment: Segment, hidden: Tensor | None = None) -> StopContext:
-        """What a stopping rule may know of a segment."""
-        references = None if segment.references is None else self.load(segment.references)
-        return StopContext(self.stft, self.load(segment.samples), hidden, references, self.types)
-
-    def build(self, objective: Objective, seed: int | None = None, weights: Weights | None = None) -> nn.Module | None:
-        """The network for an objective, or all it needs as one, with these weights or with random ones."""
-        settings = self.settings
-        if settings.prior == NO_PRIOR:
+    def build(self, objective: Objective, setup: Setup, weights: Weights | None = None) -> nn.Module | None:
+        """The network for an objective, or all it needs as one, with these weights or with random ones by the seed."""
+        if self.settings.prior == NO_PRIOR:
             return None
         with _DRAWING, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed if seed is None else seed)
-            network = build_priors(settings, objective.networks, zero=objective.starts_from_zero)
+            torch.manual_seed(setup.generator.initial_seed())
+            network = build_priors(self.settings, objective.networks, zero=objective.starts_from_zero)
         if weights is not None:
             network.load_state_dict(weights)
         return network
 
-    def loop(self, weights: Weights | None = None) -> dict[str, Any]:
-        """How :func:`~dapcli.fit.fit` is to run, from these weights or from random ones."""
-        settings, tuned = self.settings, weights is not None
-        return {
-            "iterations": settings.finetune_iterations if tuned else settings.iterations,
-            "optimizer": settings.optimizer,
-            "learning_rate": settings.learning_rate * (_FINETUNING_RATE if tuned else 1.0),
-            "annealed": tuned,
-            "ema_decay": settings.ema_decay,
-            "dtype": self.dtype,
-        }
+    def rule_for(self, segment: Segment, setup: Setup, hidden: Tensor | None = None) -> StoppingRule:
+        """The stopping rule of a segment, which may know its references, and the indices of ``hidden`` samples.
 
-    def record(self, fitted: Fitted, network: nn.Module | None, context: StopContext) -> SegmentFit:
+        Raises:
+            SettingsError: It has nothing to go by.
+        """
+        references = None if segment.references is None else setup.tensor(segment.references)
+        samples = setup.tensor(segment.samples)
+        return STOPPING_RULES[self.rule](StopContext(self.stft, samples, hidden, references, self.types))
+
+    def record(self, fitted: Fitted, network: nn.Module | None, segment: Segment) -> SegmentFit:
         """What all tasks tell of a fit."""
         return SegmentFit(
             rule=self.rule,
@@ -171,7 +156,7 @@ class Solver(ABC):
             best_iteration=fitted.best_iteration,
             stopped_by=fitted.stopped_by,
             seconds=fitted.seconds,
-            power=float(context.samples.square().mean()),
+            power=float(np.mean(segment.samples**2)),
             iterations=fitted.iterations,
             validation=fitted.iterations[fitted.best_iteration - 1].validation if fitted.iterations else None,
         )

@@ -8,6 +8,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,7 +56,9 @@ class Store:
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
-        self.folder = folder
+        self._given = folder
+        #: None while segments are kept in memory.
+        self._folder: Path | None = None
         self._fingerprint = fingerprint
         self._resume, self._overwrite = resume, overwrite
         self._count = 1
@@ -64,18 +67,18 @@ class Store:
 
     def begin(self, count: int) -> None:
         """Begin a run of so many segments, whose settings were checked: go on from the folder, or start again."""
-        if self.folder is None:
-            return
-        if self.folder.exists() and not self._resume:
+        folder = self._given
+        if folder is not None and folder.exists() and not self._resume:
             if not self._overwrite:
                 raise OutputError(
-                    f"{self.folder}: was left by an interrupted run; add --resume to go on from there, "
+                    f"{folder}: was left by an interrupted run; add --resume to go on from there, "
                     "or --overwrite to start again"
                 )
-            self._remove(self.folder)
-        self._count = count
-        if count > 1 and self.folder.exists():
-            self._refuse_another_run(self.folder)
+            self._remove(folder)
+        if folder is not None and count > 1:
+            self._folder, self._count = folder, count
+            if folder.exists():
+                self._refuse_another_run(folder)
 
     def load_weights(self) -> Weights | None:
         """Weights of the pretrained network, None if they are not there."""
@@ -104,25 +107,21 @@ class Store:
 
     def __len__(self) -> int:
         """Number of finished segments."""
-        names = (
-            self._memory
-            if self.folder is None or self._count == 1
-            else [path.name for path in self.folder.glob(_SEGMENTS)]
-        )
-        return sum(name.startswith("segment-") for name in names)
+        names = list(self._memory) if self._folder is None else [path.name for path in self._folder.glob("*")]
+        return sum(fnmatch(name, _SEGMENTS) for name in names)
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self.folder is None or self._count == 1:
+        if self._folder is None:
             return
         kept = len(self)
         if kind is None or not kept:
-            self._remove(self.folder)
+            self._remove(self._folder)
         elif isinstance(error, KeyboardInterrupt):
             raise InterruptedRunError(
-                f"interrupted; {kept} of {self._count} segments are kept in {self.folder}; "
+                f"interrupted; {kept} of {self._count} segments are kept in {self._folder}; "
                 "repeat the command with --resume to go on, or delete that folder"
             ) from None
 
@@ -139,9 +138,8 @@ class Store:
         try:
             found = json.loads((folder / _RUN).read_text())
         except (OSError, ValueError):
-            found = {}
-        if not isinstance(found, dict):
-            found = {}
+            found = None
+        found = found if isinstance(found, dict) else {}
         wanted = json.loads(json.dumps(self._fingerprint()))
         names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
         if names:
@@ -151,17 +149,17 @@ class Store:
             )
 
     def _read(self, name: str) -> Mapping[str, Any] | None:
-        if self.folder is None or self._count == 1:
+        if self._folder is None:
             return self._memory.get(name)
         try:
-            with (self.folder / name).open("rb") as file, np.load(file) as arrays:
+            with (self._folder / name).open("rb") as file, np.load(file) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile):
             return None
 
     def _write(self, name: str, arrays: Mapping[str, Any]) -> None:
-        folder = self.folder
-        if folder is None or self._count == 1:
+        folder = self._folder
+        if folder is None:
             self._memory[name] = arrays
             return
         try:

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dapcli.errors import SettingsError
-from dapcli.priors.independent import IndependentNetworks
-from dapcli.priors.network import PriorNetwork
+from dapcli.priors.network import IndependentNetworks, PriorNetwork
 from dapcli.priors.unet import UNet, UNetLayout
-from dapcli.settings import Settings
+from dapcli.settings import Settings, look_up
+
+Blocks = tuple[tuple[int, int], ...]
 
 #: Stands for no network: the classical estimate alone.
 NO_PRIOR = "none"
 
+# Filters of the blocks' convolutions, in multiples of the base channels, as the Design paper's text has them and as the
+# code that its authors released.
+_PAPER, _RELEASED = ((1, 2), (2, 4), (2, 2), (4, 2), (2, 1)), ((1, 1), (2, 2), (4, 4), (2, 2), (1, 1))
 _EXPONENTIAL = ((2, 4), (8, 16), (32, 32), (16, 8), (4, 2))
+_FROM_ONE = ((1, 2), (4, 8), (16, 32), (32, 16), (8, 4))
 
 
 @dataclass(frozen=True)
@@ -33,32 +37,25 @@ class Prior:
     build: Callable[[int, int, Settings], PriorNetwork]
 
 
-def _paper(summary: str, dilations: Sequence[tuple[int, int]] | None, *, dense: bool = False) -> Prior:
-    """A prior of the Design paper's text; without dilations they are those of the settings throughout."""
+def _unet(summary: str, filters: Blocks, dilations: Blocks | None, **layout: bool) -> Prior:
+    """A U-Net; without dilations they are those of the settings throughout."""
 
     def build(in_channels: int, out_channels: int, settings: Settings) -> PriorNetwork:
-        w, d = settings.base_channels, settings.dilation
-        filters = ((w, 2 * w), (2 * w, 4 * w), (2 * w, 2 * w), (4 * w, 2 * w), (2 * w, w))
-        layout = UNetLayout(filters, tuple(dilations or ((d, d),) * 5), dense=dense, fold=settings.fold)
-        return UNet(layout, in_channels, out_channels)
+        widths = tuple((a * settings.base_channels, b * settings.base_channels) for a, b in filters)
+        dilated = dilations or ((settings.dilation, settings.dilation),) * len(filters)
+        return UNet(UNetLayout(widths, dilated, fold=settings.fold, **layout), in_channels, out_channels)
 
     return Prior(summary, build)
 
 
-def _released(in_channels: int, out_channels: int, settings: Settings) -> PriorNetwork:
-    """The network that the authors of the Design paper released."""
-    filters = tuple((k * settings.base_channels, k * settings.base_channels) for k in (1, 2, 4, 2, 1))
-    dilations = ((1, 2), (4, 8), (16, 32), (32, 16), (8, 4))
-    layout = UNetLayout(filters, dilations, dense=True, upsample_conv=True, raw_skip=True, fold=settings.fold)
-    return UNet(layout, in_channels, out_channels)
-
-
 PRIORS: dict[str, Prior] = {
-    "conv": _paper("plain convolutions", ((1, 1),) * 5),
-    "dilated": _paper("one constant dilation", None),
-    "exp": _paper("dilations that double from layer to layer", _EXPONENTIAL),
-    "exp-dense": _paper("exponential dilations and dense blocks", _EXPONENTIAL, dense=True),
-    "ddunet": Prior("exp-dense as the authors released it", _released),
+    "conv": _unet("plain convolutions", _PAPER, ((1, 1),) * 5),
+    "dilated": _unet("one constant dilation", _PAPER, None),
+    "exp": _unet("dilations that double from layer to layer", _PAPER, _EXPONENTIAL),
+    "exp-dense": _unet("exponential dilations and dense blocks", _PAPER, _EXPONENTIAL, dense=True),
+    "ddunet": _unet(
+        "exp-dense as the authors released it", _RELEASED, _FROM_ONE, dense=True, upsample_conv=True, raw_skip=True
+    ),
 }
 
 
@@ -70,8 +67,7 @@ def build_prior(settings: Settings, in_channels: int, out_channels: int) -> Prio
     Raises:
         SettingsError: No prior has this name.
     """
-    if settings.prior not in PRIORS:
-        raise SettingsError(f"unknown prior {settings.prior!r}; choose one of {', '.join(PRIORS)}")
+    look_up(settings.prior, PRIORS, "prior")
     return PRIORS[settings.prior].build(in_channels, out_channels, settings)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
@@ -116,52 +117,36 @@ def detect_clipping(recording: Recording) -> Clipping | None:
     Clipping leaves many samples at the highest value, in runs, and few at each of the values right below. Quantized
     recordings may look alike: look for those first. A square wave cannot be told from a clipped recording.
     """
-    tops = reduce(np.maximum, (block.max(axis=1) for block in _sides(recording)), np.zeros(2 * recording.channels))
-    sides = [_Side(float(top)) for top in tops]
-    for block in _sides(recording):
-        for side, samples in zip(sides, block, strict=True):
-            side.add(samples)
-    levels = [side.level if side.is_clipped else np.inf for side in sides]
-    if all(np.isinf(levels)):
-        return None
-    low, high = levels[: recording.channels], levels[recording.channels :]
-    return Clipping(tuple(-level for level in low), tuple(high))
+    channels = recording.channels
 
+    def sides() -> Iterator[Samples]:  # upside down, and as they are: [2C, n]
+        return (np.concatenate([-block, block]) for block in blocks(recording))
 
-def _sides(recording: Recording) -> Iterator[Samples]:
-    """Blocks of a recording upside down, and as they are: ``[2C, n]``."""
-    return (np.concatenate([-block, block]) for block in blocks(recording))
-
-
-class _Side:
-    """Counts of the values of one side of a channel, of which ``top`` is the highest."""
-
-    def __init__(self, top: float) -> None:
-        #: The lowest of the samples at the top.
-        self.level = np.inf
-        self._top = top
-        self._width = max(_WIDTH * top, 1.01 * ROUNDING)
-        # Samples by their distance from the top in widths.
-        self._counts = np.zeros(int(top / self._width) + 1, dtype=np.int64)
-        self._runs = 0
-        self._before = np.zeros(2, dtype=np.bool_)
-
-    def add(self, samples: Samples) -> None:
-        """Take in the samples ``[n]`` that follow."""
-        loud = samples[samples > 0]
-        self._counts += np.bincount(((self._top - loud) / self._width).astype(np.int64), minlength=len(self._counts))
-        at_top = samples > self._top - self._width
-        self.level = float(samples[at_top].min(initial=self.level))
+    tops = reduce(np.maximum, (block.max(axis=1) for block in sides()), np.zeros(2 * channels))
+    widths = np.maximum(_WIDTH * tops, 1.01 * ROUNDING)
+    # Samples of a side by their distance from its top in widths, the lowest of those at the top, and runs of them.
+    counts = [np.zeros(int(top / width) + 1, dtype=np.int64) for top, width in zip(tops, widths, strict=True)]
+    lowest = np.full(2 * channels, np.inf)
+    runs = np.zeros(2 * channels, dtype=np.int64)
+    before = np.zeros((2 * channels, 2), dtype=np.bool_)
+    for block in sides():
+        for count, top, width, samples in zip(counts, tops, widths, block, strict=True):
+            distances = (top - samples[samples > 0]) / width
+            count += np.bincount(distances.astype(np.int64), minlength=len(count))
+        at_top = block > (tops - widths)[:, None]
+        lowest = np.minimum(lowest, np.where(at_top, block, np.inf).min(axis=1))
+        at_top = np.concatenate([before, at_top], axis=1)
         # Runs are counted where they have their second sample.
-        at_top = np.concatenate([self._before, at_top])
-        second = at_top[1:] & at_top[:-1]
-        self._runs += int((second[1:] & ~second[:-1]).sum())
-        self._before = at_top[-2:]
+        runs += (at_top[:, 2:] & at_top[:, 1:-1] & ~at_top[:, :-2]).sum(axis=1)
+        before = at_top[:, -2:]
+    clipped = (tops > 0) & (runs >= _RUNS) & [_is_pile(count) for count in counts]
+    levels = np.where(clipped, lowest, np.inf).tolist()
+    if not clipped.any():
+        return None
+    return Clipping(tuple(-level for level in levels[:channels]), tuple(levels[channels:]))
 
-    @property
-    def is_clipped(self) -> bool:
-        """Whether the highest value is one that clipping made."""
-        if self._top == 0:
-            return False
-        pile, *others = self._counts[self._counts > 0]
-        return bool(pile >= _PILE and self._runs >= _RUNS and pile > _RATIO * max([1, *others[:_NEXT]]))
+
+def _is_pile(counts: NDArray[np.int64]) -> bool:
+    """Whether far more samples are at the top than at the next values; none may be above zero."""
+    pile, *others = *counts[counts > 0], 0
+    return bool(pile >= _PILE and pile > _RATIO * max([1, *others[:_NEXT]]))

@@ -8,7 +8,6 @@ differ in nothing else. To add one, write a class with the members of :class:`De
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -110,16 +109,13 @@ class Bounded(Degradation, ABC):
 
     def sparsest(self, samples: Samples, rate: int) -> Samples:
         """The sparsest signals between the bounds of samples, both ``[C, N]``; channel by channel."""
-        return self._by_channel(restore_sparse, samples, samples, rate)
+        channels = zip(samples, *self._bounds(samples), strict=True)
+        return np.stack([restore_sparse(*channel, rate) for channel in channels])
 
     def refined(self, estimate: Samples, samples: Samples, rate: int) -> Samples:
         """An estimate between the bounds of samples, both ``[C, N]``, refined by its own power; channel by channel."""
-        return self._by_channel(refine_sparse, estimate, samples, rate)
-
-    def _by_channel(
-        self, method: Callable[[Samples, Samples, Samples, int], Samples], start: Samples, samples: Samples, rate: int
-    ) -> Samples:
-        return np.stack([method(*channel, rate) for channel in zip(start, *self._bounds(samples), strict=True)])
+        channels = zip(estimate, *self._bounds(samples), strict=True)
+        return np.stack([refine_sparse(*channel, rate) for channel in channels])
 
     def _bounds(self, samples: Samples) -> tuple[Samples, Samples]:
         low, high = self.bounds(torch.tensor(samples))

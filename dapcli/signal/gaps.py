@@ -8,11 +8,9 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +76,8 @@ class Gaps:
             tuple(
                 tuple(
                     (max(begin, start) - start, min(end, stop) - start)
-                    for begin, end in channel[bisect_right(channel, start, key=itemgetter(1)) :]
-                    if max(begin, start) < stop
+                    for begin, end in channel
+                    if max(begin, start) < min(end, stop)
                 )
                 for channel in self.channels
             )
@@ -252,18 +250,16 @@ def find_stretches(flags: Iterable[Flags], channels: int, shortest: int) -> list
     The flags come in blocks that follow each other; an interval may go on over several.
     """
     found: list[list[Interval]] = [[] for _ in range(channels)]
-    # Where a stretch began that is not over: one number or none per channel.
-    begun = [np.zeros(0, dtype=np.int64)] * channels
-    before = end = np.zeros((channels, 1), dtype=np.bool_)
     offset = 0
-    for block in chain(flags, [end]):
-        turns = block != np.concatenate([before, block[:, :-1]], axis=1)
-        for channel in range(channels):
-            bounds = np.concatenate([begun[channel], offset + np.flatnonzero(turns[channel])])
-            pairs, begun[channel] = bounds[: len(bounds) // 2 * 2].reshape(-1, 2), bounds[len(bounds) // 2 * 2 :]
-            found[channel] += map(tuple, pairs[pairs[:, 1] - pairs[:, 0] >= shortest].tolist())
-        before, offset = block[:, -1:], offset + block.shape[1]
-    return found
+    for block in flags:
+        turns = np.diff(np.pad(block, ((0, 0), (1, 1))), axis=1)
+        for intervals, turn in zip(found, turns, strict=True):
+            bounds = np.flatnonzero(turn).reshape(-1, 2)
+            kept = (np.diff(bounds)[:, 0] >= shortest) | (bounds[:, 0] == 0) | (bounds[:, 1] == block.shape[1])
+            intervals += map(tuple, (offset + bounds[kept]).tolist())
+        offset += block.shape[1]
+    # Those that go on in the next block touch there.
+    return [[each for each in merge(intervals) if _length(each) >= shortest] for intervals in found]
 
 
 # For people, and as JSON

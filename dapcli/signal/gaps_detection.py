@@ -46,11 +46,25 @@ def detect_gaps(recording: Recording, min_gap: float = DEFAULT_MIN_GAP) -> tuple
     if not 0 < min_gap <= LONGEST_GAP:
         raise SettingsError(f"--min-gap {min_gap:g}: must be above 0 and at most {LONGEST_GAP:g} s")
     shortest = max(2, round(min_gap * recording.rate))
-    runs, levels = _find_runs(recording, shortest)
-    found: list[list[Interval]] = [[] for _ in range(recording.channels)]
+    # The highest and the lowest sample of a channel, and its smallest step between two that differ.
+    highest, lowest, step = levels = np.repeat([[-np.inf], [np.inf], [np.inf]], recording.channels, axis=1)
+
+    def held() -> Iterator[Flags]:
+        before = np.full((recording.channels, 1), np.nan)  # equal to no sample
+        for block in blocks(recording):
+            change = np.abs(np.diff(block, axis=1, prepend=before))
+            np.maximum(highest, block.max(axis=1), out=highest)
+            np.minimum(lowest, block.min(axis=1), out=lowest)
+            np.minimum(step, np.where(change > 0, change, np.inf).min(axis=1), out=step)
+            before = block[:, -1:]
+            yield change == 0
+
+    stretches = find_stretches(held(), recording.channels, shortest - 1)
+    found: list[list[Interval]] = [[] for _ in stretches]
     left_out: dict[str, list[Interval]] = {}
-    for run, channel in runs:
-        gap, reason = _judge(recording, channel, run, levels[:, channel])
+    for (start, stop), channel in sorted((each, channel) for channel, row in enumerate(stretches) for each in row):
+        # A run's first sample differs from the one before.
+        gap, reason = _judge(recording, channel, (start - 1, stop), levels[:, channel])
         if gap[1] - gap[0] < shortest:
             continue
         if reason:
@@ -63,30 +77,6 @@ def detect_gaps(recording: Recording, min_gap: float = DEFAULT_MIN_GAP) -> tuple
         for reason, gaps in left_out.items()
     ]
     return checked_gaps(found, recording, ""), notes
-
-
-def _find_runs(recording: Recording, shortest: int) -> tuple[list[tuple[Interval, int]], Samples]:
-    """Runs of at least ``shortest >= 2`` equal samples, each with its channel, in order; and levels ``[3, C]``.
-
-    The levels are the highest and the lowest sample of a channel, and its smallest step between two that differ.
-    """
-    channels = recording.channels
-    highest, lowest, step = levels = np.repeat([[-np.inf], [np.inf], [np.inf]], channels, axis=1)
-
-    def held() -> Iterator[Flags]:
-        before = np.full((channels, 1), np.nan)  # equal to no sample
-        for block in blocks(recording):
-            change = np.abs(np.diff(block, axis=1, prepend=before))
-            np.maximum(highest, block.max(axis=1), out=highest)
-            np.minimum(lowest, block.min(axis=1), out=lowest)
-            np.minimum(step, np.where(change > 0, change, np.inf).min(axis=1), out=step)
-            before = block[:, -1:]
-            yield change == 0
-
-    # A run's first sample differs from the one before.
-    stretches = find_stretches(held(), channels, shortest - 1)
-    runs = [((start - 1, stop), number) for number, channel in enumerate(stretches) for start, stop in channel]
-    return sorted(runs), levels
 
 
 def _judge(recording: Recording, channel: int, run: Interval, levels: Samples) -> tuple[Interval, str]:

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded, solve, solve_banded
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import label, uniform_filter1d
 from scipy.signal import fftconvolve
 
 Signal = NDArray[np.float64]
@@ -65,14 +65,17 @@ def _estimate(
     filled = np.where(missing, 0.0, samples)
     # The root mean square as the unit makes all that follows the same for any level.
     unit = float(np.sqrt(np.square(filled).sum() / max(np.count_nonzero(~missing), 1)))
-    order = min(order, _highest_order(missing))
+    # Three equations for every coefficient: a third of the longest stretch of known samples.
+    order = min(order, int(np.bincount(label(~missing)[0])[1:].max(initial=0)) // 3)
     if unit == 0 or order < 1 or not missing.any():
         return filled, np.zeros(len(samples))
     signal = filled / unit
     coefficient_span, span = (max(round(seconds * rate), 1) for seconds in (_COEFFICIENT_SPAN, _FILL_SPAN))
     coefficients = _coefficients(signal, missing, order, coefficient_span)
     mean, deviation = _interpolate(signal, missing, coefficients, span, rng)
-    early = _beginning_before(order, missing)
+    # Of the gaps, numbered in order, those that begin so early.
+    gaps = label(missing)[0]
+    early = missing & (gaps <= gaps[:order].max())
     if early.any():
         # With too little of a past, what runs backwards out of an innovation forwards in time grows without bounds.
         # The coefficients are those of both directions.
@@ -95,16 +98,6 @@ def _interpolate(
         white = rng.standard_normal(factor.shape[1])
         deviation[missing] = solve_banded((0, len(factor) - 1), factor, white)
     return filled, deviation
-
-
-def _beginning_before(position: int, missing: Flags) -> Flags:
-    """The missing samples of the gaps that begin before a position."""
-    known_behind = np.flatnonzero(~missing[position:])
-    stop = position + int(known_behind[0]) if known_behind.size else len(missing)
-    # A gap that begins at the position or later is none of them.
-    if stop > position and not missing[position - 1]:
-        stop = position
-    return missing & (np.arange(len(missing)) < stop)
 
 
 def _coefficients(samples: Signal, missing: Flags, order: int, span: int) -> Signal:
@@ -203,10 +196,3 @@ def _smooth(values: Signal, span: int) -> Signal:
 def _floored(variance: Signal) -> Signal:
     present = variance[variance > 0]
     return variance + (_LEAST_VARIANCE * np.median(present) + _ROUNDING if present.size else 1.0)
-
-
-def _highest_order(missing: Flags) -> int:
-    """The highest order that the known samples allow: with three equations for every coefficient."""
-    bounds = np.flatnonzero(np.diff(np.concatenate([[True], missing, [True]]).astype(np.int8)))
-    longest = int((bounds[1::2] - bounds[::2]).max(initial=0))
-    return longest // 3

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from dapcli.audio import Recording, Samples
 from dapcli.signal.degradation import TrainingPair
 from dapcli.signal.gaps import Flags, Gaps, Interval, list_intervals, merge
 from dapcli.signal.lpc import draw_deviation, predict
+
+#: A method that fills samples ``[N]`` where flags ``[N]`` are true.
+Fill: TypeAlias = Callable[[Samples, Flags], Samples]
 
 #: Orders of linear prediction that gaps are filled with, s: from what follows a voice to what resolves a chord.
 ORDERS_S = (0.005, 0.01, 0.02, 0.04)
@@ -58,8 +63,7 @@ class Missing:
 
     def candidates(self, samples: Samples, rate: int) -> Samples:
         """Fills by linear prediction of several orders, ``[K, C, N]``, of samples ``[C, N]`` at ``rate`` Hz."""
-        channels = list(zip(samples, self.gaps.channels, self.affected(samples), strict=True))
-        return np.array([[_fill_gaps(*channel, order, rate) for channel in channels] for order in ORDERS_S])
+        return _predictions(samples, self.gaps, self.affected(samples), rate)
 
     def training_pairs(self, samples: Samples, candidates: Samples, rate: int, seed: int) -> list[TrainingPair]:
         """The recording with further gaps, as long as those that it has, filled in the same way."""
@@ -106,10 +110,10 @@ class Missing:
             _open_gaps([stop - start for start, stop in gaps or chain(*self.gaps.channels)], row, spacing, rng)
             for gaps, row in zip(self.gaps.channels, missing, strict=True)
         ]
-        scored = Gaps(tuple(opened)).mask(0, samples.shape[1])
+        further = Gaps(tuple(opened))
+        scored = further.mask(0, samples.shape[1])
         # The gaps that it has are filled already.
-        channels = list(zip(samples, opened, missing | scored, strict=True))
-        filled = np.array([[_fill_gaps(*channel, order, rate) for channel in channels] for order in ORDERS_S])
+        filled = _predictions(samples, further, missing | scored, rate)
         return TrainingPair(np.where(scored, filled, candidates), samples, scored)
 
 
@@ -129,21 +133,29 @@ def _open_gaps(lengths: list[int], missing: Flags, spacing: int, rng: np.random.
     return merge(opened)
 
 
-def _fill_gaps(samples: Samples, gaps: tuple[Interval, ...], missing: Flags, order: float, rate: int) -> Samples:
-    """Samples ``[N]`` with every gap filled by prediction of an order in s out of its surroundings."""
-    filled = np.where(missing, 0.0, samples)
-    for start, stop in gaps:
-        around = _around(start, stop, order, rate)
-        predicted = predict(samples[around], missing[around], round(order * rate), rate)
-        filled[start:stop] = predicted[start - around.start : stop - around.start]
+def fill_gaps(samples: Samples, gaps: Gaps, missing: Flags, context: int, method: Fill) -> Samples:
+    """Samples ``[C, N]`` with every gap filled by a method out of so many samples on either side."""
+    known = np.where(missing, 0.0, samples)
+    filled: Samples = known.copy()
+    for c, channel in enumerate(gaps.channels):
+        for start, stop in channel:
+            first = max(0, start - context)
+            found = method(known[c, first : stop + context], missing[c, first : stop + context])
+            filled[c, start:stop] = found[start - first : stop - first]
     return filled
+
+
+def _predictions(samples: Samples, gaps: Gaps, missing: Flags, rate: int) -> Samples:
+    """Samples ``[C, N]`` with every gap filled by linear prediction of several orders: ``[K, C, N]``."""
+    methods = [(_context(order, rate), partial(predict, order=round(order * rate), rate=rate)) for order in ORDERS_S]
+    return np.stack([fill_gaps(samples, gaps, missing, context, method) for context, method in methods])
 
 
 def _draw_texture(known: Samples, missing: Flags, gap: Interval, rate: int, rng: np.random.Generator) -> Samples:
     """Sound that may be heard in a gap of samples ``[N]`` beside what is predicted."""
     start, stop = gap
-    around = _around(start, stop, _TEXTURE_ORDER_S, rate)
-    order = round(_TEXTURE_ORDER_S * rate)
+    context, order = _context(_TEXTURE_ORDER_S, rate), round(_TEXTURE_ORDER_S * rate)
+    around = slice(max(0, start - context), stop + context)
     deviation = draw_deviation(known[around], missing[around], order, rate, rng)
     texture = deviation[start - around.start : stop - around.start]
     sides = (known[side][~missing[side]] for side in (slice(around.start, start), slice(stop, around.stop)))
@@ -153,7 +165,6 @@ def _draw_texture(known: Samples, missing: Flags, gap: Interval, rate: int, rng:
     return np.asarray(texture * min(1.0, level / max(np.sqrt(np.mean(texture**2)), 1e-12)))
 
 
-def _around(start: int, stop: int, order: float, rate: int) -> slice:
-    """A gap and the samples beside it that a prediction of an order in s learns from."""
-    context = round(min(max(_CONTEXT_ORDERS * order, _CONTEXT_S[0]), _CONTEXT_S[1]) * rate)
-    return slice(max(0, start - context), stop + context)
+def _context(order: float, rate: int) -> int:
+    """Samples on either side of a gap that a prediction of an order in s learns from."""
+    return round(min(max(_CONTEXT_ORDERS * order, _CONTEXT_S[0]), _CONTEXT_S[1]) * rate)

@@ -7,7 +7,7 @@ form is that of Liutkus et al., "Kernel additive models for source separation", 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import librosa
 import numpy as np
@@ -26,8 +26,9 @@ Magnitudes = NDArray[np.float64]
 _OVERLAP = 8
 # Keeps masks of silence finite.
 _SILENCE = 1e-30
-# Factorisation of a part that holds several sources of one type: its window in s, components of each, iterations.
-_PARTS_WINDOW, _PARTS_COMPONENTS, _PARTS_ITERATIONS = 0.064, 6, 100
+# Factorisation of a part that holds several sources of one type: its window in s, and components of each.
+_PARTS_WINDOW, _PARTS_COMPONENTS = 0.064, 6
+_ITERATIONS = 100
 
 
 def separate_types(samples: Samples, rate: int, types: Sequence[str], seed: int) -> Samples:
@@ -87,19 +88,39 @@ def _divide(samples: Samples, rate: int, count: int, seed: int) -> Samples:
     stft = STFT.for_rate(rate, _PARTS_WINDOW, _PARTS_WINDOW / 4)
     spectrogram = stft.forward(torch.from_numpy(samples))
     magnitudes = spectrogram.square().sum(dim=1).sqrt().numpy()
+
+    def centre(spectra: Magnitudes, _: Magnitudes) -> Magnitudes:
+        return np.asarray(np.log2(np.arange(1, len(spectra) + 1) @ spectra / (spectra.sum(axis=0) + _SILENCE) + 1))
+
+    levels = magnitudes.mean(axis=0) / magnitudes.max()
+    masks = factor_masks(levels, count, _PARTS_COMPONENTS, centre, seed, beta_loss="kullback-leibler")
+    return np.stack([stft.inverse(torch.from_numpy(mask) * spectrogram, samples.shape[1]).numpy() for mask in masks])
+
+
+def factor_masks(
+    magnitudes: Magnitudes,
+    count: int,
+    components: int,
+    scale: Callable[[Magnitudes, Magnitudes], Magnitudes],
+    seed: int,
+    beta_loss: str = "frobenius",
+) -> Magnitudes:
+    """Ratio masks ``[count, F, T]`` of magnitudes ``[F, T]`` by non-negative factorisation, so many components each.
+
+    ``scale`` gives every component of the spectra ``[F, R]`` and the activations ``[R, T]`` a value ``[R]``, by which
+    k-means divides them, from the lowest up.
+    """
     spectra, activations = librosa.decompose.decompose(
-        magnitudes.mean(axis=0) / magnitudes.max(),
-        n_components=_PARTS_COMPONENTS * count,
+        magnitudes,
+        n_components=components * count,
         init="random",
         solver="mu",
-        beta_loss="kullback-leibler",
-        max_iter=_PARTS_ITERATIONS,
+        beta_loss=beta_loss,
+        max_iter=_ITERATIONS,
         tol=0.0,
         random_state=np.random.RandomState(seed),
     )
-    centre = np.log2(np.arange(1, len(spectra) + 1) @ spectra / (spectra.sum(axis=0) + _SILENCE) + 1)
-    edges = np.quantile(centre, (np.arange(count) + 0.5) / count)
-    groups = kmeans2(centre, edges, minit="matrix")[1]
+    values = scale(spectra, activations)
+    groups = kmeans2(values, np.quantile(values, (np.arange(count) + 0.5) / count), minit="matrix")[1]
     powers = np.stack([(spectra[:, groups == part] @ activations[groups == part]) ** 2 for part in range(count)])
-    masks = torch.from_numpy((powers + _SILENCE) / (powers + _SILENCE).sum(axis=0))
-    return np.stack([stft.inverse(mask * spectrogram, samples.shape[1]).numpy() for mask in masks])
+    return np.asarray((powers + _SILENCE) / (powers + _SILENCE).sum(axis=0))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
 from dapcli.errors import SettingsError
 from dapcli.fit import OPTIMIZERS, STOPPING_RULES, check_rule, choose_dtype, find_device
 from dapcli.priors import NO_PRIOR, PRIORS
-from dapcli.settings import Settings
+from dapcli.settings import Settings, look_up
 from dapcli.signal.stft import STFT
 from dapcli.tasks import TASKS, Task, load
 
@@ -20,20 +19,13 @@ def check(
     rate: int,
     *,
     device: str,
-    parallel: int | None,
-    references: bool,
-    hidden: bool = False,
+    parallel: int | None = None,
+    references: bool = False,
 ) -> dict[str, Any]:
     """Check settings for a task, and return what they stand for: the fields of a :class:`~dapcli.pipeline.Solver`.
 
-    Args:
-        task: The task.
-        settings: Its settings.
-        rate: The rate of the recording, Hz.
-        device: As for :func:`dapcli.denoise`.
-        parallel: See there.
-        references: A stopping rule can go by clean references.
-        hidden: A stopping rule can go by samples that are hidden from the fit.
+    ``rate`` is that of the recording in Hz, ``device`` and ``parallel`` are as for :func:`dapcli.denoise`. A stopping
+    rule can go by clean references if ``references`` is true.
 
     Raises:
         SettingsError: A name is unknown, or a setting has no effect here.
@@ -49,7 +41,9 @@ def check(
     look_up(settings.optimizer, OPTIMIZERS, "optimizer")
     rule, reason = (estimator.stop, estimator.reason) if settings.stop == "auto" else (settings.stop, "asked for")
     look_up(rule, ("auto", *STOPPING_RULES), "stopping rule")
-    given = {"validation": objective.validates, "reference": references, "hidden": hidden}
+    # Samples can be hidden from a fit where it tells sound from noise.
+    noisy = "noise_profile" in task.arguments
+    given = {"validation": objective.validates, "reference": references, "hidden": noisy}
     check_rule(rule, [need for need, is_given in given.items() if is_given])
     _refuse_unused(task, settings)
     if parallel is not None and parallel < 1:
@@ -66,12 +60,6 @@ def check(
         "rule": rule,
         "rule_reason": reason,
     }
-
-
-def look_up(name: str, registry: Collection[str], what: str) -> None:
-    """Raise ``SettingsError`` unless a registry knows a name."""
-    if name not in registry:
-        raise SettingsError(f"unknown {what} {name!r}; choose one of {', '.join(registry)}")
 
 
 def _refuse_unused(task: Task, settings: Settings) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dapcli.audio import Recording, read_audio, resample
+from dapcli.audio import Recording, Samples, read_audio, resample
 from dapcli.audio.files import digest
 from dapcli.audio.recording import count_channels
 from dapcli.errors import InputError, SettingsError
@@ -20,12 +20,12 @@ from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
 from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver, Weights
 from dapcli.pipeline.store import Store
-from dapcli.settings import Settings
+from dapcli.settings import Settings, look_up
 from dapcli.signal.noise import NOISE_MODELS, PROFILE_MARGIN, Noise, estimate_noise, protect
 from dapcli.signal.noise_spectrum import Spectrum, noise_std, profile_spectrum
 from dapcli.signal.stft import STFT
 from dapcli.tasks import TASKS
-from dapcli.tasks.check import check, look_up
+from dapcli.tasks.check import check
 from dapcli.tasks.options import DenoiseOptions
 from dapcli.tasks.problem import Problem
 
@@ -80,28 +80,17 @@ def denoise(
     look_up(settings.post_filter, POST_FILTERS, "post-filter")
     if settings.attenuation_limit is not None and settings.estimator != "mask":
         raise SettingsError("--attenuation-limit is for --estimator mask; leave it out")
-    fields = check(
-        TASKS["denoise"],
-        settings,
-        recording.rate,
-        device=device,
-        parallel=parallel,
-        references=bool(references),
-        hidden=True,
-    )
+    task = TASKS["denoise"]
+    fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
     profile = _profile(fields["stft"], recording, fields["rate"], noise_profile)
     return Pipeline(recording, Denoiser(**fields, profile=profile), references, on_step, store).run(parallel)
 
 
-def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem[None]:
+def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem[None]:  # noqa: ARG001
     """The problem of a noisy recording by the options of the command line."""
-    del path
-    file, stretch = options.profile_file, options.profile_stretch
-    return Problem(
-        recording,
-        noise_profile=read_audio(file) if file else stretch,
-        fingerprint={"noise_profile": digest(file) if file else stretch},
-    )
+    given = options.profile
+    profile, fingerprint = (read_audio(given), digest(given)) if isinstance(given, Path) else (given, given)
+    return Problem(recording, noise_profile=profile, fingerprint={"noise_profile": fingerprint})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +105,12 @@ class Denoiser(Solver):
     @property
     def iterations(self) -> tuple[int, int]:
         """Iterations at the most for pretraining on a recording, and for each of its segments."""
-        settings = self.settings
+        first, further = self.settings.iterations, self.settings.finetune_iterations
         # A rule that may end a fit early has to see all of it.
-        if not (settings.finetune_iterations and self.objective.masks) or STOPPING_RULES[self.rule].patience:
-            return 0, settings.iterations
-        return settings.iterations, settings.finetune_iterations
+        anew = self.objective.generates or not further or STOPPING_RULES[self.rule].patience
+        return (0, first) if anew else (first, further)
 
-    def pretrain(self, segments: Sequence[Tensor], report: Report) -> Weights:
+    def pretrain(self, segments: Sequence[Samples], report: Report) -> Weights:
         """The weights of one network that was fitted to some segments ``[C, N]`` in turn, for each to start from.
 
         It is fitted on every second frame. Then a fraction of the iterations on all frames is enough, on any segment
@@ -131,59 +119,48 @@ class Denoiser(Solver):
         """
         # Between frames further apart than that, samples would be lost.
         stride = COARSENESS if 2 * COARSENESS * self.stft.hop <= self.stft.n_fft else 1
-        stft, generator = replace(self.stft, hop=stride * self.stft.hop), self.generator()
-        objectives = [
-            self.objective(
-                self.load(samples),
-                stft,
-                self._noise(samples).every(stride),
-                settings=self.settings,
-                generator=generator,
-            )
-            for samples in segments
-        ]
+        setup = replace(self.setup(), stft=replace(self.stft, hop=stride * self.stft.hop))
+        objectives = [self.objective(setup.tensor(each), self._noise(each).every(stride), setup) for each in segments]
         objective = Alternating(objectives, self.settings.iterations, self.settings.seed)
-        network = self.build(objective)
+        network = self.build(objective, setup)
         assert network is not None
-        rule = STOPPING_RULES["fixed"](StopContext(stft, segments[0]))
+        rule = STOPPING_RULES["fixed"](StopContext(setup.stft, setup.tensor(segments[0])))
         # What is wanted are the weights; their estimates are of different segments.
-        fit(network, objective, rule, **{**self.loop(), "ema_decay": 0.0}, generator=generator, report=report)
+        settings = replace(self.settings, ema_decay=0.0)
+        fit(network, objective, rule, settings, self.dtype, setup.generator, report)
         return {name: weights.cpu() for name, weights in network.state_dict().items()}
 
     def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
         """The estimate ``[1, C, N]`` of a segment without its noise, and its record."""
-        samples, noise = self.load(segment.samples), self._noise(segment.samples)
-        hidden = None
+        samples, noise = self.setup().tensor(segment.samples), self._noise(segment.samples)
+        visible, hidden = samples, None
         if STOPPING_RULES[self.rule].needs == "hidden":
-            hidden = _hidden_samples(samples.shape[1], self.settings.seed).to(self.device)
-        visible = samples if hidden is None else _hide(samples, hidden)
+            visible, hidden = _hide(samples, self.settings.seed)
         observed = self.stft.forward(samples)
-        context, generator = self.context(segment, hidden), self.generator()
         again = (self.settings.seed + 1) % 2**63
         notes: list[str] = []
         # A mask that lets the noise pass is fitted anew from other weights.
-        for seed, weights in ((self.settings.seed, segment.weights), (again, None)):
-            objective = self.objective(visible, self.stft, noise, settings=self.settings, generator=generator)
-            network = self.build(objective, seed, weights)
-            rule = STOPPING_RULES[self.rule](context)
-            fitted = fit(network, objective, rule, **self.loop(weights), generator=generator, report=report)
+        for seed in (self.settings.seed, again):
+            setup = self.setup(seed)
+            objective = self.objective(visible, noise, setup)
+            network, tuned = self.build(objective, setup, segment.weights), segment.weights is not None
+            rule = self.rule_for(segment, setup, hidden)
+            fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report, finetune=tuned)
             estimate = fitted.estimate[0]
-            if not (self.objective.masks and _lets_noise_pass(estimate, observed, noise)):
+            if self.objective.generates or not _lets_noise_pass(estimate, observed, noise):
                 break
-            notes.append(_PASSED if notes else f"the fit let the noise pass; fitted again with seed {again}")
+            notes = [_PASSED if notes else f"the fit let the noise pass; fitted again with seed {again}"]
             # Progress stays where it is, and a thread that is to stop still learns of it.
-            report = _repeat(report, fitted.iterations[-1])
-        notes = notes[-1:]
-        if self.objective.masks:
+            segment, report = replace(segment, weights=None), _repeat(report, fitted.iterations[-1])
+        if not self.objective.generates:
             estimate, limited = self._limit(estimate, observed, noise)
             notes += [_LIMITED] if limited else []
         mean = noise.power.mean(dim=2)
         level = noise_std(mean.double().cpu().numpy(), self.stft) / (PROFILE_MARGIN**0.5 if noise.known else 1)
-        record = self.record(fitted, network, context)
         filtered = POST_FILTERS[self.settings.post_filter](estimate, observed, noise.power)
-        return self.stft.inverse(filtered, samples.shape[1])[None], replace(
-            record, noise_std=level, white_noise=noise.white, notes=tuple(notes)
-        )
+        restored = self.stft.inverse(filtered, samples.shape[1])[None]
+        record = self.record(fitted, network, segment)
+        return restored, replace(record, noise_std=level, white_noise=noise.white, notes=tuple(notes))
 
     def _limit(self, estimate: Tensor, observed: Tensor, noise: Noise) -> tuple[Tensor, bool]:
         """An estimate that is a recording with gains, both ``[C, 2, F, T]``, with more left of it.
@@ -196,10 +173,11 @@ class Denoiser(Solver):
             return gain[:, None] * observed, limited
         return gain.clamp(min=10 ** (-self.settings.attenuation_limit / 20))[:, None] * observed, False
 
-    def _noise(self, samples: Tensor) -> Noise:
+    def _noise(self, samples: Samples) -> Noise:
         """The noise of samples ``[C, N]``, on the device."""
         model = self.settings.noise_model
-        return estimate_noise(self.stft, samples.float().cpu(), self.rate, model, self.profile).to(self.device)
+        single = torch.from_numpy(samples).float()
+        return estimate_noise(self.stft, single, self.rate, model, self.profile).to(self.device)
 
 
 def _gain(estimate: Tensor, observed: Tensor) -> Tensor:
@@ -213,19 +191,17 @@ def _lets_noise_pass(estimate: Tensor, observed: Tensor, noise: Noise) -> bool:
     return bool(quiet.any()) and float(_gain(estimate, observed)[quiet].mean()) > _PASSING
 
 
-def _hidden_samples(length: int, seed: int) -> Tensor:
-    """Sorted random indices of samples to hide, no two of them neighbours, none at the ends."""
-    candidates = np.arange(1, length - 1, 2)
-    count = min(len(candidates), round(length * _HIDDEN_SHARE))
+def _hide(samples: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Samples ``[C, N]`` with some replaced by the mean of their neighbours, and the sorted indices of these.
+
+    They are drawn at random, no two of them neighbours, none at the ends.
+    """
+    candidates = np.arange(1, samples.shape[1] - 1, 2)
+    count = min(len(candidates), round(samples.shape[1] * _HIDDEN_SHARE))
     chosen = np.random.default_rng(seed).choice(candidates, count, replace=False)
-    return torch.from_numpy(np.sort(chosen))
-
-
-def _hide(samples: Tensor, hidden: Tensor) -> Tensor:
-    """Samples ``[C, N]`` with the hidden ones replaced by the mean of their neighbours."""
-    samples = samples.clone()
-    samples[:, hidden] = (samples[:, hidden - 1] + samples[:, hidden + 1]) / 2
-    return samples
+    hidden, visible = torch.from_numpy(np.sort(chosen)).to(samples.device), samples.clone()
+    visible[:, hidden] = (samples[:, hidden - 1] + samples[:, hidden + 1]) / 2
+    return visible, hidden
 
 
 def _profile(
@@ -263,12 +239,6 @@ def _repeat(report: Report, last: Iteration) -> Report:
     return lambda _: report(last)
 
 
-def _no_filter(estimate: Tensor, observed: Tensor, noise_power: Tensor) -> Tensor:
-    """The estimate as it is."""
-    del observed, noise_power
-    return estimate
-
-
 def _wiener(estimate: Tensor, observed: Tensor, noise_power: Tensor) -> Tensor:
     """A Wiener filter on the recording, with the fitted estimate as its model of the sound.
 
@@ -280,4 +250,7 @@ def _wiener(estimate: Tensor, observed: Tensor, noise_power: Tensor) -> Tensor:
 
 
 #: Filters that follow a fit; to add one, write a function and give it a line.
-POST_FILTERS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"none": _no_filter, "wiener": _wiener}
+POST_FILTERS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "none": lambda estimate, *_: estimate,
+    "wiener": _wiener,
+}

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from dapcli.errors import InputError, SettingsError
-from dapcli.settings import check_limits, option
+from dapcli.settings import check_limits, own
 from dapcli.signal.source_types import ANY_TYPE, DEFAULT_TYPES, SOURCE_TYPES, check_types, default_names
 
-_OWN = "Options"
 #: How people say which samples are missing.
 BY_HAND = "give gaps with --gap START:END, in seconds, or with --mask FILE"
 
@@ -71,29 +70,24 @@ class TaskOptions:
 class DenoiseOptions(TaskOptions):
     """The options of ``dap denoise``."""
 
-    noise_profile: str | None = option(
+    noise_profile: str | None = own(
         None,
         "Stretch with nothing but noise, in seconds, or a file of nothing but that noise.",
-        panel=_OWN,
         metavar="START:END|FILE",
     )
 
     @property
-    def profile_file(self) -> Path | None:
-        """The file of a noise profile, None where it is a stretch."""
-        path = Path(self.noise_profile or "")
-        return path if self.noise_profile and path.is_file() else None
-
-    @property
-    def profile_stretch(self) -> tuple[float, float] | None:
-        """Start and end, in seconds, of a stretch of noise.
+    def profile(self) -> Path | tuple[float, float] | None:
+        """The file of a noise profile, or start and end, in seconds, of a stretch of noise.
 
         Raises:
             SettingsError: The text is neither a file nor a stretch.
         """
         text = self.noise_profile
-        if text is None or self.profile_file:
+        if not text:
             return None
+        if (path := Path(text)).is_file():
+            return path
         wanted = "START:END in seconds, such as 0.0:0.5, or a file that exists"
         if ":" not in text:
             raise SettingsError(f"--noise-profile {text}: give {wanted}")
@@ -102,30 +96,26 @@ class DenoiseOptions(TaskOptions):
     @property
     def files(self) -> tuple[Path, ...]:
         """The file of a noise profile."""
-        return (self.profile_file,) if self.profile_file else ()
+        return (self.profile,) if isinstance(self.profile, Path) else ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.profile_stretch
+        _ = self.profile
 
 
 @dataclass(frozen=True)
 class InpaintOptions(TaskOptions):
     """The options of ``dap inpaint``: gaps are given, read from a mask, or detected."""
 
-    gap: tuple[str, ...] = option(
-        (), "Missing stretch in seconds, or 8000n:8960n; repeatable.", panel=_OWN, metavar="START:END"
+    gap: tuple[str, ...] = own((), "Missing stretch in seconds, or 8000n:8960n; repeatable.", metavar="START:END")
+    mask: Path | None = own(
+        None, "Labels of gaps (Audacity's .txt, or .csv), or audio that is zero where samples miss."
     )
-    mask: Path | None = option(
-        None, "Labels of gaps (Audacity's .txt, or .csv), or audio that is zero where samples miss.", panel=_OWN
-    )
-    detect: bool = option(False, "Find dropouts: runs of one and the same value.", panel=_OWN)
-    min_gap: float | None = option(
-        None, "Shortest dropout that --detect finds (0.005).", panel=_OWN, metavar="SECONDS", above=0
-    )
-    dry_run: bool = option(False, "Print the gaps and stop; writes nothing.", panel=_OWN)
-    consistent: bool = option(
-        True, "Leave known samples as they are, bit by bit, or not.", panel=_OWN, flag="--keep-known/--refit-known"
+    detect: bool = own(False, "Find dropouts: runs of one and the same value.")
+    min_gap: float | None = own(None, "Shortest dropout that --detect finds (0.005).", metavar="SECONDS", above=0)
+    dry_run: bool = own(False, "Print the gaps and stop; writes nothing.")
+    consistent: bool = own(
+        True, "Leave known samples as they are, bit by bit, or not.", flag="--keep-known/--refit-known"
     )
 
     def __post_init__(self) -> None:
@@ -148,13 +138,10 @@ class InpaintOptions(TaskOptions):
 class DeclipOptions(TaskOptions):
     """The options of ``dap declip``."""
 
-    level: float | None = option(
-        None, "Level of clipping, full scale at 1; without it, detected by channel and side.", panel=_OWN
-    )
-    consistent: bool = option(
+    level: float | None = own(None, "Level of clipping, full scale at 1; without it, detected by channel and side.")
+    consistent: bool = own(
         True,
         "Keep reliable samples bit by bit, and clipped ones beyond the level.",
-        panel=_OWN,
         flag="--consistent/--no-consistent",
     )
 
@@ -163,10 +150,8 @@ class DeclipOptions(TaskOptions):
 class DequantizeOptions(TaskOptions):
     """The options of ``dap dequantize``."""
 
-    levels: int | None = option(None, "Levels of the quantizer between -1 and 1; without it, detected.", panel=_OWN)
-    consistent: bool = option(
-        True, "Keep every sample in its cell of the quantizer.", panel=_OWN, flag="--consistent/--no-consistent"
-    )
+    levels: int | None = own(None, "Levels of the quantizer between -1 and 1; without it, detected.")
+    consistent: bool = own(True, "Keep every sample in its cell of the quantizer.", flag="--consistent/--no-consistent")
 
 
 _TYPES = "; ".join(f"{name} ({each.description})" for name, each in SOURCE_TYPES.items())
@@ -176,20 +161,14 @@ _TYPES = "; ".join(f"{name} ({each.description})" for name, each in SOURCE_TYPES
 class SeparateOptions(TaskOptions):
     """The options of ``dap separate``."""
 
-    sources: int | None = option(
-        None, "How many sources.", panel=_OWN, shown="2", least=min(DEFAULT_TYPES), below=max(DEFAULT_TYPES) + 1
+    sources: int | None = own(
+        None, "How many sources.", shown="2", least=min(DEFAULT_TYPES), below=max(DEFAULT_TYPES) + 1
     )
-    types: str | None = option(None, f"What each source is: {_TYPES}.", panel=_OWN, metavar="TYPE,TYPE")
-    called: str | None = option(
-        None, "Names of the files.", panel=_OWN, flag="--names", metavar="NAME,NAME", shown="the types"
-    )
-    consistent: bool = option(
-        True, "Make the sources sum to the mixture.", panel=_OWN, flag="--consistent/--no-consistent"
-    )
-    extension: str | None = option(
-        None, "Extension of the files.", panel=_OWN, flag="--format", metavar="EXTENSION", shown="IN's"
-    )
-    fixed_order: bool = option(False, "Compare each source with the reference in its place.", panel=_OWN)
+    types: str | None = own(None, f"What each source is: {_TYPES}.", metavar="TYPE,TYPE")
+    called: str | None = own(None, "Names of the files.", flag="--names", metavar="NAME,NAME", shown="the types")
+    consistent: bool = own(True, "Make the sources sum to the mixture.", flag="--consistent/--no-consistent")
+    extension: str | None = own(None, "Extension of the files.", flag="--format", metavar="EXTENSION", shown="IN's")
+    fixed_order: bool = own(False, "Compare each source with the reference in its place.")
 
     folder: ClassVar[bool] = True
 

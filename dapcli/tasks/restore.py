@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +12,18 @@ from torch import Tensor
 
 from dapcli.audio import Recording, Samples
 from dapcli.errors import InputError
-from dapcli.fit import STOPPING_RULES, fit
+from dapcli.fit import fit
 from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
 from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver
 from dapcli.pipeline.store import Store
 from dapcli.settings import Settings
-from dapcli.signal.clipping import clipping_at, detect_clipping
+from dapcli.signal.clipping import Clipping, clipping_at, detect_clipping
 from dapcli.signal.degradation import TOLERANCE, Degradation
 from dapcli.signal.gaps import list_intervals, make_gaps, parse_gap, read_mask, warn_of_long
 from dapcli.signal.gaps_detection import DEFAULT_MIN_GAP, detect_gaps
 from dapcli.signal.missing import Missing
-from dapcli.signal.quantization import MOST_DETECTED, detect_quantization, quantization_of
+from dapcli.signal.quantization import MOST_DETECTED, Quantization, detect_quantization, quantization_of
 from dapcli.tasks import TASKS
 from dapcli.tasks.check import check
 from dapcli.tasks.options import BY_HAND, DeclipOptions, DequantizeOptions, InpaintOptions
@@ -82,7 +82,7 @@ class Restorer(Solver):
 
         The prior is fitted to the stretch that the degradation affects, and what is beside it.
         """
-        whole = self.degradation.part(segment.start, segment.stop).affected(segment.samples.numpy())
+        whole = self.degradation.part(segment.start, segment.stop).affected(segment.samples)
         places = np.flatnonzero(whole.any(axis=0))
         around = round(_AROUND_S * self.rate)
         first, last = max(places[0] - around, 0), min(places[-1] + around + 1, whole.shape[1])
@@ -94,19 +94,17 @@ class Restorer(Solver):
             references=None if segment.references is None else segment.references[..., first:last],
         )
         degradation = self.degradation.part(stretch.start, stretch.stop)
-        observed, generator, context = stretch.samples.numpy(), self.generator(), self.context(stretch)
-        objective = self.objective(
-            observed, self.stft, degradation, self.rate, settings=self.settings, generator=generator
-        )
-        network, rule = self.build(objective), STOPPING_RULES[self.rule](context)
-        fitted = fit(network, objective, rule, **self.loop(), generator=generator, report=report)
-        estimate = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
-        restored = degradation.add_texture(estimate, observed, self.rate, self.settings.seed)
+        observed, setup = stretch.samples, self.setup()
+        objective = self.objective(observed, degradation, setup)
+        network, rule = self.build(objective, setup), self.rule_for(stretch, setup)
+        fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report)
+        plain = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
+        restored = degradation.add_texture(plain, observed, self.rate, self.settings.seed)
         inconsistent = np.abs(degradation.project(restored, observed) - restored) > TOLERANCE
-        estimates = segment.samples.clone()[None]
-        estimates[0, :, first:last] = torch.from_numpy(restored)
-        record = self.record(fitted, network, context)
-        return estimates, replace(record, inconsistent=float(inconsistent.sum() / whole.size))
+        record = self.record(fitted, network, stretch)
+        estimate = segment.samples.copy()
+        estimate[:, first:last] = restored
+        return torch.from_numpy(estimate)[None], replace(record, inconsistent=float(inconsistent.sum() / whole.size))
 
     def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
         """The estimate with what is known put back."""
@@ -153,24 +151,16 @@ def pose_clipping(recording: Recording, options: DeclipOptions, path: Path) -> P
         SettingsError: The level is out of range.
         InputError: Nothing is clipped, or the recording is rather quantized.
     """
-    if options.level is not None:
-        clipping = clipping_at(options.level, recording)
-    elif detect_quantization(recording):
+    level = options.level
+    if level is None and detect_quantization(recording):
         raise InputError(
             f"{path}: is quantized to a few levels, so that clipping cannot be detected; use dap dequantize, "
             "or give the level of clipping with --level"
         )
-    elif found := detect_clipping(recording):
-        clipping = found
-    else:
+    clipping = detect_clipping(recording) if level is None else clipping_at(level, recording)
+    if clipping is None:
         raise InputError(f"{path}: no clipping was detected; if it is clipped, give the level with --level")
-    return Problem(
-        recording,
-        clipping,
-        consistent=options.consistent,
-        source="detected" if options.level is None else "given",
-        fingerprint={"low": clipping.low, "high": clipping.high},
-    )
+    return _pose_bounded(recording, clipping, options.consistent, given=level is not None)
 
 
 def pose_quantization(recording: Recording, options: DequantizeOptions, path: Path) -> Problem[Degradation]:
@@ -180,19 +170,18 @@ def pose_quantization(recording: Recording, options: DequantizeOptions, path: Pa
         SettingsError: The number of levels is out of range.
         InputError: The recording does not have these levels, or any that can be detected.
     """
-    if options.levels is not None:
-        quantization = quantization_of(options.levels, recording)
-    elif found := detect_quantization(recording):
-        quantization = found
-    else:
+    levels = options.levels
+    quantization = detect_quantization(recording) if levels is None else quantization_of(levels, recording)
+    if quantization is None:
         raise InputError(
             f"{path}: no quantization to {MOST_DETECTED} levels or fewer was detected; "
             "if it is quantized, give the number of levels with --levels"
         )
-    return Problem(
-        recording,
-        quantization,
-        consistent=options.consistent,
-        source="detected" if options.levels is None else "given",
-        fingerprint={"step": quantization.step, "offset": quantization.offset},
-    )
+    return _pose_bounded(recording, quantization, options.consistent, given=levels is not None)
+
+
+def _pose_bounded(
+    recording: Recording, degradation: Clipping | Quantization, consistent: bool, *, given: bool
+) -> Problem[Degradation]:
+    source = "given" if given else "detected"
+    return Problem(recording, degradation, consistent=consistent, source=source, fingerprint=asdict(degradation))

@@ -12,7 +12,7 @@ from torch import Tensor
 from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import blocks
 from dapcli.errors import InputError, SettingsError
-from dapcli.fit import STOPPING_RULES, fit
+from dapcli.fit import fit
 from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
 from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver
@@ -73,13 +73,12 @@ def separate(
             )
     if not any(block.any() for block in blocks(recording)):
         raise InputError("the mixture is silent; there is nothing to separate")
-    solver = Separator(**fields, source_types=tuple(types), consistent=consistent)
+    solver = Separator(**fields, types=tuple(types), consistent=consistent)
     return Pipeline(recording, solver, references, on_step, store).run(parallel)
 
 
-def pose(recording: Recording, options: SeparateOptions, path: Path) -> Problem[None]:
+def pose(recording: Recording, options: SeparateOptions, path: Path) -> Problem[None]:  # noqa: ARG001
     """The problem of a mixture by the options of the command line."""
-    del path
     types = options.source_types("")
     # Sources that are generated are made consistent segment by segment.
     fingerprint = {"types": types, "consistent": options.consistent}
@@ -88,53 +87,42 @@ def pose(recording: Recording, options: SeparateOptions, path: Path) -> Problem[
 
 @dataclass(frozen=True, kw_only=True)
 class Separator(Solver):
-    """Separates the segments of a mixture into K sources of these types; they sum to it where they are consistent."""
+    """Separates the segments of a mixture into K sources of its types; they sum to it where they are consistent."""
 
-    source_types: tuple[str, ...]
     consistent: bool = True
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        """The types of the K sources."""
-        return self.source_types
 
     def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
         """The sources ``[K, C, N]`` of a segment and the record of their fit.
 
         Sources that are generated are fitted with further seeds as long as one is silent.
         """
-        context = self.context(segment)
-        tries: list[tuple[float, Tensor, SegmentFit]] = []
+        tries: list[tuple[float, int, Tensor, SegmentFit]] = []
         notes: list[str] = []
         for attempt in range(_SEEDS if self.objective.generates else 1):
             seed = (self.settings.seed + attempt) % 2**63
             if notes:
                 notes[-1] += f"; fitted again with seed {seed}"
-            generator = self.generator(seed)
-            objective = self.objective(
-                segment.samples.numpy(), self.stft, self.types, self.rate, settings=self.settings, generator=generator
-            )
-            network, rule = self.build(objective, seed), STOPPING_RULES[self.rule](context)
-            fitted = fit(network, objective, rule, **self.loop(), generator=generator, report=report)
-            record = self.record(fitted, network, context)
+            setup = self.setup(seed)
+            objective = self.objective(segment.samples, self.types, setup)
+            network, rule = self.build(objective, setup), self.rule_for(segment, setup)
+            fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report)
             heard = levels(fitted.estimate)
-            tries.append((float(heard.min()), fitted.estimate, record))
+            tries.append((float(heard.min()), seed, fitted.estimate, self.record(fitted, network, segment)))
             if heard.min() >= _SILENT:
                 break
             notes.append(f"source {int(heard.argmin()) + 1} was silent")
-        best = max(range(len(tries)), key=lambda index: tries[index][0])
-        level, sources, record = tries[best]
+        level, seed, sources, record = max(tries, key=lambda each: each[0])
         if self.objective.generates:
             if level < _SILENT:
-                notes[-1] += f"; the fit with seed {(self.settings.seed + best) % 2**63} is kept"
+                notes[-1] += f"; the fit with seed {seed} is kept"
             if self.consistent:
-                sources = ratio_masked(self.stft.forward(context.samples), sources)
+                sources = ratio_masked(self.stft.forward(setup.tensor(segment.samples)), sources)
         else:
             notes = []
             if record.validation is not None and not record.validation < 1:
                 notes = ["the network found no structure, and the classical separation was kept"]
                 sources = objective.initial
-        record = replace(record, seconds=sum(each.seconds for _, _, each in tries), notes=tuple(notes))
+        record = replace(record, seconds=sum(each.seconds for *_, each in tries), notes=tuple(notes))
         return self.stft.inverse(sources, segment.samples.shape[1]), record
 
     def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:

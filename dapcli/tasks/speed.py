@@ -105,10 +105,7 @@ def segment_shape(recording: Recording, settings: Settings) -> tuple[int, int, i
 
 def estimate_seconds(recording: Recording, settings: Settings, seconds_per_iteration: float) -> float:
     """How long a recording will take at the most, given the time of one iteration on one of its segments."""
-    fields = check(
-        TASKS["denoise"], settings, recording.rate, device="cpu", parallel=None, references=False, hidden=True
-    )
-    pretraining, each = Denoiser(**fields).iterations
+    pretraining, each = Denoiser(**check(TASKS["denoise"], settings, recording.rate, device="cpu")).iterations
     return float((pretraining / COARSENESS + each * len(plan(recording, settings))) * seconds_per_iteration)
 
 
