@@ -32,8 +32,8 @@ from dapcli.evaluation.clips import collect, draw_clips
 from dapcli.evaluation.folder import Folder, Record
 from dapcli.evaluation.methods import make_methods
 from dapcli.evaluation.protocols import make_protocol
+from dapcli.evaluation.run import Evaluation, restore_unit
 from dapcli.evaluation.tables import compare, summarize
-from dapcli.evaluation.unit import Evaluation, restore_unit
 from dapcli.tasks import TASKS
 from dapcli.tasks.speed import describe_machine
 

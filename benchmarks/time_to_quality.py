@@ -32,7 +32,7 @@ from dapcli import denoise
 from dapcli.audio import Audio, encode, read_audio
 from dapcli.evaluation.clips import collect, draw_clips
 from dapcli.evaluation.protocols import Case, Gaussian
-from dapcli.evaluation.unit import Evaluation
+from dapcli.evaluation.run import Evaluation
 from dapcli.metrics.waveform import snr_db
 from dapcli.tasks import TASKS
 

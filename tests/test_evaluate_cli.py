@@ -24,7 +24,7 @@ from dapcli.audio import Audio
 from dapcli.baselines import BASELINES, Baseline
 from dapcli.evaluation import run as run_module
 from dapcli.evaluation.protocols import PROTOCOLS, Case, Protocol, make_case
-from dapcli.evaluation.unit import restore_unit
+from dapcli.evaluation.run import restore_unit
 from dapcli.metrics import METRICS, score, score_sources
 from dapcli.settings import option
 from tests.command_line import Dap, Run, assert_refused, read, tree

@@ -36,9 +36,8 @@ from dapcli.evaluation.protocols import (
     Quantized,
     make_protocol,
 )
-from dapcli.evaluation.run import run
+from dapcli.evaluation.run import Evaluation, run
 from dapcli.evaluation.tables import LOWER_IS_BETTER, choose_pivot, compare, interval, summarize
-from dapcli.evaluation.unit import Evaluation
 from dapcli.metrics import METRICS
 from dapcli.settings import Settings
 from dapcli.signal.source_types import DEFAULT_TYPES

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import re
 import subprocess
@@ -29,7 +28,7 @@ from dapcli.pipeline.segments import Joined
 from dapcli.report import figures
 from dapcli.report.page import environment, render_page
 from dapcli.report.record import Record, build_record, to_json
-from dapcli.report.table import Cell, Table, metric_table, row, to_console, to_csv, to_markdown
+from dapcli.report.table import Cell, Table, metric_table, row, to_console, to_markdown
 from dapcli.report.words import degradation_in_words, summary
 from dapcli.tasks.problem import Problem
 
@@ -265,9 +264,9 @@ def test_of_hours_only_what_is_shown_is_read() -> None:
     for hours in (1, 20):
         before, after = Hours(hours), Hours(hours)
         joined = cast(Joined, SimpleNamespace(read=lambda start, stop, after=after: after.read(start, stop)[None]))
-        small, shape = with_output(recording(tone(0.3)), tone(0.3)), (before.rate, before.channels, before.length)
-        changes = dict(zip(("rate", "channels", "length"), shape, strict=True))
-        written = replace(small.estimates, joined=joined, source=before, **changes)
+        shape: dict[str, Any] = {"rate": before.rate, "channels": before.channels, "length": before.length}
+        estimates = with_output(recording(tone(0.3)), tone(0.3)).estimates
+        written = replace(estimates, joined=joined, source=before, **shape)
         page = Page(render_page(record, Problem(before), small_result(), written, {}))
         assert page.recordings["After"][0].shape == (2, 30 * before.rate)
         assert "first 30 s" in page.prose
@@ -384,8 +383,6 @@ def test_every_rendering_of_a_table_has_the_same_cells_and_breaks_on_none() -> N
     Console(file=stream, width=80).print(to_console(table))
     shown = [line.split() for line in stream.getvalue().splitlines() if line.strip()]
     assert shown == [["method", "SNR"], *([each or "-" for each in line] for line in lines)]
-    read = list(csv.reader(io.StringIO(to_csv(table))))
-    assert read == [["method", "SNR"], *([each or "" for each in line] for line in lines)]
     assert [line for line in to_markdown(table).splitlines() if "---" not in line] == [
         *("A caption", "", "| blind | SNR |", r'| **[bold]\<b\>\|"\*,** | **1.5** |', "| b | - |"),
         *("", "| oracle | SNR |", "| c | -2 |"),

@@ -12,7 +12,7 @@ import typer
 
 import dapcli
 from dapcli.cli.command import Command, add_command, declare
-from dapcli.cli.evaluate import Evaluate, protocol_options
+from dapcli.cli.evaluate import Evaluate, further_options
 from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
 from dapcli.errors import DapError, InterruptedRunError, SettingsError
@@ -36,7 +36,7 @@ def make_app() -> typer.Typer:
     add_tasks(app)
     for name, command in COMMANDS.items():
         # Only evaluate itself needs its options that import numpy.
-        more = protocol_options() if name == "evaluate" and name in sys.argv else []
+        more = further_options() if name == "evaluate" and name in sys.argv else []
         add_command(app, name, command, getdoc(command) or "", [*declare(command), *more])
     return app
 

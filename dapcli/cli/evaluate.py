@@ -16,6 +16,8 @@ from dapcli.tasks import TASKS
 from dapcli.tasks.options import parse_range, split
 
 _PROTOCOL = "Protocol (defaults are the papers')"
+# The settings of a fit that can be given.
+_SETTINGS = ("estimator", "iterations", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +38,6 @@ class Evaluate(RunCommand):
     oracle: bool = own(True, "Also fit with the oracle's stop, as the papers do.", flag="--oracle/--no-oracle")
     duration: float | None = own(None, "Length of the clips, s; 1 without it, pairs whole.", above=0.1)
     clips: int | None = own(None, "Draw so many clips; all of them without it.", least=1)
-    seed: int = own(0, "Seed of all random numbers.", least=0)
-    estimator: str | None = option(None, "How the network's output becomes an estimate; see the task's help.")
-    iterations: int | None = option(None, "Iterations of pretraining on a clip, or of each segment's fit.", above=0)
     jobs: int = option(1, "Methods to run at the same time; memory grows.", panel=RUN_PANEL, least=1)
     protocol: str | None = option(None, "gaussian, environmental or pairs; other tasks have one each.", panel=_PROTOCOL)
     clean_pairs: Path | None = option(
@@ -53,7 +52,7 @@ class Evaluate(RunCommand):
         values = self._values()
         clean = self._clean(values)
         duration = 1.0 if self.duration is None and "noisy" not in values else self.duration
-        given = {name: getattr(self, name) for name in ("estimator", "iterations", "seed")}
+        given = {name: getattr(self, name) for name in _SETTINGS}
         settings = choose_settings(TASKS[self.task].presets, self.preset, given)
 
         from rich.markup import escape
@@ -62,10 +61,8 @@ class Evaluate(RunCommand):
         from dapcli.evaluation.folder import Folder
         from dapcli.evaluation.methods import make_methods
         from dapcli.evaluation.protocols import make_protocol
-        from dapcli.evaluation.run import run
-        from dapcli.evaluation.unit import Evaluation
-        from dapcli.report.comparison import make_comparison
-        from dapcli.report.comparison_files import to_object, write_comparison
+        from dapcli.evaluation.run import Evaluation, run
+        from dapcli.report.comparison import Comparison, to_object, write_comparison
         from dapcli.report.console import evaluation_progress, make_console, print_comparison
 
         protocol = make_protocol(self.task, self.protocol, values)
@@ -77,7 +74,7 @@ class Evaluate(RunCommand):
         sources = [[path] for path in clean] if self.task == "separate" else [clean]
         groups = [collect(paths, outside=self.output_dir) for paths in sources]
         pairs = pair(values["noisy"], groups[0]) if "noisy" in values else None
-        drawn = draw_clips(groups if pairs is None else [list(pairs)], duration, self.clips, self.seed, pairs)
+        drawn = draw_clips(groups if pairs is None else [list(pairs)], duration, self.clips, settings.seed, pairs)
         evaluation = Evaluation(protocol, settings, self.device, duration, drawn.clips, methods)
         configuration = evaluation.configuration()
 
@@ -87,7 +84,7 @@ class Evaluate(RunCommand):
         try:
             with evaluation_progress(console, quiet=self.quiet) as on_unit:
                 outcome = run(evaluation, folder, jobs=self.jobs, on_unit=on_unit)
-            comparison = make_comparison(configuration, outcome, drawn)
+            comparison = Comparison(configuration, outcome, drawn)
             write_comparison(folder, comparison)
         except KeyboardInterrupt:
             raise InterruptedRunError(
@@ -147,11 +144,11 @@ class Evaluate(RunCommand):
         return values
 
 
-def protocol_options() -> list[Declaration]:
-    """The values of all protocols, None where they are not given."""
+def further_options() -> list[Declaration]:
+    """The settings of a fit that can be given, and the values of all protocols; None where they are not given."""
     from dapcli.evaluation.protocols import PROTOCOLS
 
-    declared: dict[str, Declaration] = {}
+    declared = {each[0]: each for each in declare(Settings, optional=True) if each[0] in _SETTINGS}
     users: dict[str, list[str]] = {}
     for name, protocol in PROTOCOLS.items():
         changes = {}

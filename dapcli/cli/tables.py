@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 
 _PRESETS = TASKS["denoise"].presets
 _PRESET = f"Named set of settings: {', '.join(_PRESETS)}."
+# Titles of columns, and how each is made of a line.
+_COSTS = {
+    "prior": "{name}",
+    "what it is": "{summary}",
+    "parameters": "{parameters:,}",
+    "seconds": "{receptive_field_s:.2f}",
+    "Hz": "{receptive_field_hz:.0f}",
+    "GFLOP": "{gflop_per_iteration:.1f}",
+}
+_SPEEDS = {"prior": "{prior}", "device": "{device}", "type": "{dtype}", "s per iteration": "{took}"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +91,12 @@ class Priors(TableCommand):
         """Print what the priors cost."""
         settings = choose_settings(_PRESETS, self.preset, {"base_channels": self.base_channels})
         from dapcli.priors.cost import describe_priors
-        from dapcli.report.table import prior_table
+        from dapcli.report.table import tabulate
 
-        costs = describe_priors(settings, PAPER_RATE)
+        costs = [asdict(cost) for cost in describe_priors(settings, PAPER_RATE)]
         self.show(
-            {cost.name: asdict(cost) for cost in costs},
-            prior_table(costs),
+            {cost["name"]: cost for cost in costs},
+            tabulate(costs, _COSTS, texts=2),
             f"preset {self.preset}: {settings.base_channels} base channels, estimator {settings.estimator}; "
             "receptive field in seconds and Hz,\n"
             "GFLOP of one iteration, forward and backward, on one second of mono at 16 kHz",
@@ -115,29 +126,35 @@ class Doctor(TableCommand):
             recording = files.enter_context(open_audio(self.input_path)) if self.input_path else None
             from dapcli.priors import PRIORS
             from dapcli.report.console import make_console
-            from dapcli.report.table import machine_table, speed_table
-            from dapcli.report.words import duration
+            from dapcli.report.table import Table, row, tabulate
+            from dapcli.report.words import count, duration
             from dapcli.tasks import speed
 
             machine = speed.describe_machine()
             shape = speed.segment_shape(recording, settings) if recording else speed.USUAL_SHAPE
-            rows = []
+            speeds, lines = [], []
             with make_console().status("") as status:
-                for device in self.device or machine["devices"]:
-                    for prior in self.prior or PRIORS:
-                        status.update(f"measuring {prior} on {device}")
-                        chosen = replace(settings, prior=prior)
-                        measured = speed.measure_speed(chosen, device, self.seconds, shape)
-                        total = None
-                        if recording and measured.seconds:
-                            total = speed.estimate_seconds(recording, chosen, measured.seconds)
-                        rows.append({**asdict(measured), "estimate": total})
+                for device, prior in product(self.device or machine["devices"], self.prior or PRIORS):
+                    status.update(f"measuring {prior} on {device}")
+                    chosen = replace(settings, prior=prior)
+                    measured = speed.measure_speed(chosen, device, self.seconds, shape)
+                    took, total, estimate = measured.note, "-", None
+                    if measured.seconds:
+                        took = f"{measured.seconds:.4f}"
+                        if recording:
+                            estimate = speed.estimate_seconds(recording, chosen, measured.seconds)
+                            total = duration(estimate)
+                    speeds.append({**asdict(measured), "estimate": estimate})
+                    lines.append({**speeds[-1], "took": took, "total": total})
 
         channels, length, rate = shape
         measured_on = {"channels": channels, "samples": length, "sample_rate": rate}
-        on = f"{length / rate:.3g} s of {channels} channel{'s' if channels > 1 else ''} at {rate} Hz"
-        lines = [f"preset {self.preset}, an iteration on {on}"]
+        on = f"{length / rate:.3g} s of {count(channels, 'channel')} at {rate} Hz"
+        words = [f"preset {self.preset}, an iteration on {on}"]
         if recording:
-            lines.append(f"estimates are for {self.input_path}, {duration(recording.length / recording.rate)} long")
-        result = {**machine, "preset": self.preset, "measured_on": measured_on, "speed": rows}
-        self.show(result, machine_table(machine), "", speed_table(rows), *lines)
+            words.append(f"estimates are for {self.input_path}, {duration(recording.length / recording.rate)} long")
+        about = {**machine, **machine["devices"], "devices": None}
+        named = Table((), [row(name, str(value)) for name, value in about.items() if value is not None], texts=2)
+        columns = _SPEEDS | ({"estimate": "{total}"} if any(each["estimate"] for each in speeds) else {})
+        result = {**machine, "preset": self.preset, "measured_on": measured_on, "speed": speeds}
+        self.show(result, named, "", tabulate(lines, columns, texts=3), *words)

@@ -1,4 +1,4 @@
-"""The one command behind every task: pose the problem, call the task's function, write what comes out of it."""
+"""The one command behind every task: check its files, pose the problem, call the task's function, write the result."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dapcli.cli.command import OUTPUT_PANEL, REQUIRED, RunCommand, add_command, 
 from dapcli.errors import OutputError, SettingsError
 from dapcli.settings import RUN_PANEL, choose_settings, option
 from dapcli.tasks import TASKS, load
+from dapcli.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
     from dapcli.audio import Recording
     from dapcli.audio.files import Content
     from dapcli.pipeline.result import Estimates
     from dapcli.settings import Settings
-    from dapcli.tasks.options import TaskOptions
     from dapcli.tasks.problem import Problem
 
 # Of more gaps than this only the first are printed.
@@ -33,14 +33,13 @@ _SOURCES = "separation"
 
 
 @dataclass(frozen=True)
-class Run:
+class Files:
     """The files of a run; the recording and its references are open.
 
     ``outputs`` are recordings of one ``container`` and ``subtype``, by what people call them; ``written`` are all files
     that are written. ``partial`` is the folder of finished segments.
     """
 
-    input_path: Path
     recording: Recording
     references: Mapping[Path, Recording]
     outputs: Mapping[str, Path]
@@ -48,16 +47,6 @@ class Run:
     subtype: str
     written: Sequence[tuple[str, Path]]
     partial: Path
-
-    def fingerprint(self, task: str, problem: Problem[Any], settings: Settings) -> dict[str, Any]:
-        """All that decides the finished segments, as JSON can hold it."""
-        from dapcli.audio.files import digest
-
-        inputs = {"input": self.input_path}
-        if settings.stop == "oracle":
-            inputs |= {f"reference_{number}": path for number, path in enumerate(self.references, 1)}
-        digests = {name: digest(path) for name, path in inputs.items()}
-        return {"version": dapcli.__version__, "task": task, **problem.fingerprint, **asdict(settings), **digests}
 
     def write(self, estimates: Estimates, record: str, page: str) -> None:
         """Write the estimates, their record and their page, if there is to be one: all of them or none.
@@ -96,7 +85,7 @@ class TaskCommand(RunCommand):
         if options.fixed_order and not self.reference:
             raise SettingsError("--fixed-order says how references are compared; give them with --reference")
         # Paths first: they fail at once, while torch takes seconds to import.
-        with self._open(options, options.names(settings.estimator)) as run:
+        with self._files(options, options.names(settings.estimator)) as files:
             from rich.markup import escape
 
             from dapcli.pipeline.store import Store
@@ -104,7 +93,7 @@ class TaskCommand(RunCommand):
             from dapcli.report.page import render_page
             from dapcli.report.record import build_record, to_json
 
-            problem = load(task.pose)(run.recording, options, self.input_path)
+            problem = load(task.pose)(files.recording, options, self.input_path)
             console = make_console()
             if not self.quiet:
                 for line in _found(problem):
@@ -114,8 +103,8 @@ class TaskCommand(RunCommand):
                 if self.as_json:
                     typer.echo(json.dumps({**plan, **problem.fingerprint}, indent=2))
                 return
-            fingerprint = partial(run.fingerprint, self.task, problem, settings)
-            store = Store(run.partial, fingerprint, resume=self.resume, overwrite=self.overwrite)
+            fingerprint = partial(self._fingerprint, problem, settings)
+            store = Store(files.partial, fingerprint, resume=self.resume, overwrite=self.overwrite)
             progress = fit_progress(console, quiet=self.quiet, noise="noise_profile" in task.arguments)
             with store, progress as on_step:
                 result = load(task.function)(
@@ -124,33 +113,43 @@ class TaskCommand(RunCommand):
                     **problem.arguments(task.arguments),
                     device=self.device,
                     parallel=self.parallel,
-                    references=tuple(run.references.values()),
+                    references=tuple(files.references.values()),
                     on_step=on_step,
                     store=store,
                 )
-                written = result.estimates.as_file(run.container, run.subtype)
+                written = result.estimates.as_file(files.container, files.subtype)
                 record = build_record(
                     self.task,
                     problem,
                     result,
                     input_path=self.input_path,
-                    outputs=run.outputs,
+                    outputs=files.outputs,
                     output_path=self.output_path,
                     written=written,
-                    references=run.references,
+                    references=files.references,
                     fixed_order=options.fixed_order,
                 )
                 text = to_json(record)
-                page = render_page(record, problem, result, written, run.references) if self.report else ""
-                run.write(written, text, page)
+                page = render_page(record, problem, result, written, files.references) if self.report else ""
+                files.write(written, text, page)
             if self.as_json:
                 typer.echo(text, nl=False)
             if not self.quiet:
-                print_summary(console, record, run.written)
+                print_summary(console, record, files.written)
+
+    def _fingerprint(self, problem: Problem[Any], settings: Settings) -> dict[str, Any]:
+        """All that decides the finished segments, as JSON can hold it."""
+        from dapcli.audio.files import digest
+
+        inputs = {"input": self.input_path}
+        if settings.stop == "oracle":
+            inputs |= {f"reference_{number}": path for number, path in enumerate(self.reference, 1)}
+        digests = {name: digest(path) for name, path in inputs.items()}
+        return {"version": dapcli.__version__, "task": self.task, **problem.fingerprint, **asdict(settings), **digests}
 
     @contextmanager
-    def _open(self, options: TaskOptions, names: Sequence[str]) -> Iterator[Run]:
-        """The files of a run, once all paths are checked; this does not import torch.
+    def _files(self, options: TaskOptions, names: Sequence[str]) -> Iterator[Files]:
+        """The files of the run, once all paths are checked; this does not import torch.
 
         ``names`` are those of the sources, for which OUT is a folder; there are none for a restoration.
 
@@ -165,16 +164,16 @@ class TaskCommand(RunCommand):
 
         source, target, references = self.input_path, self.output_path, self.reference
         outputs = {"output": target}
-        record, folder = (target.parent / name for name in (f"{target.stem}.json", f"{target.name}.partial"))
+        record, kept = (target.parent / name for name in (f"{target.stem}.json", f"{target.name}.partial"))
         if names:
             if _SOURCES in map(str.casefold, names):
                 raise SettingsError(f"--names: {_SOURCES} is the name of the record; choose another")
             suffix = source.suffix if options.extension is None else f".{options.extension.removeprefix('.')}"
             outputs = {name: target / f"{name}{suffix}" for name in names}
-            record, folder = target / f"{_SOURCES}.json", target / f"{_SOURCES}.partial"
+            record, kept = target / f"{_SOURCES}.json", target / f"{_SOURCES}.partial"
         if references and len(references) != len(outputs):
-            many = f"{len(references)} were given for {len(outputs)}"
-            raise SettingsError(f"--reference: give one for each output; {many}")
+            count = len(references)
+            raise SettingsError(f"--reference: give one for each output; {count} were given for {len(outputs)}")
         if len(set(references)) < len(references):
             raise SettingsError("--reference names one file twice; give each source its own")
         written = [*outputs.items(), ("record", record), *([("report", self.report)] if self.report else [])]
@@ -189,7 +188,7 @@ class TaskCommand(RunCommand):
             if len({path.resolve() for _, path in written}) < len(written):
                 raise OutputError("what is restored, its .json and --report must be different files")
             clean = {path: opened.enter_context(open_matching(path, recording)) for path in references}
-            yield Run(source, recording, clean, outputs, container, subtype, written, folder)
+            yield Files(recording, clean, outputs, container, subtype, written, kept)
 
 
 def add_tasks(app: typer.Typer) -> None:

@@ -26,14 +26,18 @@ _LEAST_POWER = 0.1
 class Clip:
     """A stretch of one clean file, or of one for every source of a mixture, by the SHA-256 of each.
 
-    ``name`` is fit for a folder and another one for every content. ``paired`` says that it is the same stretch of all
-    files, a clean one and what is to be compared with it.
+    ``paired`` says that it is the same stretch of all files, a clean one and what is to be compared with it.
     """
 
-    name: str
     paths: tuple[Path, ...]
     digests: tuple[str, ...]
-    paired: bool = False
+    paired: bool
+
+    @property
+    def name(self) -> str:
+        """Its name, which is fit for a folder, and another one for every content: it has the digests' beginning."""
+        stems = [re.sub("[^A-Za-z0-9_-]+", "_", path.stem)[:24] for path in self.paths]
+        return "+".join(f"{stem}-{each[:8]}" for stem, each in zip(stems, self.digests, strict=True))
 
     def generator(self, seed: int) -> np.random.Generator:
         """Random numbers that depend on nothing but the seed and what the files hold."""
@@ -124,7 +128,10 @@ def draw_clips(
     drawn: list[list[Path]] = []
     for group in groups:
         chosen: list[Path] = []
-        for path in sorted(group, key=lambda path: (_place(seed, path), path)):
+        places = {
+            path: hashlib.sha256(f"{seed} {path.name}".encode(errors="surrogateescape")).digest() for path in group
+        }
+        for path in sorted(group, key=lambda path: (places[path], path)):
             if len(chosen) == count:
                 break
             try:
@@ -135,12 +142,15 @@ def draw_clips(
             except InputError as error:
                 unreadable[str(path)] = str(error)
                 continue
-            skipped += not long_enough
-            chosen += [path] * long_enough
+            if long_enough:
+                chosen.append(path)
+            else:
+                skipped += 1
         drawn.append(chosen)
     if pairs is not None:
         drawn.append([pairs[path] for path in drawn[0]])
-    clips = {clip.name: clip for clip in (_clip(paths, pairs is not None) for paths in zip(*drawn, strict=False))}
+    found = [Clip(paths, tuple(map(digest, paths)), pairs is not None) for paths in zip(*drawn, strict=False)]
+    clips = {clip.name: clip for clip in found}  # of one content there is one
     if not clips:
         reason = next(iter(unreadable.values()), f"no clip is {seconds:g} s long; choose a shorter --duration")
         raise InputError(reason)
@@ -175,29 +185,19 @@ def _listed(manifest: Path) -> Iterator[Path]:
         yield file
 
 
-def _place(seed: int, path: Path) -> bytes:
-    return hashlib.sha256(f"{seed} {path.name}".encode(errors="surrogateescape")).digest()
-
-
-def _clip(paths: tuple[Path, ...], paired: bool) -> Clip:
-    digests = tuple(digest(path) for path in paths)
-    # The beginning of a digest tells files of one name apart.
-    names = (f"{re.sub('[^A-Za-z0-9_-]+', '_', path.stem)[:24]}-{each[:8]}" for path, each in zip(paths, digests))  # noqa: B905
-    return Clip("+".join(names), paths, digests, paired)
-
-
 def _draw(audio: Audio, seconds: float, rng: np.random.Generator) -> slice:
     """A stretch of so many seconds that is not silent."""
     size = round(seconds * audio.rate)
     if audio.length < size:
         raise InputError(f"the clip is shorter than {seconds:g} s by now; start again with --overwrite")
-    powers, mean = stretch_powers(audio.samples, size)
-    # The loudest stretch has half the file's power at the least, so that there always is one.
-    start = int(rng.choice(np.flatnonzero(powers >= _LEAST_POWER * mean)))
+    start = draw_start(audio.samples, size, rng)
     return slice(start, start + size)
 
 
-def stretch_powers(samples: Samples, size: int) -> tuple[Samples, float]:
-    """Power of every stretch of so many samples of ``[C, N]``, by its start, and that of all."""
+def draw_start(samples: Samples, size: int, rng: np.random.Generator, *, margin: int = 0) -> int:
+    """The start of a stretch of ``size`` samples of ``[C, N]`` with sound in it, a margin away from both ends."""
     energy = np.concatenate([[0.0], np.cumsum(np.mean(samples**2, axis=0))])
-    return (energy[size:] - energy[:-size]) / size, energy[-1] / samples.shape[1]
+    powers = (energy[size:] - energy[:-size])[margin : samples.shape[1] - size - margin + 1] / size
+    starts = np.flatnonzero(powers >= _LEAST_POWER * energy[-1] / samples.shape[1])
+    # Only within a margin all may be quiet: half of the power is in the loudest stretch without one.
+    return margin + int(rng.choice(starts) if starts.size else powers.argmax())

@@ -57,13 +57,10 @@ class Folder:
                 f"{self.path}: belongs to an evaluation with {'; '.join(differences)}; repeat that one, "
                 "name another folder, or start anew with --overwrite"
             )
-        try:
-            self.path.mkdir(exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be made ({error.strerror}); choose another folder") from error
         for part in self.path.rglob(".dap-*.part"):  # of a run that was killed while it wrote
             part.unlink(missing_ok=True)
-        self.write({CONFIGURATION: json.dumps(wanted, indent=2, allow_nan=False) + "\n"})
+        text = json.dumps(wanted, indent=2, allow_nan=False) + "\n"
+        self.write({self.path / CONFIGURATION: text.encode()})
 
     def load(self, clip: Clip, method: Method) -> Record | None:
         """What a method made of a clip; None where that is not finished."""
@@ -73,13 +70,13 @@ class Folder:
         """Keep an estimate ``[K, C, N]`` with its record, which makes the unit finished."""
         contents = self._audio(clip, key(method.name, method.oracle), samples, rate)
         text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-        self._place({**contents, self._unit(clip, method): text.encode()})  # the record last
+        self.write({**contents, self._unit(clip, method): text.encode()})  # the record last
 
     def save_case(self, clip: Clip, references: Samples, observed: Samples, rate: int) -> None:
         """Keep the references ``[K, C, N]`` of a clip and its recording ``[C, N]``, unless they are there."""
         if not self.audio(clip.name, REFERENCE):
             inputs = self._audio(clip, INPUT, observed[None], rate)
-            self._place(inputs | self._audio(clip, REFERENCE, references, rate))
+            self.write({**inputs, **self._audio(clip, REFERENCE, references, rate)})
 
     def audio(self, clip: str, name: str) -> list[Path]:
         """The recordings of a method, or of ``REFERENCE`` or ``INPUT``, by source."""
@@ -91,9 +88,18 @@ class Folder:
         """Where the picture of a recording is."""
         return audio.parents[2] / "spectrograms" / audio.parent.name / f"{audio.stem}.png"
 
-    def write(self, texts: Mapping[str, str]) -> None:
-        """Write files of text, all or none of them."""
-        write_files({self.path / name: text.encode() for name, text in texts.items()})
+    def write(self, contents: Mapping[Path, bytes]) -> None:
+        """Write files in the folder, all or none of them.
+
+        Raises:
+            OutputError: The disk is full, or refuses for another reason.
+        """
+        try:
+            for path in contents:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from error
+        write_files(contents)
 
     def _unit(self, clip: Clip, method: Method) -> Path:
         return self.path / "units" / clip.name / f"{key(method.name, method.oracle)}.json"
@@ -102,14 +108,6 @@ class Folder:
         folder = self.path / "audio" / clip.name
         names = [name] if len(samples) == 1 else [f"{name}_{number}" for number in range(1, len(samples) + 1)]
         return {folder / f"{each}.wav": encode(Audio(one, rate)) for each, one in zip(names, samples, strict=True)}
-
-    def _place(self, contents: dict[Path, bytes]) -> None:
-        try:
-            for path in contents:
-                path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from error
-        write_files(contents)
 
     def _clear(self) -> None:
         for pattern in _OURS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,13 +20,23 @@ from dapcli.tasks.check import check
 from dapcli.tasks.problem import Problem
 
 Oracle = Literal["none", "training", "noise", "reference"]
-#: What a method knows besides the recording, and what its files' names and its name for people then end in: nothing, as
-#: users do; nothing but what it learned from other recordings; or the truth about the clip, which no user has.
-ORACLES: dict[Oracle, tuple[str, str]] = {
-    "none": ("", ""),
-    "training": ("", " (trained)"),
-    "noise": (".oracle-noise", " (oracle noise)"),
-    "reference": (".oracle", " (oracle)"),
+
+
+class Knowledge(NamedTuple):
+    """What is said of a method that knows something: by the names of its files, by its own name, by its group."""
+
+    suffix: str
+    words: str
+    heading: str
+
+
+#: What a method knows besides the recording: nothing, as users do; only what it learned from other recordings; or the
+#: truth about the clip, which no user has.
+ORACLES: dict[Oracle, Knowledge] = {
+    "none": Knowledge("", "", "blind"),
+    "training": Knowledge("", " (trained)", "trained: learned from other recordings"),
+    "noise": Knowledge(".oracle-noise", " (oracle noise)", "oracle noise"),
+    "reference": Knowledge(".oracle", " (oracle)", "oracle: stopped by the reference"),
 }
 #: The baseline of every task that is the first row of its table.
 UNTOUCHED = "input"
@@ -75,12 +85,23 @@ class Network(Method):
             references=references,
             **problem.arguments(task.arguments),
         )
-        fit = _describe(result)
-        if fit is not None and truth is not None:
-            # The rule's criterion is the mean squared error.
-            ratios = [float(np.mean(truth**2)) / (each.criterion or np.inf) for each in result.segments[0].iterations]
+        samples = result.estimates.read(0, recording.length)
+        if not result.segments:  # there was nothing to fit to
+            return Estimate(samples)
+        (found,) = result.segments
+        fit = {
+            "parameters": found.parameters,
+            "iterations": len(found.iterations),
+            "best_iteration": found.best_iteration,
+            "stopped_by": f"{found.rule}: {found.stopped_by}",
+            "validation": found.validation,
+            "loss": [each.loss for each in found.iterations],
+            "pretraining_loss": [each.loss for each in result.pretraining],
+        }
+        if truth is not None:  # the rule's criterion is the mean squared error
+            ratios = [float(np.mean(truth**2)) / (each.criterion or np.inf) for each in found.iterations]
             fit["snr_db"] = [10 * float(np.log10(ratio)) if ratio else None for ratio in ratios]
-        return Estimate(result.estimates.read(0, recording.length), fit)
+        return Estimate(samples, fit)
 
 
 @dataclass(frozen=True)
@@ -96,12 +117,12 @@ class Peer(Method):
 
 def key(name: str, oracle: Oracle) -> str:
     """The name of a method's files."""
-    return name + ORACLES[oracle][0]
+    return name + ORACLES[oracle].suffix
 
 
 def label(name: str, oracle: Oracle) -> str:
     """The name of a method for people, with what it knows unless it is blind."""
-    return name + ORACLES[oracle][1]
+    return name + ORACLES[oracle].words
 
 
 def make_methods(
@@ -142,19 +163,3 @@ def _expand(names: Sequence[str], every: Iterable[str], registry: Collection[str
         if name != "all" and name not in registry:
             raise SettingsError(f"unknown {kind} {name!r}; choose one of {', '.join(('all', *registry))}")
     return [each for name in names for each in (every if name == "all" else [name])]
-
-
-def _describe(result: Result) -> dict[str, Any] | None:
-    """The fit as JSON can hold it; None where there was nothing to fit to."""
-    if not result.segments:
-        return None
-    (fit,) = result.segments
-    return {
-        "parameters": fit.parameters,
-        "iterations": len(fit.iterations),
-        "best_iteration": fit.best_iteration,
-        "stopped_by": f"{fit.rule}: {fit.stopped_by}",
-        "validation": fit.validation,
-        "loss": [each.loss for each in fit.iterations],
-        "pretraining_loss": [each.loss for each in result.pretraining],
-    }

@@ -1,4 +1,4 @@
-"""Protocols: how a clean clip is degraded, with the values of the papers, and the cases that come of it.
+"""Protocols: how a clean clip becomes a problem and, apart from it, the truth, with the values of the papers.
 
 To add one, write a subclass of :class:`Protocol` and a line in ``PROTOCOLS``; its fields are its values, and options of
 the command line, for which torch is not imported before a clip is degraded. The Design paper is Narayanaswamy,
@@ -19,7 +19,7 @@ import numpy as np
 from dapcli.audio import Audio, Samples, read_audio, resample
 from dapcli.audio.files import digest
 from dapcli.errors import InputError, SettingsError
-from dapcli.evaluation.clips import stretch_powers
+from dapcli.evaluation.clips import draw_start
 from dapcli.settings import check_limits, option
 from dapcli.signal.gaps import Gaps
 from dapcli.signal.source_types import DEFAULT_TYPES, check_types
@@ -27,8 +27,6 @@ from dapcli.tasks.problem import Problem
 
 # What is known on both sides of a gap, s.
 _MARGIN_S = 0.15
-# The least power of what a gap takes away, relative to the clip's.
-_LEAST_POWER = 0.1
 # Quantizers clip; so the papers' recordings do not.
 _PEAK = 0.9
 # The values of a range on the command line.
@@ -196,11 +194,7 @@ class Dropout(Protocol):
         (clean,) = clips
         margin = round(_MARGIN_S * clean.rate)
         length = round(rng.uniform(*self.gap) * clean.rate)
-        powers, mean = stretch_powers(clean.samples, length)
-        powers = powers[margin : clean.length - length - margin + 1]
-        starts = np.flatnonzero(powers >= _LEAST_POWER * mean)
-        # A clip whose sound is at its ends alone has to do with a quiet stretch.
-        start = margin + int(rng.choice(starts) if starts.size else powers.argmax())
+        start = draw_start(clean.samples, length, rng, margin=margin)
         gaps = Gaps((((start, start + length),),) * clean.channels)
         observed = np.where(gaps.mask(0, clean.length), 0.0, clean.samples)
         return make_case(clean.samples[None], observed, clean.rate, degradation=Missing(gaps))

@@ -7,18 +7,69 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from dapcli.errors import DeviceError
+import dapcli
+from dapcli.audio import Samples
+from dapcli.errors import DapError, DeviceError, OutputError
+from dapcli.evaluation.clips import Clip
 from dapcli.evaluation.folder import Folder, Record
 from dapcli.evaluation.methods import Method, label
-from dapcli.evaluation.unit import Evaluation, Unit, restore_unit
+from dapcli.evaluation.protocols import Case, Protocol, describe, single
+from dapcli.fit import choose_dtype, find_device
+from dapcli.metrics import score_all
+from dapcli.settings import Settings
+
+#: One clip and what restores it.
+Unit = tuple[Clip, Method]
+# A unit that was done, why it failed if it did, and the seconds that it took.
+_Done = tuple[Unit, "str | None", float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated: clips of so many seconds (None: whole files), degraded by a protocol, and the methods.
+
+    ``settings`` are those of all priors; their seed is that of the degradation, too.
+    """
+
+    protocol: Protocol
+    settings: Settings
+    device: str
+    seconds: float | None
+    clips: tuple[Clip, ...]
+    methods: tuple[Method, ...]
+
+    def case(self, clip: Clip) -> Case:
+        """The degraded clip, a function of the seed and the clip's files alone; the same for every method."""
+        rng = clip.generator(self.settings.seed)
+        return self.protocol.degrade(clip.read(self.seconds, rng), rng)
+
+    def configuration(self) -> dict[str, Any]:
+        """All that decides a result besides its clip and its method, as JSON can hold it.
+
+        Raises:
+            DeviceError: The device is not there.
+        """
+        device, settings = find_device(self.device), asdict(self.settings)
+        del settings["prior"]
+        return {
+            "dapcli": dapcli.__version__,
+            "task": self.protocol.task,
+            "protocol": describe(self.protocol),
+            "seed": settings.pop("seed"),
+            "duration_s": self.seconds,
+            "settings": settings,
+            "device": device.type,
+            "dtype": str(choose_dtype(self.settings.precision, device)).removeprefix("torch."),
+        }
 
 
 @dataclass(frozen=True)
@@ -52,55 +103,96 @@ def run(evaluation: Evaluation, folder: Folder, *, jobs: int, on_unit: Callable[
         DeviceError: A process died, most likely for lack of memory.
     """
     units = [(clip, method) for clip in evaluation.clips for method in evaluation.methods]
-    finished = {unit: record for unit in units if (record := folder.load(*unit)) is not None}
-    pending = [unit for unit in units if unit not in finished]
     seconds: dict[Method, list[float]] = {}
-    for (_, method), record in finished.items():
-        seconds.setdefault(method, []).append(record["seconds"])
+    pending: list[Unit] = []
+    for unit in units:
+        if record := folder.load(*unit):
+            seconds.setdefault(unit[1], []).append(record["seconds"])
+        else:
+            pending.append(unit)
     left = [method for _, method in pending]
     reasons: dict[Unit, str] = {}
-    report = on_unit or (lambda _: None)
-    report(_progress(len(units), left, seconds, jobs))
-    work = _one_by_one(evaluation, folder, pending) if jobs == 1 else _at_once(evaluation, folder, pending, jobs)
-    for unit, reason, taken in work:
+
+    def tell() -> None:
+        known = set(left) <= seconds.keys()
+        rest = sum(float(np.mean(seconds[method])) for method in left) / jobs if known else None
+        if on_unit:
+            on_unit(Progress(len(units) - len(left), len(units), rest))
+
+    tell()
+    one_by_one = (_do(evaluation, folder, unit) for unit in pending)
+    for unit, reason, taken in one_by_one if jobs == 1 else _at_once(evaluation, folder, pending, jobs):
         if reason is not None:
             reasons[unit] = reason
         left.remove(unit[1])
         seconds.setdefault(unit[1], []).append(taken)
-        report(_progress(len(units), left, seconds, jobs))
+        tell()
+    failed = [(*unit, reasons[unit]) for unit in units if unit in reasons]
     return Outcome(
         tuple(record for unit in units if (record := folder.load(*unit)) is not None),
-        tuple(
-            (clip.name, label(method.name, method.oracle), reasons[clip, method])
-            for clip, method in units
-            if (clip, method) in reasons
-        ),
+        tuple((clip.name, label(method.name, method.oracle), reason) for clip, method, reason in failed),
     )
 
 
-def _progress(total: int, left: list[Method], seconds: Mapping[Method, list[float]], jobs: int) -> Progress:
-    """Where a run stands, by the methods of the units that are left and the seconds that each took so far."""
-    known = set(left) <= seconds.keys()
-    rest = sum(float(np.mean(seconds[method])) for method in left) / jobs if known else None
-    return Progress(total - len(left), total, rest)
+def restore_unit(evaluation: Evaluation, folder: Folder, unit: Unit) -> str | None:
+    """Degrade a clip, restore it, measure what is written of it; returns why that failed."""
+    clip, method = unit
+    try:
+        case = evaluation.case(clip)
+        folder.save_case(clip, case.truth, case.problem.samples, case.problem.rate)
+        started = time.perf_counter()
+        # The blind are not even handed what they must not know.
+        estimate = method.restore(case.problem, case.truth if method.oracle in ("noise", "reference") else None)
+        seconds = time.perf_counter() - started
+        samples, metrics, notes = measure(case, single(estimate.samples))
+        record = {
+            "clip": clip.name,
+            "files": [str(path) for path in clip.paths],
+            "method": method.name,
+            "oracle": method.oracle,
+            "seconds": seconds,
+            "metrics": metrics,
+            "notes": {**{f"clip_{number}": note for number, note in enumerate(case.notes, 1)}, **notes},
+            "fit": estimate.fit,
+        }
+        folder.save(clip, method, samples, case.problem.rate, record)
+    except (OutputError, MemoryError):
+        raise  # a full disk fails all others too
+    except DapError as error:
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
-Work = Iterator[tuple[Unit, str | None, float]]
+def measure(case: Case, estimate: Samples) -> tuple[Samples, dict[str, float | None], dict[str, str]]:
+    """An estimate ``[K, C, N]`` in the order of the references, all its metrics by name, and why others are None.
+
+    Those inside of gaps begin with ``gaps_``; those of several sources end with ``_1`` and so on.
+    """
+    references, degradation = case.truth, case.problem.degradation
+    scores = score_all(references, estimate, case.problem.rate, gaps=degradation and degradation.gaps)
+    suffixes = [f"_{number}" for number in range(1, len(references) + 1)] if len(references) > 1 else [""]
+    values: dict[str, float | None] = {}
+    notes: dict[str, str] = {}
+    for suffix, (found, reasons) in zip(suffixes, scores.sources, strict=True):
+        values |= {name + suffix: value for name, value in found.items()}
+        notes |= {name + suffix: reason for name, reason in reasons.items()}
+    return estimate[list(scores.permutation)], values, notes
 
 
-def _one_by_one(evaluation: Evaluation, folder: Folder, units: list[Unit]) -> Work:
-    for unit in units:
-        yield unit, *_timed(evaluation, folder, unit)
+def _do(evaluation: Evaluation, folder: Folder, unit: Unit) -> _Done:
+    started = time.perf_counter()
+    return unit, restore_unit(evaluation, folder, unit), time.perf_counter() - started
 
 
-def _at_once(evaluation: Evaluation, folder: Folder, units: list[Unit], jobs: int) -> Work:
+def _at_once(evaluation: Evaluation, folder: Folder, units: list[Unit], jobs: int) -> Iterator[_Done]:
     threads = max(torch.get_num_threads() // jobs, 1)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     pool = ProcessPoolExecutor(min(jobs, max(len(units), 1)), context, initializer=_begin, initargs=(threads,))
     try:
-        futures = {pool.submit(_timed, evaluation, folder, unit): unit for unit in units}
-        for future in as_completed(futures):
-            yield futures[future], *future.result()
+        for future in as_completed([pool.submit(_do, evaluation, folder, unit) for unit in units]):
+            yield future.result()
     except BrokenProcessPool as error:
         raise DeviceError(
             "a process died, most likely for lack of memory; repeat the command with fewer --jobs"
@@ -109,11 +201,6 @@ def _at_once(evaluation: Evaluation, folder: Folder, units: list[Unit], jobs: in
         pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():  # nobody waits for what they are at
             process.terminate()
-
-
-def _timed(evaluation: Evaluation, folder: Folder, unit: Unit) -> tuple[str | None, float]:
-    started = time.perf_counter()
-    return restore_unit(evaluation, folder, unit), time.perf_counter() - started
 
 
 def _begin(threads: int) -> None:

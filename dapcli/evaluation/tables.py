@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -14,6 +13,7 @@ from scipy.stats import bootstrap
 from dapcli.evaluation.folder import Record
 from dapcli.evaluation.methods import ORACLES, UNTOUCHED, Oracle
 from dapcli.settings import Settings
+from dapcli.signal.source_types import DEFAULT_TYPES
 from dapcli.tasks import TASKS
 
 #: Metrics of which less is better.
@@ -51,7 +51,8 @@ class Row:
 class Difference:
     """The mean over ``count`` clips of a method's metric less the pivot's on the same clip.
 
-    ``low`` and ``high`` bound it with a confidence of 95 %; they are None of a single clip.
+    ``low`` and ``high`` bound it with a confidence of 95 %; they are None of a single clip. The ``verdict`` is that the
+    method is ``better`` or ``worse`` than the pivot, or ``open`` where the difference may be chance.
     """
 
     method: str
@@ -62,20 +63,14 @@ class Difference:
     low: float | None
     high: float | None
     count: int
-
-    @property
-    def verdict(self) -> str:
-        """Whether the method is ``better`` or ``worse`` than the pivot, or the difference may be chance."""
-        if self.count < FEWEST_CLIPS or self.low is None or self.high is None or self.low <= 0 <= self.high:
-            return "open"
-        return "better" if (self.mean > 0) != _is_lower_better(self.metric) else "worse"
+    verdict: str
 
 
 def choose_columns(records: Sequence[Record], task: str) -> tuple[str, ...]:
     """The metrics of a task's table that any record has a value for, source by source."""
     there = {metric for record in records for metric, value in record["metrics"].items() if value is not None}
-    numbers = sorted({int(found[1]) for metric in there if (found := re.search(r"_(\d+)$", metric))})
-    columns = [metric + suffix for suffix in [f"_{n}" for n in numbers] or [""] for metric in TASKS[task].columns]
+    suffixes = ["", *(f"_{number}" for number in range(1, max(DEFAULT_TYPES) + 1))]
+    columns = [metric + suffix for suffix in suffixes for metric in TASKS[task].columns]
     return tuple(column for column in columns if column in there)
 
 
@@ -116,9 +111,12 @@ def compare(records: Sequence[Record], metrics: Sequence[str], pivot: str) -> li
         for metric in metrics:
             pairs = [(own[clip].get(metric), its[clip].get(metric)) for clip in sorted(own.keys() & its.keys())]
             paired = np.array([one - two for one, two in pairs if one is not None and two is not None])
-            if paired.size:
-                found = float(paired.mean()), *interval(paired), int(paired.size)
-                differences.append(Difference(name, oracle, pivot, metric, *found))
+            if not paired.size:
+                continue
+            mean, (low, high), verdict = float(paired.mean()), interval(paired), "open"
+            if paired.size >= FEWEST_CLIPS and low is not None and high is not None and not low <= 0 <= high:
+                verdict = "better" if (mean > 0) != _is_lower_better(metric) else "worse"
+            differences.append(Difference(name, oracle, pivot, metric, mean, low, high, int(paired.size), verdict))
     return differences
 
 

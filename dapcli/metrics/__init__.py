@@ -25,6 +25,7 @@ __all__ = [
     "Signal",
     "SourceScores",
     "score",
+    "score_all",
     "score_gaps",
     "score_sources",
 ]
@@ -66,3 +67,20 @@ def score(reference: Signal, estimate: Signal, rate: int) -> Scores:
 def score_gaps(reference: Signal, estimate: Signal, rate: int, gaps: Gaps) -> Scores:
     """Compute every metric of the samples of an estimate in ``gaps``; the rest is as in :func:`score`."""
     return score_with(GAP_METRICS, reference, estimate, rate, gaps)
+
+
+def score_all(
+    references: Signal, estimates: Signal, rate: int, *, gaps: Gaps | None = None, fixed_order: bool = False
+) -> SourceScores:
+    """Compute every metric of estimates ``[K, C, N]``: of one restoration, or by :func:`score_sources` of sources.
+
+    Those of a restoration's samples in ``gaps`` have names that begin with ``gaps_``.
+    """
+    if len(references) > 1:
+        return score_sources(references, estimates, rate, fixed_order=fixed_order)
+    values, notes = score(references[0], estimates[0], rate)
+    if gaps is not None:
+        inside, reasons = score_gaps(references[0], estimates[0], rate, gaps)
+        values |= {f"gaps_{name}": value for name, value in inside.items()}
+        notes |= {f"gaps_{name}": reason for name, reason in reasons.items()}
+    return SourceScores((0,), ((values, notes),))

@@ -1,59 +1,75 @@
-"""What an evaluation found, and how it is put into tables and words."""
+"""What an evaluation found: in tables and words, and as files: Markdown, CSV and JSON, figures, spectrograms, a page.
+
+The page refers to recordings and spectrograms in its folder, and so stays small however many there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from dapcli.audio import read_audio
 from dapcli.evaluation.clips import Drawn
-from dapcli.evaluation.folder import Record
-from dapcli.evaluation.methods import label
+from dapcli.evaluation.folder import INPUT, REFERENCE, Folder, Record
+from dapcli.evaluation.methods import ORACLES, key, label
 from dapcli.evaluation.run import Outcome
 from dapcli.evaluation.tables import FEWEST_CLIPS, Difference, Row, choose_columns, choose_pivot, compare, summarize
-from dapcli.report.table import Cell, Table, row
+from dapcli.report.figures import COLOURS, Curve, Values, draw_boxes, draw_curves, shared_scale, spectrogram, to_png
+from dapcli.report.page import render
+from dapcli.report.record import to_json
+from dapcli.report.table import Cell, Table, printable, row, to_markdown
 from dapcli.report.words import count, metric_title
 
 # Metrics whose differences are in the third decimal.
 _FINE = ("envelope_distance", "stoi")
-#: Of the groups of rows, by what their methods know.
-HEADINGS = {
-    "none": "blind",
-    "training": "trained: learned from other recordings",
-    "noise": "oracle noise",
-    "reference": "oracle: stopped by the reference",
-}
-#: Of a fit, in tables of all units; its curves are in the units' own files.
-FIT_FIELDS = ("iterations", "best_iteration", "stopped_by")
+# Of a fit, in tables of all units; its curves are in the units' own files.
+_FIT_FIELDS = ("iterations", "best_iteration", "stopped_by")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that an evaluation found.
-
-    ``metrics`` are the tables' columns.
-    """
+    """All that an evaluation found: what it made of the clips that were drawn, and what that amounts to."""
 
     configuration: Mapping[str, Any]
     outcome: Outcome
     drawn: Drawn
-    metrics: tuple[str, ...]
-    rows: Sequence[Row]
-    differences: Sequence[Difference]
 
     @property
     def records(self) -> Sequence[Record]:
         """The records of all clips and methods."""
         return self.outcome.records
 
-    @property
-    def clips(self) -> list[str]:
-        """Names of the clips, in order."""
-        return list(dict.fromkeys(record["clip"] for record in self.records))
+    @cached_property
+    def clips(self) -> dict[str, list[Record]]:
+        """The records of each clip, in the order of the methods."""
+        clips: dict[str, list[Record]] = {}
+        for record in self.records:
+            clips.setdefault(record["clip"], []).append(record)
+        return clips
 
-    def of_clip(self, clip: str) -> list[Record]:
-        """The records of a clip, in the order of the methods."""
-        return [record for record in self.records if record["clip"] == clip]
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The columns of the tables."""
+        return choose_columns(self.records, self.configuration["task"])
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The means of all methods."""
+        return summarize(self.records, self.metrics)
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """How the methods differ from one of them."""
+        pivot = choose_pivot(self.records)
+        return compare(self.records, self.metrics, pivot) if pivot else []
 
     @property
     def tables(self) -> list[Table]:
@@ -72,7 +88,7 @@ class Comparison:
             ],
             "Mean and standard deviation over clips; the best of each group in bold. Oracles know the noise, or pick "
             "the iteration by the clean reference, which no user has.",
-            [HEADINGS[each.oracle] for each in self.rows],
+            [ORACLES[each.oracle].heading for each in self.rows],
         )
         if not self.differences:
             return [results]
@@ -87,21 +103,6 @@ class Comparison:
             "oracle.",
         )
         return [results, differences]
-
-    @property
-    def units(self) -> Table:
-        """One row per clip and method with all metrics."""
-        metrics = list(dict.fromkeys(metric for record in self.records for metric in record["metrics"]))
-        rows = []
-        for record in self.records:
-            fit = record["fit"] or {}
-            values = [
-                *(record["clip"], " ".join(record["files"]), record["method"], record["oracle"]),
-                *(record["metrics"].get(metric) for metric in metrics),
-                *(record["seconds"], *(fit.get(name) for name in FIT_FIELDS)),
-            ]
-            rows.append(row(*(None if value is None else str(value) for value in values)))
-        return Table(("clip", "files", "method", "oracle", *metrics, "seconds", *FIT_FIELDS), rows, texts=4)
 
     @property
     def notes(self) -> list[str]:
@@ -146,12 +147,145 @@ class Comparison:
         )
 
 
-def make_comparison(configuration: Mapping[str, Any], outcome: Outcome, drawn: Drawn) -> Comparison:
-    """What the records of an outcome amount to."""
-    records = outcome.records
-    metrics, pivot = choose_columns(records, configuration["task"]), choose_pivot(records)
-    differences = compare(records, metrics, pivot) if pivot else []
-    return Comparison(configuration, outcome, drawn, metrics, summarize(records, metrics), differences)
+def write_comparison(folder: Folder, comparison: Comparison) -> None:
+    """Write tables, figures and the page to the folder of the evaluation, with the spectrograms that are not there."""
+    for clip, records in comparison.clips.items():
+        _draw_spectrograms(folder, clip, [REFERENCE, *(key(each["method"], each["oracle"]) for each in records)])
+    figures = [*_boxes(comparison), *_convergence(comparison)]
+    page = {
+        "title": f"dap evaluate {comparison.title}",
+        "tables": comparison.tables,
+        "notes": comparison.notes,
+        "figures": figures,
+        "clips": [_clip(folder, clip, records, comparison.metrics) for clip, records in comparison.clips.items()],
+    }
+    parts = [f"# {comparison.title}", *map(to_markdown, comparison.tables)]
+    parts.append("\n".join(f"- {note}" for note in comparison.notes))
+    texts = {
+        "results.md": printable("\n\n".join(parts).rstrip() + "\n"),
+        "results.csv": _to_csv(comparison.records),
+        "results.json": to_object(comparison),
+        **{f"{figure['name']}.svg": figure["svg"] for figure in figures},
+        "index.html": render("evaluation.html.j2", page),
+    }
+    folder.write({folder.path / name: text.encode() for name, text in texts.items()})
+
+
+def to_object(comparison: Comparison) -> str:
+    """All of it as one JSON object; docs/evaluate.md says what its keys are."""
+    outcome, drawn = comparison.outcome, comparison.drawn
+    return to_json(
+        {
+            **comparison.configuration,
+            "clips": len(comparison.clips),
+            "skipped": drawn.skipped,
+            "unreadable": drawn.unreadable,
+            "failures": [{"clip": clip, "method": method, "reason": why} for clip, method, why in outcome.failures],
+            "table": [asdict(row) for row in comparison.rows],
+            "differences": [asdict(each) for each in comparison.differences],
+            "units": [
+                {**each, "fit": each["fit"] and {name: each["fit"][name] for name in _FIT_FIELDS}}
+                for each in outcome.records
+            ],
+        }
+    )
+
+
+def _to_csv(records: Sequence[Record]) -> str:
+    """One row per clip and method with all metrics; what has no value is empty."""
+    lines = [
+        {
+            **{name: record[name] for name in ("clip", "files", "method", "oracle")},
+            "files": " ".join(record["files"]),
+            **record["metrics"],
+            "seconds": record["seconds"],
+            **{name: (record["fit"] or {}).get(name) for name in _FIT_FIELDS},
+        }
+        for record in records
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, dict.fromkeys(chain.from_iterable(lines)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return printable(text.getvalue())
+
+
+def _draw_spectrograms(folder: Folder, clip: str, names: Sequence[str]) -> None:
+    """Pictures of the recordings of a clip that have none, on the colour scale of its reference and its input."""
+    missing = [path for name in names for path in folder.audio(clip, name) if not folder.spectrogram(path).exists()]
+    if not missing:
+        return
+    ends = [path for name in (REFERENCE, INPUT) for path in folder.audio(clip, name)]
+    scale = shared_scale([spectrogram(read_audio(path)) for path in ends])
+    folder.write({folder.spectrogram(path): to_png(spectrogram(read_audio(path)), scale) for path in missing})
+
+
+def _boxes(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """A box plot per metric."""
+    for metric in comparison.metrics:
+        values: dict[str, list[float]] = {label(row.method, row.oracle): [] for row in comparison.rows}
+        for record in comparison.records:
+            if (value := record["metrics"].get(metric)) is not None:
+                values[label(record["method"], record["oracle"])].append(value)
+        name, title = f"boxes_{metric}", metric_title(metric)
+        svg = draw_boxes(values, title, name=name, label=f"Box plot of the {title} of each method")
+        yield {"name": name, "title": title, "svg": svg}
+
+
+def _convergence(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """The convergence of each prior that has an oracle fit."""
+    blind: dict[tuple[str, str], int] = {}
+    oracles: dict[str, list[Record]] = {}
+    for record in comparison.records:
+        if record["fit"] and record["oracle"] == "reference":
+            oracles.setdefault(record["method"], []).append(record)
+        elif record["fit"]:
+            blind[record["method"], record["clip"]] = record["fit"]["best_iteration"]
+    for prior, records in oracles.items():
+        panels = {}
+        for title, quantity in (("SNR (dB)", "snr_db"), ("loss", "loss")):
+            curves = []
+            for record in records:
+                marks = {"oracle stop": record["fit"]["best_iteration"]}
+                if (prior, record["clip"]) in blind:
+                    marks["blind stop"] = blind[prior, record["clip"]]
+                look = {"color": COLOURS[0], "lw": 0.8, "alpha": 0.35}
+                curves.append(Curve("each clip", np.array(record["fit"][quantity], dtype=float), marks, look))
+            panels[title] = [*curves, _mean("mean", [curve.values for curve in curves], "-")]
+        panels["loss"].append(_mean("pretraining", [each["fit"]["pretraining_loss"] for each in records], "--"))
+        name, words = f"convergence_{prior}", f"SNR and loss of {prior} by iteration, with both stops marked"
+        svg = draw_curves(panels, name=name, label=words)
+        yield {"name": name, "title": f"Convergence of {prior}", "svg": svg}
+
+
+def _mean(title: str, curves: Sequence[Values], style: str) -> Curve:
+    """The mean of curves over the iterations that all have."""
+    length = min(map(len, curves))
+    mean = np.mean([np.asarray(curve[:length]) for curve in curves], axis=0)
+    return Curve(title, mean, look={"color": COLOURS[0], "ls": style, "lw": 2.0})
+
+
+def _clip(folder: Folder, clip: str, records: Sequence[Record], metrics: Sequence[str]) -> dict[str, Any]:
+    """Players and spectrograms of one clip, for the page; a clip has several of one name if it has several sources."""
+    cards = [(REFERENCE, "reference", "the clean clip")]
+    for record in records:
+        method = record["method"], record["oracle"]
+        cards.append((key(*method), label(*method), metrics_in_words(record, metrics)))
+    return {
+        "title": ", ".join(Path(path).name for path in records[0]["files"]),
+        "notes": "; ".join(note for name, note in records[0]["notes"].items() if name.startswith("clip_")),
+        "cards": [
+            {
+                "title": title,
+                "words": words,
+                "media": [
+                    [each.relative_to(folder.path).as_posix() for each in (folder.spectrogram(path), path)]
+                    for path in folder.audio(clip, name)
+                ],
+            }
+            for name, title, words in cards
+        ],
+    }
 
 
 def metrics_in_words(record: Record, metrics: Sequence[str]) -> str:

@@ -19,15 +19,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dapcli.report.table import Table, result_tables, to_console
+from dapcli.report.table import result_tables, to_console
 from dapcli.report.words import duration, notes_on_the_run, summary
 
 if TYPE_CHECKING:
     from dapcli.evaluation.run import Progress as EvaluationProgress
     from dapcli.pipeline.run import Progress as FitProgress
     from dapcli.report.comparison import Comparison
-
-_Update = Callable[..., None]
 
 # Metrics of a comparison side by side; more would not fit into 80 characters.
 _COLUMNS = 4
@@ -41,34 +39,28 @@ def make_console() -> Console:
 @contextmanager
 def _bar(
     console: Console, title: str, *columns: str | ProgressColumn, quiet: bool, **fields: Any
-) -> Iterator[_Update | None]:
-    """A bar with further columns, whose title and fields are these at first, for as long as the context lasts.
+) -> Iterator[Callable[..., None]]:
+    """A bar with further columns, for as long as the context lasts, that has this title and these fields at first.
 
-    Yields what to call with new values, or None when nobody would see it: with ``quiet``, or when stderr is not a
-    terminal.
+    Yields what to call with new values. With ``quiet``, and where stderr is not a terminal, nobody sees it.
     """
-    if quiet or not console.is_terminal:
-        yield None
-        return
     usual = ("{task.description}", BarColumn(bar_width=None), MofNCompleteColumn())
-    with Progress(*usual, *columns, console=console, transient=True) as bar:
+    hidden = quiet or not console.is_terminal
+    with Progress(*usual, *columns, console=console, transient=True, disable=hidden) as bar:
         yield partial(bar.update, bar.add_task(title, total=None, **fields))
 
 
 @contextmanager
-def fit_progress(
-    console: Console, *, quiet: bool, noise: bool = True
-) -> Iterator[Callable[[FitProgress], None] | None]:
+def fit_progress(console: Console, *, quiet: bool, noise: bool = True) -> Iterator[Callable[[FitProgress], None]]:
     """A bar over all iterations of all segments, with loss, estimated noise (where there is any) and time left.
 
-    Yields what to call after every iteration, or None when nobody would see it.
+    Yields what to call after every iteration.
     """
     words = "loss {task.fields[loss]:.3g}" + ("  noise {task.fields[noise]:.3g}" if noise else "")
     columns = (words, TimeElapsedColumn(), "left", TimeRemainingColumn())
     with _bar(console, "fitting", *columns, quiet=quiet, loss=0.0, noise=0.0) as update:
 
         def report(progress: FitProgress) -> None:
-            assert update is not None
             name = "pretraining" if progress.segment is None else f"segment {progress.segment + 1}/{progress.segments}"
             update(
                 description="fitting" if progress.segments == 1 else name,
@@ -78,20 +70,19 @@ def fit_progress(
                 noise=progress.noise_std,
             )
 
-        yield update and report
+        yield report
 
 
 @contextmanager
-def evaluation_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[EvaluationProgress], None] | None]:
-    """A bar over all units of an evaluation with the time left; yields as :func:`fit_progress` does."""
+def evaluation_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[EvaluationProgress], None]]:
+    """A bar over all units of an evaluation with the time left; yields what to call after every unit."""
     with _bar(console, "evaluating", TimeElapsedColumn(), "{task.fields[left]}", quiet=quiet, left="") as update:
 
         def report(progress: EvaluationProgress) -> None:
-            assert update is not None
             left = "" if progress.left is None else f"{duration(progress.left)} left"
             update(total=progress.total, completed=progress.done, left=left)
 
-        yield update and report
+        yield report
 
 
 def print_summary(console: Console, record: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> None:
@@ -105,7 +96,7 @@ def print_summary(console: Console, record: Mapping[str, Any], files: Sequence[t
     for line in lines:
         console.print(line, soft_wrap=True)
     for table in result_tables(record):
-        print_table(console, table)
+        console.print(f"{escape(table.caption)}:", to_console(table), sep="\n")
     for name, path in files:
         console.print(f"{escape(name)}: {escape(str(path))}", soft_wrap=True)
 
@@ -119,10 +110,3 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
             console.print(to_console(table), "")
     for note in comparison.notes:
         console.print(escape(note), soft_wrap=True)
-
-
-def print_table(console: Console, table: Table) -> None:
-    """A table under its caption."""
-    if table.caption:
-        console.print(f"{escape(table.caption)}:")
-    console.print(to_console(table))

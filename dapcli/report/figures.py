@@ -8,10 +8,9 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -29,12 +28,13 @@ from dapcli.audio import Recording, Samples
 from dapcli.signal.stft import STFT
 
 Levels = NDArray[np.float64]
+Values: TypeAlias = "Sequence[float] | Levels"
 
 #: Distinct for the colour-blind, and with a contrast of 3:1 on white and on black.
 COLOURS = ("#1f86d0", "#d55e00", "#009e73", "#b5588e")
 # As wide as a phone, so that labels can be read there; wider screens enlarge it.
 _WIDTH_IN = 4.0
-# Stands for the page's text colour until the SVG is done; a colour that nothing else has.
+# Stands for the page's text colour until the SVG is done: a colour that nothing else has.
 _INK = "#010203"
 _STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), _INK),
@@ -59,13 +59,6 @@ _FLOOR_DB = -200.0
 _RANGE_DB = 80.0
 # 1.25 dB apart, which nobody can see; it compresses a third better than 256.
 _SHADES = 64
-
-
-@contextmanager
-def _inked() -> Iterator[None]:
-    """Draw in the page's text colour."""
-    with rc_context(_STYLE):
-        yield
 
 
 @dataclass(frozen=True)
@@ -129,7 +122,7 @@ def to_png(picture: Spectrogram, scale: tuple[float, float]) -> bytes:
     return buffer.getvalue()
 
 
-@_inked()
+@rc_context(_STYLE)
 def draw_spectrogram(
     picture: Spectrogram, scale: tuple[float, float], marks: Sequence[tuple[float, float]], *, name: str, label: str
 ) -> Markup:
@@ -173,16 +166,13 @@ def _colours() -> Colormap:
 class Curve:
     """Values by iteration, from the first on, called ``title`` in the legend; ``marks`` are iterations by their marks.
 
-    Without a ``colour`` it has that of text.
+    ``look`` are Matplotlib's properties of its line; without a colour it has that of text.
     """
 
     title: str
-    values: Sequence[float]
+    values: Values
     marks: Mapping[str, int] = field(default_factory=dict)
-    colour: str = _INK
-    style: str = "-"
-    width: float = 1.5
-    alpha: float = 1.0
+    look: Mapping[str, Any] = field(default_factory=dict)
 
 
 # How marks look, by their titles in the legend.
@@ -193,7 +183,7 @@ _MARKS: dict[str, dict[str, Any]] = {
 }
 
 
-@_inked()
+@rc_context(_STYLE)
 def draw_curves(panels: Mapping[str, Sequence[Curve]], *, name: str, label: str) -> Markup:
     """SVG of curves by iteration, one panel above the other; see :func:`_to_svg`."""
     figure = Figure(figsize=(_WIDTH_IN, 1.3 * len(panels) + 0.6), layout="constrained")
@@ -201,14 +191,13 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], *, name: str, label: str)
     lines: dict[str, Artist] = {}
     for axes, (title, curves) in zip(rows, panels.items(), strict=True):
         for curve in (each for each in curves if len(each.values)):
-            look: dict[str, Any] = {"ls": curve.style, "lw": curve.width, "alpha": curve.alpha, "color": curve.colour}
+            look = {"color": _INK, **curve.look}
             (line,) = axes.plot(range(1, len(curve.values) + 1), curve.values, **look)
             lines.setdefault(curve.title, line)
             for mark, iteration in curve.marks.items():
                 if iteration <= len(curve.values):
-                    (dot,) = axes.plot(
-                        iteration, curve.values[iteration - 1], **{"color": curve.colour, **_MARKS[mark]}
-                    )
+                    dotted = {"color": look["color"], **_MARKS[mark]}
+                    (dot,) = axes.plot(iteration, curve.values[iteration - 1], **dotted)
                     lines.setdefault(mark, dot)
         axes.set_ylabel(title)
         axes.grid()
@@ -219,7 +208,7 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], *, name: str, label: str)
     return _to_svg(figure, name, label)
 
 
-@_inked()
+@rc_context(_STYLE)
 def draw_boxes(values: Mapping[str, Sequence[float]], title: str, *, name: str, label: str) -> Markup:
     """SVG of the values of each method: median, quartiles, whiskers to 1.5 times their distance, and every clip."""
     figure = Figure(figsize=(_WIDTH_IN, 0.3 * len(values) + 0.7), layout="constrained")

@@ -58,21 +58,21 @@ def render_page(
     source = problem.recording
     shown = list(_recordings(record, source, written, {str(path): each for path, each in references.items()}))
     gain = 1.0 / max(1.0, *(float(np.abs(_beginning(recording)).max()) for _, recording, _ in shown))
-    channels = {1: "mono", 2: "stereo"}.get(source.channels, f"{source.channels} channels")
     before, after = (PurePath(record[key]).name for key in ("input", "output"))
-    convergence, caption = _convergence(result)
     return render(
         "restoration.html.j2",
         {
-            "title": f"dap {record['task']}: {before}",
-            "source": f"{before} ({source.length / source.rate:.6g} s, {channels}, {source.rate:,} Hz) into {after}",
+            "before": before,
+            "after": after,
+            "source": source,
+            "record": record,
             "summary": summary(record),
-            "separated": "sources" in record,
             "cards": _cards(shown, gain, record.get("degradation", {}).get("intervals", [])),
             "tables": result_tables(record),
-            "convergence": convergence,
-            "caption": caption,
-            "notes": _notes(record, source, gain),
+            "convergence": _convergence(result),
+            "notes": list(dict.fromkeys(_notes(record))),  # input and output may share some
+            "played_s": _PLAYED_S,
+            "lowered_db": -20 * np.log10(gain),
             "settings": Table(("key", "value"), [row(*each) for each in _flat(record)], texts=2),
         },
     )
@@ -124,11 +124,11 @@ def _wav(samples: Samples, rate: int) -> str:
     return base64.b64encode(encode(Audio(samples, rate, "PCM_16", "WAV"))).decode()
 
 
-def _convergence(result: Result) -> tuple[str, str]:
-    """The picture of the fits that had iterations, eight at the most, and its caption; empty where none had."""
+def _convergence(result: Result) -> dict[str, Any] | None:
+    """The picture of the fits that had iterations, eight at the most, and what its caption tells; None without any."""
     fits = [fit for fit in result.segments if fit.iterations]
     if not fits:
-        return "", ""
+        return None
     shown = [fits[index] for index in np.unique(np.linspace(0, len(fits) - 1, _MAX_CURVES).round().astype(int))]
     factors = {"loss": 1.0}
     if result.noise_std is not None:  # otherwise an estimate is not meant to leave over anything in particular
@@ -138,57 +138,39 @@ def _convergence(result: Result) -> tuple[str, str]:
     panels, rate = {}, result.restored.rate
     for quantity, factor in factors.items():
         before = [] if quantity == "criterion" else result.pretraining
-        curves = [Curve("pretraining", [factor * getattr(each, quantity) for each in before], style="--", alpha=0.6)]
+        values = [factor * getattr(each, quantity) for each in before]
+        curves = [Curve("pretraining", values, look={"ls": "--", "alpha": 0.6})]
         for number, fit in enumerate(shown):
             title = "fit" if len(fits) == 1 else f"{fit.start / rate:.1f} to {fit.stop / rate:.1f} s"
             values = [factor * getattr(each, quantity) for each in fit.iterations]
-            colour, style = COLOURS[number % len(COLOURS)], _STYLES[number // len(COLOURS)]
-            curves.append(Curve(title, values, {"kept iteration": fit.best_iteration}, colour, style))
+            look = {"color": COLOURS[number % len(COLOURS)], "ls": _STYLES[number // len(COLOURS)]}
+            curves.append(Curve(title, values, {"kept iteration": fit.best_iteration}, look))
         if quantity == "residual" and len(fits) == 1:
-            curves.append(Curve("estimated noise", [fits[0].noise_std or 0.0] * len(fits[0].iterations), style=":"))
+            level = [fits[0].noise_std or 0.0] * len(fits[0].iterations)
+            curves.append(Curve("estimated noise", level, look={"ls": ":"}))
         panels[quantity] = curves
-
-    names = " and ".join(name for name in panels if name != "criterion")
-    first, segments = fits[0], count(len(fits), "segment")
+    names, segments = " and ".join(name for name in panels if name != "criterion"), count(len(fits), "segment")
     label = f"{names.capitalize()} of {segments} by iteration, with the kept ones marked"
-    captions = {
-        f"Iteration {first.best_iteration} of {len(first.iterations)} was kept (dot).": len(fits) == 1,
-        "Dots mark the iterations that were kept.": len(fits) > 1,
-        f"The network was pretrained for {len(result.pretraining)} iterations before (dashed).": result.pretraining,
-        f"{len(shown)} of {segments} are shown.": len(shown) < len(fits),
-        "The stopping rule keeps the one with the lowest criterion.": "criterion" in panels,
-        "The residual is what the estimate leaves over, in units of full scale.": "residual" in panels,
+    return {
+        "picture": draw_curves(panels, name="convergence", label=label),
+        "panels": list(panels),
+        "fits": fits,
+        "segments": segments,
+        "shown": len(shown),
+        "pretraining": len(result.pretraining),
     }
-    return draw_curves(panels, name="convergence", label=label), " ".join(_applying(captions))
 
 
-def _applying(remarks: Mapping[str, object]) -> list[str]:
-    """Remarks whose conditions are true."""
-    return [remark for remark, applies in remarks.items() if applies]
-
-
-def _notes(record: Record, source: Recording, gain: float) -> list[str]:
-    """What the record has to say, what the players (lowered by ``gain``) do to the sound, how to read the pictures."""
-    lines = notes_on_the_run(record)
+def _notes(record: Record) -> Iterator[str]:
+    """Notes on the run, and why there is no value of a metric."""
+    yield from notes_on_the_run(record)
     for key, note in record["notes"].items():
         if key.startswith("metrics"):
             group, _, rest = key.partition(".")
             name, _, metric = rest.rpartition(".")
             inside = "gaps_" if metric and group.startswith("metrics_gaps") else ""
             heading = metric_title(inside + metric) or "metrics"
-            lines.append(f"{f'{name}, {heading}' if name else heading}: {note}")
-    written = "files are" if "sources" in record else "file is"
-    longer = source.length > _PLAYED_S * source.rate
-    remarks = {
-        "Lines above the pictures mark the gaps.": record.get("degradation", {}).get("kind") == "gaps",
-        f"Peaks passed full scale; the written {written} lowered by {record['gain']:.4f}.": record["gain"] != 1,
-        "The pictures share one colour scale, on which a sine at full scale has 0 dB.": True,
-        "The pictures show the mean power of the channels.": source.channels > 1,
-        f"The players hold the first {_PLAYED_S:g} s, the pictures everything.": longer,
-        "The players hold the mean of the channels.": source.channels > 2,
-        f"The players are {-20 * np.log10(gain):.2f} dB lower, all alike, to stay within full scale.": gain < 1,
-    }
-    return list(dict.fromkeys([*lines, *_applying(remarks)]))  # input and output may share some
+            yield f"{f'{name}, {heading}' if name else heading}: {note}"
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

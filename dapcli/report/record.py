@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,17 @@ from typing import Any
 import numpy as np
 
 import dapcli
-from dapcli.audio import Recording, Samples
+from dapcli.audio import Recording
 from dapcli.audio.recording import BLOCK
 from dapcli.audio.writing import keeps_samples
-from dapcli.metrics import GAP_METRICS, METRICS, SOURCE_METRICS, Scores, score, score_gaps, score_sources
+from dapcli.metrics import GAP_METRICS, METRICS, SOURCE_METRICS, score_all
 from dapcli.pipeline.result import Estimates, Result
-from dapcli.pipeline.solver import SegmentFit
 from dapcli.priors import NO_PRIOR
 from dapcli.signal.degradation import TOLERANCE
 from dapcli.tasks.problem import Problem
 
 Record = dict[str, Any]
 References = Mapping[Path, Recording]
-
-_NO_REFERENCE = "no --reference was given"
 
 
 def build_record(
@@ -59,10 +55,10 @@ def build_record(
     settings, stft = result.settings, result.stft
     notes = {f"restore_{index}": note for index, note in enumerate(result.notes, 1)}
     notes |= {f"degradation_{index}": note for index, note in enumerate(problem.notes, 1)}
-    if len(written) > 1:
-        known = _separation(problem, outputs, written, references, notes, fixed_order)
-    else:
-        known = _restoration(problem, result, written, references, notes)
+    known = {**_consistency(problem, result, written), **_metrics(problem, outputs, written, references, fixed_order)}
+    if "sources" in known and problem.consistent and not keeps_samples(written.subtype):
+        notes["consistency"] = f"the sources sum to the mixture before they are encoded as {written.subtype}, not after"
+    notes |= known.pop("notes")
     seconds, hz = (None, None) if settings.prior == NO_PRIOR else result.receptive_field
     white = None if result.noise_std is None else all(fit.white_noise for fit in result.segments)
     versions = {name: version(name) for name in ("torch", "torchaudio")}
@@ -97,105 +93,100 @@ def build_record(
     }
 
 
-def _restoration(
-    problem: Problem[Any], result: Result, written: Estimates, references: References, notes: dict[str, str]
-) -> Record:
-    """What was wrong, how consistent the output is with what is known of it, and its metrics; adds to ``notes``."""
-    degradation, known = problem.degradation, Record()
-    if degradation is not None:
-        inconsistent = 0
-        for start, observed, estimates in _blocks(problem, written):
-            nearest = degradation.part(start, start + observed.shape[1]).project(estimates[0], observed)
+def _consistency(problem: Problem[Any], result: Result, written: Estimates) -> Record:
+    """What was wrong, if it is known, and how far what is written is from what is known of the recording."""
+    degradation, residual, inconsistent = problem.degradation, 0.0, 0
+    if degradation is None and len(written) == 1:
+        return {}
+    for start in range(0, written.length, BLOCK):
+        stop = min(start + BLOCK, written.length)
+        observed, estimates = problem.recording.read(start, stop), written.read(start, stop) / written.gain
+        if degradation is None:
+            residual = max(residual, float(np.abs(observed - estimates.sum(axis=0)).max()))
+        else:
+            nearest = degradation.part(start, stop).project(estimates[0], observed)
             inconsistent += int((np.abs(nearest - estimates[0]) > TOLERANCE).sum())
-        known = {
-            "degradation": {**degradation.describe(problem.recording), "source": problem.source},
-            "consistency": {
-                "enforced": problem.consistent,
-                "inconsistent_before": result.inconsistent,
-                "inconsistent": inconsistent / (written.length * written.channels),
-            },
-            "initial_estimate": degradation.initial_estimate,
-        }
-    metrics: dict[str, tuple[Iterable[str], Callable[..., Scores]]] = {"metrics": (METRICS, score)}
-    if gaps := degradation and degradation.gaps:
-        metrics["metrics_gaps"] = GAP_METRICS, partial(score_gaps, gaps=gaps)
-    compared: list[tuple[Samples, Samples]] = []
-    for reference in references.values():
-        clean = reference.read(0, reference.length)
-        compared = [(clean, written.read(0, written.length)[0] / written.gain), (clean, problem.samples)]
-    for name, (names, compute) in metrics.items():
-        for index, key in enumerate((name, f"{name}_input")):
-            if compared:
-                known[key], reasons = compute(*compared[index], written.rate)
-                notes.update({f"{key}.{metric}": reason for metric, reason in reasons.items()})
-            else:
-                known[key], notes[key] = dict.fromkeys(names), _NO_REFERENCE
-    return known
-
-
-def _separation(
-    problem: Problem[Any],
-    outputs: Mapping[str, Path],
-    written: Estimates,
-    references: References,
-    notes: dict[str, str],
-    fixed_order: bool,
-) -> Record:
-    """The sources, how far their sum is from the mixture, and their metrics; adds to ``notes``."""
-    if problem.consistent and not keeps_samples(written.subtype):
-        notes["consistency"] = f"the sources sum to the mixture before they are encoded as {written.subtype}, not after"
-    sources: list[Record] = [
-        {"name": name, "type": type_, "output": str(path), "reference": None}
-        | {key: dict.fromkeys(SOURCE_METRICS) for key in ("metrics", "metrics_input")}
-        for (name, path), type_ in zip(outputs.items(), written.types, strict=True)
-    ]
-    if references:
-        notes["means"] = "metrics that do not suit separated sources, or that one of them lacks, are null in the means"
-        clean = np.stack([reference.read(0, reference.length) for reference in references.values()])
-        mixtures = np.broadcast_to(problem.samples, clean.shape)
-        estimates = written.read(0, written.length) / written.gain
-        after = score_sources(clean, estimates, written.rate, fixed_order=fixed_order)
-        before = score_sources(clean, mixtures, written.rate, fixed_order=True)
-        for path, index, *scores in zip(references, after.permutation, after.sources, before.sources, strict=True):
-            source = sources[index]
-            source["reference"] = str(path)
-            for key, (source[key], reasons) in zip(("metrics", "metrics_input"), scores, strict=True):
-                notes.update({f"{key}.{source['name']}.{metric}": reason for metric, reason in reasons.items()})
-    else:
-        notes |= dict.fromkeys(("metrics", "metrics_input"), _NO_REFERENCE)
-    residual = max(
-        float(np.abs(observed - estimates.sum(axis=0)).max()) for _, observed, estimates in _blocks(problem, written)
-    )
+    if degradation is None:
+        return {"consistency": {"enforced": problem.consistent, "residual": residual}}
     return {
-        "consistency": {"enforced": problem.consistent, "residual": residual},
-        "sources": sources,
-        "metrics": _mean([source["metrics"] for source in sources]),
-        "metrics_input": _mean([source["metrics_input"] for source in sources]),
+        "degradation": {**degradation.describe(problem.recording), "source": problem.source},
+        "consistency": {
+            "enforced": problem.consistent,
+            "inconsistent_before": result.inconsistent,
+            "inconsistent": inconsistent / (written.length * written.channels),
+        },
+        "initial_estimate": degradation.initial_estimate,
     }
 
 
-def _blocks(problem: Problem[Any], written: Estimates) -> Iterator[tuple[int, Samples, Samples]]:
-    """Starts of blocks, and there the recording ``[C, n]`` and what is written ``[K, C, n]``, at the same level."""
-    for start in range(0, written.length, BLOCK):
-        stop = min(start + BLOCK, written.length)
-        yield start, problem.recording.read(start, stop), written.read(start, stop) / written.gain
+def _metrics(
+    problem: Problem[Any], outputs: Mapping[str, Path], written: Estimates, references: References, fixed_order: bool
+) -> Record:
+    """The metrics of a restoration, or of sources and their means, and of the input; ``notes`` on those without any."""
+    gaps = (problem.degradation and problem.degradation.gaps) or None
+    several = len(written) > 1
+    groups: dict[str, Iterable[str]] = {"metrics": SOURCE_METRICS if several else METRICS}
+    if gaps:
+        groups["metrics_gaps"] = GAP_METRICS
+    keys = {f"{group}{side}": names for group, names in groups.items() for side in ("", "_input")}
+    notes: dict[str, str] = {} if references else dict.fromkeys(keys, "no --reference was given")
+    sources: list[Record] = [
+        {"name": name, "type": type_, "output": str(path), "reference": None}
+        | {key: dict.fromkeys(names) for key, names in keys.items()}
+        for (name, path), type_ in zip(outputs.items(), written.types, strict=True)
+    ]
+    if references:
+        clean = np.stack([reference.read(0, reference.length) for reference in references.values()])
+        estimates = written.read(0, written.length) / written.gain
+        scores = score_all(clean, estimates, written.rate, gaps=gaps, fixed_order=fixed_order)
+        mixtures = np.broadcast_to(problem.samples, clean.shape)
+        before = score_all(clean, mixtures, written.rate, gaps=gaps, fixed_order=True)
+        for path, index, *both in zip(references, scores.permutation, scores.sources, before.sources, strict=True):
+            source, of = sources[index], f"{sources[index]['name']}." if several else ""
+            source["reference"] = str(path)
+            for side, (values, reasons) in zip(("", "_input"), both, strict=True):
+                for name, value in values.items():
+                    metric = name.removeprefix("gaps_")
+                    key = f"metrics{side}" if metric == name else f"metrics_gaps{side}"
+                    source[key][metric] = value
+                    if value is None:
+                        notes[f"{key}.{of}{metric}"] = reasons[name]
+    if not several:
+        return {**{key: sources[0][key] for key in keys}, "notes": notes}
+    if references:
+        notes["means"] = "metrics that do not suit separated sources, or that one of them lacks, are null in the means"
+    means = {key: _mean([source[key] for source in sources]) for key in keys}
+    return {"sources": sources, **means, "notes": notes}
 
 
 def _mean(metrics: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
     """The mean of each metric over the sources, None where one has no value; every key of a restoration is there."""
     means: dict[str, float | None] = dict.fromkeys((*SOURCE_METRICS, *METRICS))
     for name in SOURCE_METRICS:
-        values = [value for each in metrics if (value := each[name]) is not None]
-        means[name] = float(np.mean(values)) if len(values) == len(metrics) else None
+        values = [each[name] for each in metrics]
+        means[name] = None if None in values else float(np.mean(values))  # type: ignore[arg-type]
     return means
 
 
 def _fit(result: Result) -> Record:
     """Totals over all fits, loss and validation as means over segments, and each segment by itself."""
-    fits = result.segments
-    segments = [_segment(fit, result.restored.rate) for fit in fits]
+    fits, rate = result.segments, result.restored.rate
+    segments: list[Record] = [
+        {
+            "start_s": fit.start / rate,
+            "stop_s": fit.stop / rate,
+            "iterations": len(fit.iterations),
+            "best_iteration": fit.best_iteration if fit.iterations else None,
+            "stopped_by": f"{fit.rule}: {fit.stopped_by}" if fit.iterations else fit.stopped_by,
+            "seconds": fit.seconds,
+            "loss": fit.iterations[-1].loss if fit.iterations else None,
+            "validation": fit.validation,
+            "noise_std": fit.noise_std,
+        }
+        for fit in fits
+    ]
     seconds = sum(fit.seconds for fit in fits) + result.pretraining_seconds
-    iterations = sum(segment["iterations"] for segment in segments) + len(result.pretraining)
+    iterations = sum(len(fit.iterations) for fit in fits) + len(result.pretraining)
 
     def mean(key: str) -> float | None:
         values = [segment[key] for segment in segments if segment[key] is not None]
@@ -211,20 +202,6 @@ def _fit(result: Result) -> Record:
         "loss": mean("loss"),
         "validation": mean("validation"),
         "segments": segments,
-    }
-
-
-def _segment(fit: SegmentFit, rate: int) -> Record:
-    return {
-        "start_s": fit.start / rate,
-        "stop_s": fit.stop / rate,
-        "iterations": len(fit.iterations),
-        "best_iteration": fit.best_iteration if fit.iterations else None,
-        "stopped_by": f"{fit.rule}: {fit.stopped_by}" if fit.iterations else fit.stopped_by,
-        "seconds": fit.seconds,
-        "loss": fit.iterations[-1].loss if fit.iterations else None,
-        "validation": fit.validation,
-        "noise_std": fit.noise_std,
     }
 
 

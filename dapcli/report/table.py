@@ -1,23 +1,18 @@
-"""Tables: one model for all of them, rendered for the terminal, Markdown and CSV; the pages have a macro for it."""
+"""Tables: one model for all of them, rendered for the terminal and Markdown; the pages have a macro for it."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby, repeat
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import table as rich_table
 from rich.text import Text
 
-from dapcli.report.words import METRIC_TITLES, all_metrics, duration, metric_title
-
-if TYPE_CHECKING:
-    from dapcli.priors.cost import PriorCost
+from dapcli.report.words import METRIC_TITLES, all_metrics, metric_title
 
 # What Markdown would take for markup in a cell.
 _MARKUP = re.compile(r"[\\`*<>|]")
@@ -100,15 +95,6 @@ def to_markdown(table: Table) -> str:
     return printable("\n\n".join(parts))
 
 
-def to_csv(table: Table) -> str:
-    """Titles and rows as CSV; what has no value is empty, and captions and headings are left out."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([cell.text for cell in row] for row in table.rows)
-    return printable(text.getvalue())
-
-
 def printable(text: str) -> str:
     """A text as UTF-8 can hold it: bytes of a file name that are not become question marks."""
     return text.encode(errors="replace").decode()
@@ -155,38 +141,7 @@ def result_tables(record: Mapping[str, Any]) -> list[Table]:
     return tables if any(cell.text for table in tables for row in table.rows for cell in row[1:]) else []
 
 
-def machine_table(machine: Mapping[str, Any]) -> Table:
-    """Versions, processor and devices, one in a row."""
-    lines = {**machine, **machine["devices"], "devices": None}
-    return Table((), [row(name, str(value)) for name, value in lines.items() if value is not None], texts=2)
-
-
-def speed_table(speeds: Sequence[Mapping[str, Any]]) -> Table:
-    """Seconds per iteration of each prior on each device, and how long a recording takes if that was asked for."""
-    columns = {"prior": "{prior}", "device": "{device}", "type": "{dtype}", "s per iteration": "{took}"}
-    if any(each["estimate"] is not None for each in speeds):
-        columns["estimate"] = "{total}"
-    lines = []
-    for each in speeds:
-        took = each["note"] if each["seconds"] is None else f"{each['seconds']:.4f}"
-        lines.append({**each, "took": took, "total": duration(each["estimate"]) if each["estimate"] else "-"})
-    return _tabulate(lines, columns, 3)
-
-
-def prior_table(costs: Sequence[PriorCost]) -> Table:
-    """The priors, how far each sees and what it costs."""
-    columns = {
-        "prior": "{name}",
-        "what it is": "{summary}",
-        "parameters": "{parameters:,}",
-        "seconds": "{receptive_field_s:.2f}",
-        "Hz": "{receptive_field_hz:.0f}",
-        "GFLOP": "{gflop_per_iteration:.1f}",
-    }
-    return _tabulate([asdict(cost) for cost in costs], columns, 2)
-
-
-def _tabulate(lines: Sequence[Mapping[str, Any]], columns: Mapping[str, str], texts: int) -> Table:
-    """A line in every row, by the format of each column."""
+def tabulate(lines: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, texts: int) -> Table:
+    """A line in every row, by the format of each column, which begins with so many columns of ``texts``."""
     rows = [row(*(form.format_map(line) for form in columns.values())) for line in lines]
     return Table(list(columns), rows, texts=texts)

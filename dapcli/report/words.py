@@ -54,11 +54,11 @@ def summary(record: Mapping[str, Any]) -> list[str]:
         lines.append(f"noise: {kind}, standard deviation {noise['std']:.3g}; input SNR about {snr:.1f} dB")
     if "degradation" in record:
         lines.append(f"degradation: {degradation_in_words(record)}; initial estimate: {record['initial_estimate']}")
-        lines.append(_consistency(record))
     if "sources" in record:
         names = ", ".join(f"{source['name']} (taken for {source['type']})" for source in record["sources"])
         lines.append(f"estimates of {len(record['sources'])} sources: {names}")
-        lines.append(_sum(record))
+    if "consistency" in record:
+        lines.append(_consistency(record))
     return lines
 
 
@@ -105,17 +105,13 @@ def _fit(record: Mapping[str, Any]) -> list[str]:
         f"{count(fit['iterations'], 'iteration')}{parts} in {duration(fit['seconds'])}",
         f"stopped by {fit['stopped_by']} ({fit['rule_reason']})",
     ]
-    return lines if fit["validation"] is None else [*lines, _validation(fit["validation"])]
-
-
-def _validation(error: float) -> str:
-    """What a network added, by its validation error relative to that of a guess without it."""
-    if error > 1 - _NO_EFFECT:
-        return "the network added nothing by validation"
-    decibels = -10 * log10(max(error, 1e-10))
-    return (
-        f"by validation, the network's error is {100 * (1 - error):.2g} % ({decibels:.2g} dB) below a guess without it"
-    )
+    if (error := fit["validation"]) is not None:  # relative to that of a guess without the network
+        below = f"{100 * (1 - error):.2g} % ({-10 * log10(max(error, 1e-10)):.2g} dB) below a guess without it"
+        helped = error <= 1 - _NO_EFFECT
+        lines.append(
+            f"by validation, the network's error is {below}" if helped else "the network added nothing by validation"
+        )
+    return lines
 
 
 def _gaps(record: Mapping[str, Any]) -> str:
@@ -143,19 +139,16 @@ _DEGRADATIONS = {"gaps": _gaps, "clipping": _clipping, "quantization": _quantiza
 
 
 def _consistency(record: Mapping[str, Any]) -> str:
-    """How far the estimate and the output are from what is known of the input."""
+    """How far the estimate and the output, or the sum of the sources, are from what is known of the input."""
     consistency = record["consistency"]
+    if "sources" in record:
+        off = (
+            f"the sum of the sources is up to {consistency['residual']:.3g} of full scale off the mixture, and left so"
+        )
+        return "the sources sum to the mixture" if consistency["enforced"] else off
     if consistency["inconsistent_before"] is None:
         return "nothing was changed"
     if record["degradation"]["kind"] == "gaps" and consistency["enforced"]:
         return "known samples are as they were"
     off = f"{100 * consistency['inconsistent_before']:.3g} % of the estimate's samples were off what is known"
     return f"{off}, and are set right" if consistency["enforced"] else f"{off}, and were left so"
-
-
-def _sum(record: Mapping[str, Any]) -> str:
-    """How far the sources of a separation are from summing to the mixture."""
-    consistency = record["consistency"]
-    if consistency["enforced"]:
-        return "the sources sum to the mixture"
-    return f"the sum of the sources is up to {consistency['residual']:.3g} of full scale off the mixture, and left so"
