@@ -177,7 +177,7 @@ def stack() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("task", "most"), [("denoise", 10), ("separate", 10), ("dequantize --estimator generate", 10), ("dequantize", 12)]
+    ("task", "most"), [("denoise", 10), ("separate", 10), ("dequantize --estimator generate", 10), ("dequantize", 10)]
 )
 def test_few_frames_lie_between_the_command_and_a_network(
     task: str, most: int, dap: Dap, recordings: Path, monkeypatch: pytest.MonkeyPatch

@@ -47,10 +47,10 @@ class Ensemble(Objective):
         pairs = degradation.training_pairs(samples, candidates, setup.rate, setup.generator.initial_seed())
         self.networks = ((len(candidates), len(candidates) + 1),)
         self._stft = setup.stft
-        self._candidates = self._stft.forward(setup.tensor(candidates))
+        self._features, self._candidates = self._prepare(setup.tensor(candidates))
         prepared = [
             (
-                self._stft.forward(setup.tensor(pair.candidates)),
+                *self._prepare(setup.tensor(pair.candidates)),
                 setup.tensor(pair.truth),
                 torch.from_numpy(pair.scored).to(setup.generator.device),
             )
@@ -61,25 +61,34 @@ class Ensemble(Objective):
         weights = setup.tensor(stack(pairs))
         weights = torch.cat([weights, 1 - weights.sum(dim=0, keepdim=True)]).clamp(min=_LEAST_WEIGHT)
         self._start = weights.log()[None, :, None, None]
-        self.initial = self._mix(_no_network, self._candidates)
-        self._initial_error = self._error(_no_network, *self._validation).clamp(min=_SILENCE)
+        # The network puts out zeros before the fit.
+        zeros = torch.zeros((), device=setup.generator.device)
+        self.initial = self._mix(zeros, self._candidates)
+        self._initial_error = self._error(zeros, *self._validation[1:]).clamp(min=_SILENCE)
 
     def step(self, network: Network, state: int, generator: torch.Generator) -> Step:  # noqa: ARG002
         """The loss of one training pair and the estimate ``[1, C, 2, F, T]`` of the recording."""
-        loss = self._error(network, *self._training[state % len(self._training)])
+        features, *pair = self._training[state % len(self._training)]
+        loss = self._error(network(features), *pair)
         with torch.no_grad():
-            validation = self._error(network, *self._validation) / self._initial_error
-            return Step(loss, self._mix(network, self._candidates), self._candidates[:1], state + 1, validation)
+            features, *pair = self._validation
+            validation = self._error(network(features), *pair) / self._initial_error
+            estimate = self._mix(network(self._features), self._candidates)
+        return Step(loss, estimate, self._candidates[:1], state + 1, validation)
 
-    def _error(self, network: Network, candidates: Tensor, truth: Tensor, scored: Tensor) -> Tensor:
-        mixed = self._stft.inverse(self._mix(network, candidates)[0], truth.shape[1])
+    def _prepare(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's input ``[C, M, F, T]`` and the spectrograms ``[M, C, 2, F, T]`` of candidates ``[M, C, N]``."""
+        spectrograms = self._stft.forward(candidates)
+        power = spectrograms.square().sum(dim=2).transpose(0, 1)
+        return _FEATURE_SCALE * (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log(), spectrograms
+
+    def _error(self, output: Tensor, candidates: Tensor, truth: Tensor, scored: Tensor) -> Tensor:
+        mixed = self._stft.inverse(self._mix(output, candidates)[0], truth.shape[1])
         return (mixed - truth)[scored].square().sum() / truth[scored].square().sum().clamp(min=_SILENCE)
 
-    def _mix(self, network: Network, candidates: Tensor) -> Tensor:
-        """The estimate ``[1, C, 2, F, T]`` of candidates ``[M, C, 2, F, T]``."""
-        power = candidates.square().sum(dim=2).transpose(0, 1)
-        features = _FEATURE_SCALE * (power / power.mean().clamp(min=_SILENCE) + _POWER_FLOOR).log()
-        weights = (network(features) + self._start).softmax(dim=1)[:, :-1]
+    def _mix(self, output: Tensor, candidates: Tensor) -> Tensor:
+        """The estimate ``[1, C, 2, F, T]`` of candidates ``[M, C, 2, F, T]`` by an output of the network."""
+        weights = (output + self._start).softmax(dim=1)[:, :-1]
         return (weights.transpose(0, 1)[:, :, None] * candidates).sum(dim=0, keepdim=True)
 
 
@@ -91,8 +100,3 @@ def stack(pairs: Sequence[TrainingPair]) -> NDArray[np.float64]:
     firm = 1e3 * max(float(np.linalg.norm(columns)), float(np.linalg.norm(truth)), 1e-9)
     equations = np.vstack([np.hstack([columns, np.zeros((len(truth), 1))]), np.full(columns.shape[1] + 1, firm)])
     return np.asarray(nnls(equations, np.append(truth, firm))[0][:-1])
-
-
-def _no_network(features: Tensor) -> Tensor:
-    """Zeros, as the network puts out before the fit: one more channel than it takes in."""
-    return torch.zeros_like(features[:, :1])
