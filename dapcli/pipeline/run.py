@@ -30,7 +30,7 @@ FIT_THREAD = "dap-fit"
 # Segments that the network is pretrained on, the loudest ones, before it is finetuned on each.
 _PRETRAINED_SEGMENTS = 8
 # Of the loudest segment's power above the quietest's; below that a segment may hold nothing but noise.
-_SOUND_SHARE = 0.1
+_SOUND_FRACTION = 0.1
 # Cores that one fit keeps busy; further ones serve a second segment.
 _CORES_PER_FIT = 4
 _MAX_PARALLEL = 4
@@ -288,7 +288,7 @@ def with_sound(powers: Sequence[float]) -> list[int]:
     """Indices of the loudest segments, without those that may hold nothing but noise."""
     heard = sorted((index for index, power in enumerate(powers) if power), key=lambda index: (-powers[index], index))
     loudest, quietest = powers[heard[0]], powers[heard[-1]]
-    least = min(quietest + _SOUND_SHARE * (loudest - quietest), loudest / 2)
+    least = min(quietest + _SOUND_FRACTION * (loudest - quietest), loudest / 2)
     return sorted(index for index in heard[:_PRETRAINED_SEGMENTS] if powers[index] >= least)
 
 

@@ -35,7 +35,7 @@ _RUMBLE_HZ, _TONAL_RUMBLE_HZ = 80.0, 60.0
 _DRUM_DB = 12.0
 # Rumble starts from its mean, at the most so many times the steady spectrum, and is refined within these times it.
 _RUMBLE_START, _RUMBLE_RANGE = 10.0, (0.25, 40.0)
-# Its refinement: the smoothing over time, s, and the share of the new estimate.
+# Its refinement: the smoothing over time, s, and the weight of the new estimate.
 _RUMBLE_SMOOTHING_S, _RUMBLE_RATE = 0.064, 0.4
 
 # Noise that is left, relative to the sound, dB, and the least attenuation. Deeper gaps between the sounds cost more
@@ -47,7 +47,7 @@ _RESIDUE_DB, _KNOWN_RESIDUE_DB, _LEAST_ATTENUATION_DB = -27.0, -45.0, 15.0
 _CLEAN_DB, _CLEAN_TONAL_DB, _RAMP_DB = 23.0, 13.0, 3.0
 _CLEAN_TONALITY_RANGE = (0.65, 0.8)
 _CHANGE_DB, _NO_CHANGE_LIMIT_DB = -31.5, -6.0
-# Share of the recording's power.
+# Fraction of the recording's power.
 _STRONG_RUMBLE = 10 ** (-12 / 10)
 _TINY = 1e-12
 
@@ -167,9 +167,9 @@ def protect(gain: Tensor, power: Tensor, noise: Noise, bin_hz: float) -> tuple[T
         ramp_db = (threshold_db - _RAMP_DB, threshold_db)
         most_db = np.interp(snr_db(heard, steady), ramp_db, (_NO_CHANGE_LIMIT_DB, _CHANGE_DB))
         removed = ((1 - gain[:, zone]).square() * power[:, zone]).sum() / power.sum().clamp(min=_TINY)
-        share = min(1.0, 10 ** ((most_db - 10 * float(removed.clamp(min=_TINY).log10())) / 20))
-        limited |= share < 1
-        parts.append(1 - share * (1 - gain[:, zone]))
+        scale = min(1.0, 10 ** ((most_db - 10 * float(removed.clamp(min=_TINY).log10())) / 20))
+        limited |= scale < 1
+        parts.append(1 - scale * (1 - gain[:, zone]))
     return torch.cat(parts, dim=1), limited
 
 

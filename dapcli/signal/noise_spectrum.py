@@ -33,7 +33,7 @@ _WHITE_DB = 1.0
 # A level 5 % too low costs 0.7 dB of SNR on a very noisy recording, one 5 % too high 0.1 dB.
 _WHITE_MARGIN = 1.03
 _TINY = 1e-12
-# Frames with less than this share of the loudest frame's power, 90 dB, are digital silence.
+# Frames with less than this fraction of the loudest frame's power, 90 dB, are digital silence.
 _SILENCE = 1e-9
 
 

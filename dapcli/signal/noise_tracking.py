@@ -58,10 +58,10 @@ def floor_movement_db(ratio: Power, hop_s: float, bin_hz: float) -> float:
 
 
 def tonality(power: Power, hop_s: float, bin_hz: float) -> float:
-    """Share of the loudest fifth's energy that lasts as lines do: about 0.9 of piano, 0.2 to 0.65 of speech.
+    """Fraction of the loudest fifth's energy that lasts as lines do: about 0.9 of piano, 0.2 to 0.65 of speech.
 
-    The share is a soft mask of two median filters, over time and over frequency: Fitzgerald, "Harmonic/percussive
-    separation using median filtering" (DAFx 2010).
+    The fraction is that under a soft mask of two median filters, over time and over frequency: Fitzgerald,
+    "Harmonic/percussive separation using median filtering" (DAFx 2010).
     """
     low, high = (round(hz / bin_hz) for hz in _LASTING_HZ)
     amplitude = np.sqrt(power[low:high])

@@ -29,8 +29,8 @@ from dapcli.tasks.check import check
 from dapcli.tasks.options import DenoiseOptions
 from dapcli.tasks.problem import Problem
 
-# Share of the samples that the held-out rule hides from the fit.
-_HIDDEN_SHARE = 0.05
+# Fraction of the samples that the held-out rule hides from the fit.
+_HIDDEN_FRACTION = 0.05
 _TINY = 1e-30
 # Mean gain of bins that are weaker than the noise, beyond which a mask has learned to let all pass: usual is 0.1.
 _PASSING = 0.7
@@ -197,7 +197,7 @@ def _hide(samples: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     They are drawn at random, no two of them neighbours, none at the ends.
     """
     candidates = np.arange(1, samples.shape[1] - 1, 2)
-    count = min(len(candidates), round(samples.shape[1] * _HIDDEN_SHARE))
+    count = min(len(candidates), round(samples.shape[1] * _HIDDEN_FRACTION))
     chosen = np.random.default_rng(seed).choice(candidates, count, replace=False)
     hidden, visible = torch.from_numpy(np.sort(chosen)).to(samples.device), samples.clone()
     visible[:, hidden] = (samples[:, hidden - 1] + samples[:, hidden + 1]) / 2
