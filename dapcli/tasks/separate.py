@@ -26,7 +26,7 @@ from dapcli.tasks.options import SeparateOptions
 from dapcli.tasks.problem import Problem
 
 # Sources that are painted out of noise are fitted with so many seeds, at the most, until none is silent: has less than
-# this fraction of the energy of all. Of all sources and not of the mixture, for a fit that has only begun is no collapse.
+# this fraction of the energy of all sources. Not of the mixture's, for a fit that has only begun is no collapse.
 _SEEDS = 4
 _SILENT = 0.01
 
