@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,6 +38,8 @@ class Clipping(Bounded):
 
     Raises ``ValueError`` where the levels are not so.
     """
+
+    task: ClassVar[str] = "declip"
 
     low: tuple[float, ...]
     high: tuple[float, ...]

@@ -45,6 +45,8 @@ class Degradation(Protocol):
     are degraded alike, and sound is there in all of it.
     """
 
+    task: ClassVar[str]
+    """Task that restores it."""
     initial_estimate: ClassVar[str]
     """Method of the classical restorations, in words."""
 

@@ -39,6 +39,7 @@ _SPACING_S = 0.1
 class Missing:
     """Gaps in a recording."""
 
+    task: ClassVar[str] = "inpaint"
     initial_estimate: ClassVar[str] = "linear prediction"
 
     gaps: Gaps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ class Quantization(Bounded):
 
     Raises ``ValueError`` where rounding to 16 bits could take samples out of their cells.
     """
+
+    task: ClassVar[str] = "dequantize"
 
     step: float
     offset: float

@@ -52,11 +52,11 @@ def restore(
     Args:
         recording: The degraded recording, ``[C, N]``.
         degradation: What happened to it.
-        settings: What to do; the ``quality`` preset of :data:`dapcli.TASKS` by default.
+        settings: What to do; the ``quality`` preset of the degradation's task by default.
         consistent: Move the estimate to where the degradation allows it: samples that are known come back bit by bit.
         device, parallel, references, on_step, store: As for :func:`dapcli.denoise`, whose errors it raises, too.
     """
-    task = TASKS["dequantize"]
+    task = TASKS[degradation.task]
     settings = settings or task.presets["quality"]
     fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
     solver = Restorer(**fields, degradation=degradation, consistent=consistent)
