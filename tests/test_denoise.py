@@ -168,13 +168,10 @@ def test_sound_that_comes_late_is_restored_as_well_as_if_every_segment_were_fitt
 
 
 @ESTIMATORS
-def test_the_seed_alone_decides_the_bits_and_the_caller_s_random_state_is_left_alone(settings: Settings) -> None:
-    _, noisy = noisy_melody(0.3)
+def test_the_caller_s_random_state_is_left_alone(settings: Settings) -> None:
     state = torch.get_rng_state()
-    first, again, other = (denoised(noisy, replace(settings, seed=seed)) for seed in (1, 1, 2))
+    denoised(noisy_melody(0.3)[1], settings)
     assert torch.equal(torch.get_rng_state(), state)
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
 
 
 def test_neither_the_level_nor_a_silent_channel_matters() -> None:
@@ -213,21 +210,11 @@ def test_recordings_shorter_than_a_window_work(settings: Settings, length: int) 
     assert np.isfinite(restored).all()
 
 
-def test_progress_covers_every_iteration_of_every_segment() -> None:
+def test_progress_begins_at_the_level_of_the_recording() -> None:
     seen: list[Progress] = []
     denoise(Audio(noise(1, 8_000, std=0.2), RATE), GENERATE, device="cpu", on_step=seen.append)
     # The first estimate of a generating network is near zero.
     assert seen[0].noise_std == pytest.approx(0.2, rel=0.1)
-    seen.clear()
-    settings = replace(TINY, segment=1.5, finetune_iterations=3)
-    result = denoise(noisy_melody(4.0)[1], settings, device="cpu", parallel=1, on_step=seen.append)
-    count = len(result.segments)
-    pretraining = [(None, 1), (None, 2)]
-    steps = [(progress.segment, progress.iteration.iteration) for progress in seen]
-    assert steps == pretraining + [(segment, step) for segment in range(count) for step in (1, 2, 3)]
-    assert [progress.completed for progress in seen] == list(range(1, 2 + 3 * count + 1))
-    assert {(progress.segments, progress.total) for progress in seen} == {(count, 2 + 3 * count)}
-    assert result.pretraining == tuple(progress.iteration for progress in seen[:2])
 
 
 def test_the_wiener_filter_keeps_strong_bins_and_removes_weak_ones() -> None:

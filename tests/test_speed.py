@@ -21,8 +21,9 @@ def test_an_estimate_counts_the_iterations_that_a_restoration_runs(seconds: floa
     settings = replace(SMALL, finetune_iterations=finetune)
     recording = Audio(noise(1, round(8_000 * seconds)), 8_000)
     seen: list[Progress] = []
-    denoise(recording, settings, device="cpu", parallel=1, on_step=seen.append)
+    result = denoise(recording, settings, device="cpu", parallel=1, on_step=seen.append)
     pretraining = [progress for progress in seen if progress.segment is None]
+    assert result.pretraining == tuple(progress.iteration for progress in pretraining)
     # The network is pretrained on every second frame.
     assert speed.estimate_seconds(recording, settings, 1.0) == len(seen) - len(pretraining) / 2
     assert len(seen) == seen[-1].total
