@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import settings as properties
+from hypothesis import strategies as st
 
 from dapcli import TASKS, Audio, Progress, Settings, denoise
 from dapcli.errors import InputError, SettingsError
-from dapcli.fit import OPTIMIZERS
 from dapcli.tasks.denoise import POST_FILTERS
 from tests.signals import RATE, Samples, melody, noise, noisy_melody, snr_db
 
-TINY = Settings(base_channels=4, iterations=2, finetune_iterations=1)
-FAST = TASKS["denoise"].presets["fast"]
-GENERATE = replace(TASKS["denoise"].presets["generate"], base_channels=4, iterations=2)
+TINY = Settings(prior="conv", base_channels=4, iterations=2, finetune_iterations=1, hop=0.016)
+FAST = replace(TASKS["denoise"].presets["fast"], iterations=20)
+GENERATE = replace(TASKS["denoise"].presets["generate"], fold=2, base_channels=4, iterations=2, hop=0.016)
 ESTIMATORS = pytest.mark.parametrize("settings", [TINY, GENERATE], ids=["mask", "generate"])
 
 
@@ -32,11 +34,11 @@ def coloured(length: int, fall_db: float) -> Samples:
     return np.asarray(samples / samples.std())[None]
 
 
-def chords(seconds: float = 1.0) -> Samples:
-    """Notes of five partials that begin every tenth of a second and sound on, ``[1, N]``."""
-    t = np.arange(round(seconds * RATE)) / RATE
+def chords() -> Samples:
+    """Notes of five partials that begin every tenth of 1 s and sound on, ``[1, N]``."""
+    t = np.arange(RATE) / RATE
     samples = np.zeros_like(t)
-    for start, semitones in zip(np.arange(0, seconds, 0.1), (0, 4, 7, 11, 14, 12, 5, 9, 2, 7), strict=False):
+    for start, semitones in zip(np.arange(0, 1, 0.1), (0, 4, 7, 11, 14, 12, 5, 9, 2, 7), strict=True):
         since = np.maximum(t - start, 0)
         note = sum(np.sin(2 * np.pi * 220 * 2 ** (semitones / 12) * k * since) / k for k in range(1, 6))
         samples += 0.1 * note * np.exp(-3 * since)
@@ -65,40 +67,37 @@ def level_db(samples: Samples, reference: Samples) -> float:
 # Quality
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_fast_preset_removes_noise_and_knows_how_much_there_was(optimizer: str) -> None:
-    clean, noisy = noisy_melody()
-    settings = replace(FAST, optimizer=optimizer, learning_rate={"muon": 0.05, "adam": 5e-3}[optimizer])
-    result = denoise(noisy, settings, device="cpu")
+@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.05), ("adam", 5e-3)])
+def test_the_fast_preset_removes_noise_and_knows_how_much_there_was(optimizer: str, rate: float) -> None:
+    clean, noisy = noisy_melody(0.5)
+    result = denoise(noisy, replace(FAST, optimizer=optimizer, learning_rate=rate), device="cpu")
     before = snr_db(clean, noisy.samples)
-    assert snr_db(clean, result.audio.samples) > before + (6 if settings == FAST else 4)
+    assert snr_db(clean, result.audio.samples) > before + 8
     assert result.noise_std == pytest.approx(0.1, rel=0.15)
     assert result.input_snr_db == pytest.approx(before, abs=1.5)
     assert result.inconsistent is None
 
 
 def test_generating_from_noise_finds_the_sound_where_held_out_samples_say() -> None:
-    clean, noisy = noisy_melody(0.6)
-    result = denoise(noisy, replace(GENERATE, base_channels=8, iterations=90, hop=256 / 16_000), device="cpu")
+    clean, noisy = noisy_melody(0.4)
+    result = denoise(noisy, replace(GENERATE, base_channels=8, iterations=60), device="cpu")
     assert result.segments[0].rule == "held-out"
     assert snr_db(clean, result.audio.samples) > snr_db(clean, noisy.samples) + 3
 
 
-@ESTIMATORS
-def test_the_oracle_is_never_worse_than_running_to_the_end(settings: Settings) -> None:
+def test_the_oracle_is_never_worse_than_running_to_the_end() -> None:
     clean, noisy = noisy_melody(0.4)
-    both = (replace(settings, base_channels=2, iterations=15, stop=stop, hop=0.02) for stop in ("fixed", "oracle"))
+    both = (replace(GENERATE, base_channels=2, iterations=15, stop=stop) for stop in ("fixed", "oracle"))
     results = [denoise(noisy, each, device="cpu", references=[Audio(clean, RATE)]) for each in both]
     fixed, oracle = (snr_db(clean, each.audio.samples) for each in results)
     assert oracle >= fixed - 1e-6
 
 
-@pytest.mark.parametrize("snr", [10, 20])
-def test_strongly_coloured_noise_does_not_come_back_as_it_was(snr: float) -> None:
-    noisy = with_noise(syllables(), snr, fall_db=50)
+def test_strongly_coloured_noise_does_not_come_back_as_it_was() -> None:
+    noisy = with_noise(syllables(), 20, fall_db=50)
     restored = denoised(noisy, FAST)
     assert level_db(restored[:, PAUSE], noisy.samples[:, PAUSE]) < -6
-    assert snr_db(syllables(), restored) > snr + 2
+    assert snr_db(syllables(), restored) > 20 + 2
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -114,48 +113,47 @@ def test_a_fit_that_lets_the_noise_pass_is_fitted_again_and_noted(again: bool, m
 
 
 def test_a_recording_with_little_noise_is_changed_little_unless_the_noise_is_known() -> None:
-    clean = np.concatenate([np.zeros((1, 2 * RATE // 5)), chords()], axis=1)
-    noisy = with_noise(clean, 40, fall_db=30)
-    without_lead = noisy.with_samples(noisy.samples[:, 2 * RATE // 5 :])
+    lead = 3 * RATE // 10
+    noisy = with_noise(np.concatenate([np.zeros((1, lead)), chords()], axis=1), 40, fall_db=30)
+    without_lead = noisy.with_samples(noisy.samples[:, lead:])
     blind = denoise(without_lead, FAST, device="cpu")
     assert level_db(blind.audio.samples - without_lead.samples, without_lead.samples) < -30
     assert any("--noise-profile" in note for note in blind.notes)
-    known = denoise(noisy, FAST, device="cpu", noise_profile=(0.0, 0.35))
+    known = denoise(noisy, FAST, device="cpu", noise_profile=(0.0, 0.25))
     assert not known.notes
-    lead = slice(RATE // 20, 3 * RATE // 10)
-    assert level_db(known.audio.samples[:, lead], noisy.samples[:, lead]) < -12
+    assert level_db(known.audio.samples[:, RATE // 20 : RATE // 4], noisy.samples[:, RATE // 20 : RATE // 4]) < -12
 
 
-@pytest.mark.parametrize("fall_db", [0, 30])
-def test_the_attenuation_limit_is_how_far_noise_is_lowered(fall_db: float) -> None:
-    noisy = with_noise(syllables(), 10, fall_db)
+def test_the_attenuation_limit_is_how_far_noise_is_lowered() -> None:
+    noisy = with_noise(syllables(), 10, fall_db=30)
     limited = denoised(noisy, replace(FAST, attenuation_limit=10.0))
     assert level_db(limited[:, PAUSE], noisy.samples[:, PAUSE]) == pytest.approx(-10, abs=1)
     untouched = denoised(noisy, replace(TINY, attenuation_limit=0.0))
     np.testing.assert_allclose(untouched, noisy.samples, atol=1e-6)
 
 
-@pytest.mark.parametrize("as_recording", [False, True])
-def test_the_noise_profile_is_what_the_fit_goes_by(as_recording: bool) -> None:
-    clean, noisy = noisy_melody()
-    lead = noise(1, RATE // 2, seed=7)
+def test_the_noise_of_a_stretch_or_of_a_recording_is_what_the_fit_goes_by() -> None:
+    _, noisy = noisy_melody()
+    lead = noise(1, RATE // 2, std=0.2, seed=7)
     recording = noisy.with_samples(np.concatenate([lead, noisy.samples], axis=1))
-    profile = Audio(lead, RATE) if as_recording else (0.0, 0.5)
-    result = denoise(recording, FAST, device="cpu", noise_profile=profile)
-    assert result.noise_std == pytest.approx(0.1, rel=0.05)
-    assert snr_db(clean, result.audio.samples[:, RATE // 2 :]) > snr_db(clean, noisy.samples) + 6
+    stretch, other, without = (
+        denoise(recording, TINY, device="cpu", noise_profile=each) for each in ((0.0, 0.5), Audio(lead, RATE), None)
+    )
+    assert stretch.noise_std == other.noise_std == pytest.approx(0.2, rel=0.05)
+    np.testing.assert_array_equal(stretch.audio.samples, other.audio.samples)
+    # Twice as much noise as there is: more is taken away.
+    assert level_db(stretch.audio.samples, without.audio.samples) < -1
 
 
 def test_sound_that_comes_late_is_restored_as_well_as_if_every_segment_were_fitted_anew() -> None:
     """The network learns from the loudest segments: from the first ones, all noise, it would learn to be silent."""
-    late = melody(2.5)
-    clean = np.concatenate([np.zeros((1, round(7.5 * RATE))), late], axis=1)
+    late = melody(1.5)
+    clean = np.concatenate([np.zeros((1, 3 * RATE)), late], axis=1)
     noisy = clean + noise(*clean.shape, std=0.05)
     start = -late.shape[1]
     heard = noisy[:, start:]
     settings = replace(FAST, iterations=25, finetune_iterations=6, segment=1.5, hop=0.03)
     result = denoise(Audio(noisy, RATE), settings, device="cpu")
-    assert len(result.segments) >= 10
     anew = denoised(Audio(heard, RATE), replace(settings, finetune_iterations=0))
     assert snr_db(late, anew) > snr_db(late, heard) + 3
     assert snr_db(late, result.audio.samples[:, start:]) > snr_db(late, anew) - 1
@@ -170,13 +168,10 @@ def test_sound_that_comes_late_is_restored_as_well_as_if_every_segment_were_fitt
 
 
 @ESTIMATORS
-def test_the_seed_alone_decides_the_bits_and_the_caller_s_random_state_is_left_alone(settings: Settings) -> None:
-    _, noisy = noisy_melody(0.3)
+def test_the_caller_s_random_state_is_left_alone(settings: Settings) -> None:
     state = torch.get_rng_state()
-    first, again, other = (denoised(noisy, replace(settings, seed=seed)) for seed in (1, 1, 2))
+    denoised(noisy_melody(0.3)[1], settings)
     assert torch.equal(torch.get_rng_state(), state)
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
 
 
 def test_neither_the_level_nor_a_silent_channel_matters() -> None:
@@ -195,16 +190,19 @@ def test_silence_comes_back_as_it_is_and_says_so() -> None:
     np.testing.assert_array_equal(result.audio.samples, silent.samples)
     assert "silent" in result.notes[0]
     assert (result.noise_std, result.segments) == (None, ())
-    samples = noisy_melody(6.0)[1].samples
-    samples[:, 2 * RATE : 9 * RATE // 2] = 0
+    samples = noisy_melody(4.5)[1].samples
+    samples[:, RATE : 7 * RATE // 2] = 0
     result = denoise(Audio(samples, RATE), replace(TINY, segment=1.5), device="cpu")
     assert "silence" in result.notes[0]
-    assert not result.audio.samples[:, round(2.8 * RATE) : round(4.0 * RATE)].any()
+    assert not result.audio.samples[:, round(1.8 * RATE) : 3 * RATE].any()
 
 
 @ESTIMATORS
-@pytest.mark.parametrize("length", [2, 3, 17, 500, 1022])
-def test_recordings_shorter_than_a_window_work(length: int, settings: Settings) -> None:
+@given(st.integers(2, 1022))
+@example(2)
+@example(3)
+@properties(max_examples=5, deadline=None)
+def test_recordings_shorter_than_a_window_work(settings: Settings, length: int) -> None:
     if settings is GENERATE and length < 17:
         settings = replace(settings, stop="fixed")  # no sample can be held out
     restored = denoised(Audio(noise(1, length), RATE), settings)
@@ -212,28 +210,11 @@ def test_recordings_shorter_than_a_window_work(length: int, settings: Settings) 
     assert np.isfinite(restored).all()
 
 
-@pytest.mark.parametrize("rate", [8_000, 11_025, 44_100])
-def test_working_at_another_rate_keeps_the_length(rate: int) -> None:
-    result = denoise(Audio(noise(2, 3001), rate), replace(TINY, rate=16_000), device="cpu")
-    assert (result.audio.rate, result.audio.samples.shape) == (rate, (2, 3001))
-    assert result.rate == 16_000
-
-
-def test_progress_covers_every_iteration_of_every_segment() -> None:
+def test_progress_begins_at_the_level_of_the_recording() -> None:
     seen: list[Progress] = []
     denoise(Audio(noise(1, 8_000, std=0.2), RATE), GENERATE, device="cpu", on_step=seen.append)
     # The first estimate of a generating network is near zero.
     assert seen[0].noise_std == pytest.approx(0.2, rel=0.1)
-    seen.clear()
-    settings = replace(TINY, segment=1.5, finetune_iterations=3)
-    result = denoise(noisy_melody(4.0)[1], settings, device="cpu", parallel=1, on_step=seen.append)
-    count = len(result.segments)
-    pretraining = [(None, 1), (None, 2)]
-    steps = [(progress.segment, progress.iteration.iteration) for progress in seen]
-    assert steps == pretraining + [(segment, step) for segment in range(count) for step in (1, 2, 3)]
-    assert [progress.completed for progress in seen] == list(range(1, 2 + 3 * count + 1))
-    assert {(progress.segments, progress.total) for progress in seen} == {(count, 2 + 3 * count)}
-    assert result.pretraining == tuple(progress.iteration for progress in seen[:2])
 
 
 def test_the_wiener_filter_keeps_strong_bins_and_removes_weak_ones() -> None:
@@ -249,13 +230,17 @@ def test_the_wiener_filter_keeps_strong_bins_and_removes_weak_ones() -> None:
 # What is refused
 
 
-def test_settings_that_do_not_suit_are_refused(no_fit: None) -> None:
-    wrong: list[dict[str, Any]] = [{"noise_model": "wild"}, {"post_filter": "median"}, {"stop": "oracle"}]
-    for changes in (*wrong, {"estimator": "generate", "attenuation_limit": 3.0}):
-        with pytest.raises(
-            SettingsError, match=r"unknown (noise model|post-filter)|--stop oracle|for --estimator mask"
-        ):
-            denoised(noisy_melody(0.2)[1], replace(TINY, **changes))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"noise_model": "wild"}, "unknown noise model"),
+        ({"post_filter": "median"}, "unknown post-filter"),
+        ({"estimator": "generate", "attenuation_limit": 3.0}, "for --estimator mask"),
+    ],
+)
+def test_settings_that_do_not_suit_are_refused(changes: dict[str, Any], message: str, no_fit: None) -> None:
+    with pytest.raises(SettingsError, match=message):
+        denoised(noisy_melody(0.2)[1], replace(TINY, **changes))
 
 
 @pytest.mark.parametrize(
@@ -263,7 +248,6 @@ def test_settings_that_do_not_suit_are_refused(no_fit: None) -> None:
     [
         ((0.5, 0.2), "not a stretch"),
         ((-1.0, 0.2), "not a stretch"),
-        ((0.0, 9.0), "ends at 9"),
         ((0.0, 0.01), "at least"),
         ((0.0, 0.5), "silence"),
         (Audio(noise(2, RATE), RATE), "as many, or one"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +25,7 @@ from hypothesis import strategies as st
 
 from dapcli import TASKS, Audio, Progress, Result, Settings, denoise, restore, separate
 from dapcli.audio.recording import blocks
-from dapcli.errors import DeviceError, InputError, InterruptedRunError, OutputError, SettingsError
+from dapcli.errors import DeviceError, OutputError, SettingsError
 from dapcli.fit import Iteration
 from dapcli.pipeline import run as pipeline_run
 from dapcli.pipeline.run import with_sound
@@ -76,26 +74,23 @@ def test_segments_cover_a_recording_and_have_one_size(case: Case) -> None:
 def test_cross_fades_fall_without_a_step_and_have_room() -> None:
     assert plan_segments(100, 100, 10) == [(0, 100)]
     assert len(plan_segments(101, 100, 10)) == 2
-    assert (fade_weights([(0, 100)], 0) == 1).all()
     segments = plan_segments(1_000, 600, 200)
     falling = fade_weights(segments, 0)
     assert (falling[0], falling[-1]) == (1, pytest.approx(0, abs=1e-4))
     assert (np.abs(np.diff(falling) + 0.005) <= 0.005).all()
-    np.testing.assert_allclose(fade_weights(segments, 1)[::-1], falling, rtol=0, atol=1e-12)
-    for longest, overlap in ((29, 10), (10, 0), (10, -1)):
+    for longest, overlap in ((29, 10), (10, 0)):
         with pytest.raises(ValueError, match="three overlaps"):
             plan_segments(1_000, longest, overlap)
 
 
-@pytest.mark.parametrize("rate", [8_000, 8_001, 8_002, 8_003, 11_025, 44_103])
+@given(st.integers(8_000, 48_000))
 def test_the_shortest_segments_are_planned_at_any_rate(rate: int) -> None:
-    """Half a second and one and a half are both rounded to samples, and three overlaps must still fit."""
     segments = plan(Audio(np.broadcast_to(0.0, (1, 5 * rate)), rate), Settings(segment=1.5))
     for (_, stop), (start, _) in pairwise(segments):
         assert stop - start == pytest.approx(rate / 2, abs=2)
 
 
-@settings(deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(plans(), st.integers(1, 3), st.integers(1, 2), st.lists(st.floats(0, 1), max_size=20))
 def test_blocks_are_parts_of_the_whole(case: Case, sources: int, channels: int, cuts: list[float]) -> None:
     length, segments = case[0], plan_segments(*case)
@@ -110,6 +105,7 @@ def test_blocks_are_parts_of_the_whole(case: Case, sources: int, channels: int, 
     np.testing.assert_allclose(joined.read(0, length), whole, rtol=0, atol=1e-12)
 
 
+@settings(max_examples=15, deadline=None)
 @given(plans(), st.randoms(use_true_random=False))
 def test_sources_of_one_type_go_on_from_segment_to_segment(case: Case, random: Any) -> None:
     segments, sources = plan_segments(*case), noise(3, 1, case[0])
@@ -188,20 +184,17 @@ def kept(tmp_path: Path) -> Path:
 
 def test_what_was_kept_comes_back(store: Store) -> None:
     assert store.load_weights() is None
-    assert store.load(0) is None
-    silence = FittedSegment(np.zeros((1, 1, 40), np.float32), None)
-    segments = {3: fitted(3), 0: fitted(0), 12_345: fitted(1), 7: silence}
+    segments = {3: fitted(3), 12_345: fitted(1), 7: FittedSegment(np.zeros((1, 1, 40), np.float32), None)}
     for index, segment in segments.items():
+        assert store.load(index) is None
         for each in (fitted(9), segment):  # a later one takes the place of an earlier one
             store.save(index, each)
     for index, segment in segments.items():
         assert_same(store.load(index), segment)
-    assert store.load(1) is None
     network = build_prior(Settings(base_channels=2), 1, 1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     store.save_weights(network.state_dict())
     weights = store.load_weights()
     assert weights is not None
-    build_prior(Settings(base_channels=2), 1, 1).load_state_dict(weights)
     assert all(torch.equal(weights[name], values) for name, values in network.state_dict().items())
 
 
@@ -212,7 +205,7 @@ fits = st.builds(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(fit=fits, values=st.lists(st.floats(width=32, allow_nan=False), max_size=20))
 def test_any_fit_comes_back_from_a_folder_bit_for_bit(fit: SegmentFit, values: list[float]) -> None:
     with TemporaryDirectory() as folder:
@@ -260,27 +253,18 @@ def test_a_file_that_is_not_whole_counts_as_absent(kept: Path) -> None:
         assert_same(segment, fitted(3))
 
 
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"seed": 1}, "seed"),
-        ({"files": ["ab", "cd"]}, "files"),
-        ({"noise_profile": None, "seed": 3}, "noise_profile, seed"),
-        ({"base_channels": 16}, "base_channels"),
-    ],
-)
-def test_a_folder_of_another_run_is_refused_by_what_differs(changes: dict[str, Any], named: str, kept: Path) -> None:
-    with pytest.raises(SettingsError, match=rf"another {named};.*--resume.*--overwrite") as caught:
-        opened(kept, {**RUN, **changes})
-    assert str(kept) in str(caught.value)
+def test_a_folder_of_another_run_is_refused_by_what_differs(kept: Path) -> None:
+    other = {**RUN, "noise_profile": None, "seed": 3, "base_channels": 16}
+    with pytest.raises(SettingsError, match=r"another base_channels, noise_profile, seed;.*--resume.*--overwrite"):
+        opened(kept, other)
     with pytest.raises(OutputError, match=r"--resume.*--overwrite"):
         opened(kept, resume=False)
     assert len(opened(kept)) == 2
-    assert opened(kept, {**RUN, **changes}, resume=False, overwrite=True).load(0) is None
+    assert opened(kept, other, resume=False, overwrite=True).load(0) is None
     assert not kept.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "[]", "null", "7", '"run"', "\0" * 100, None])
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "\0" * 100, None])
 def test_a_folder_that_does_not_say_whose_it_is_is_refused(text: str | None, kept: Path) -> None:
     (kept / "run.json").unlink()
     if text is not None:
@@ -304,18 +288,17 @@ def half_a_file(file: Any, **arrays: object) -> NoReturn:
 BROKEN = [(np, "savez", half_a_file), (Path, "open", full), (os, "fsync", full), (Path, "replace", full)]
 
 
-@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken[1])
-def test_a_full_disk_costs_the_segment_at_hand_only(broken: Any, again: bool, tmp_path: Path) -> None:
+def test_a_full_disk_costs_the_segment_at_hand_only(broken: Any, tmp_path: Path) -> None:
     store = opened(tmp_path / "partial")
-    if again:
-        store.save(0, fitted(0))
-    for index in (0, 1):
+    for kept in (None, 0, 1):
+        if kept is not None:
+            store.save(kept, fitted(kept))
         with patch.object(*broken), pytest.raises(OutputError, match=r"partial.*No space left on device.*--resume"):
-            store.save(index, fitted(9))
-    assert (len(store), store.load(1)) == (again, None)
-    store.save(1, fitted(1))
-    assert_same(opened(tmp_path / "partial").load(1), fitted(1))
+            store.save(kept or 0, fitted(9))
+        assert len(store) == (0 if kept is None else kept + 1)
+    for index in (0, 1):
+        assert_same(opened(tmp_path / "partial").load(index), fitted(index))
     assert json.loads((tmp_path / "partial" / "run.json").read_text())["seed"] == 0
 
 
@@ -371,7 +354,7 @@ def intercept(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], object]) 
     monkeypatch.setattr(Denoiser, "fit_segment", intercepted)
 
 
-@pytest.mark.parametrize("segment", [None, 0, 1, COUNT - 1])
+@pytest.mark.parametrize("segment", [None, 1])
 def test_an_interrupted_run_goes_on_to_the_same_bits(segment: int | None, store: Store, uninterrupted: Samples) -> None:
     with pytest.raises(KeyboardInterrupt):
         quick(store=store, on_step=interrupt_at(segment))
@@ -389,26 +372,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(segment: int | None, store:
     again = quick(store=store, on_step=interrupt_at(segment))
     assert again.pretraining_seconds == 0
     np.testing.assert_array_equal(samples_of(again), uninterrupted)
-
-
-@pytest.mark.parametrize("segment", [None, 2])
-def test_an_interruption_says_what_is_kept(segment: int | None, tmp_path: Path, uninterrupted: Samples) -> None:
-    folder = tmp_path / "partial"
-    kind = KeyboardInterrupt if segment is None else InterruptedRunError
-    with pytest.raises(kind) as caught, Store(folder, lambda: RUN) as store:
-        quick(store=store, on_step=interrupt_at(segment))
-    assert folder.exists() is (segment is not None)
-    if segment is not None:
-        assert f"of {COUNT} segments are kept in {folder}" in str(caught.value)
-        (folder / "segment-00001.npz").write_bytes(b"")
-        with pytest.raises(SettingsError, match="another seed"), opened(folder, {**RUN, "seed": 1}, COUNT):
-            pass
-        assert folder.exists()
-    (tmp_path / "mine").touch()
-    with Store(folder, lambda: RUN, resume=True) as store:
-        result = quick(store=store)
-        np.testing.assert_array_equal(samples_of(result), uninterrupted)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_progress_counts_what_was_shown_however_far_the_fit_is_ahead() -> None:
@@ -448,10 +411,10 @@ def test_two_at_a_time_have_the_bits_of_one_in_every_task(estimator: str) -> Non
     presets = [each for task in ("inpaint", "separate") for each in TASKS[task].presets.values()]
     preset = next(each for each in presets if each.estimator == estimator)
     tiny = replace(preset, prior="conv", base_channels=2, iterations=1, segment=1.5, hop=0.03)
-    recording = Audio(RECORDING.samples[:, 10_000:17_000], 4_000)
+    recording = Audio(RECORDING.samples[:, 10_000:13_500], 2_000)
     how: list[dict[str, Any]] = [{"device": "cpu", "parallel": workers} for workers in (1, 2)]
     if estimator == "ensemble":
-        missing = Missing(Gaps((((1_500, 1_520), (5_500, 5_520)),)))
+        missing = Missing(Gaps((((750, 760), (2_750, 2_760)),)))
         one, two = (restore(recording, missing, tiny, consistent=False, **each) for each in how)
     else:
         one, two = (separate(recording, settings=tiny, **each) for each in how)
@@ -461,13 +424,19 @@ def test_two_at_a_time_have_the_bits_of_one_in_every_task(estimator: str) -> Non
 
 @pytest.mark.parametrize("error", [None, ZeroDivisionError(), torch.OutOfMemoryError("CUDA out of memory.")])
 def test_fits_share_torch_s_threads(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = set()
+    number, seen, told = torch.get_num_threads, set(), set()
 
     def watch(_: int) -> None:
-        seen.add(torch.get_num_threads())
+        assert threading.get_ident() in told, "a new thread has to ask, or its first fit has other bits"
+        seen.add(number())
         if error:
             raise error
 
+    def asked() -> int:
+        told.add(threading.get_ident())
+        return number()
+
+    monkeypatch.setattr(torch, "get_num_threads", asked)
     intercept(monkeypatch, watch)
     anew = replace(QUICK, finetune_iterations=0, iterations=1)
     torch.set_num_threads(2)
@@ -480,52 +449,31 @@ def test_fits_share_torch_s_threads(error: Exception | None, monkeypatch: pytest
     assert seen == ({1, 2} if isinstance(error, RuntimeError) else {1})
 
 
-def test_a_fit_in_a_new_thread_has_the_bits_of_one_that_is_not_the_first_there() -> None:
-    """A run that goes on begins in a new thread, which has to be told how many threads torch may use."""
-    code = """
-import torch
-from tests.test_pipeline import Store, quick
-
-torch.set_num_threads(1)
-whole, rest = Store(), Store()
-quick(store=whole)
-rest.save_weights(whole.load_weights())
-rest.save(0, whole.load(0))
-quick(store=rest)
-print([whole.load(index).fit.iterations == rest.load(index).fit.iterations for index in range(4)])
-"""
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
-    command, root = [sys.executable, "-B", "-c", code], Path(__file__).parent.parent
-    run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
-    assert (run.stdout, run.stderr) == ("[True, True, True, True]\n", "")
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a bug")])
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_an_error_ends_all_threads(parallel: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_ends_all_threads(parallel: int, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int | None] = []
 
-    def fail(call: int | Progress) -> None:
-        segment = call.segment if isinstance(call, Progress) else call
-        calls.append(segment)
-        if segment == 2 or (segment == 0 and parallel == 1):
-            raise error
+    def interrupt(progress: Progress) -> None:
+        calls.append(progress.segment)
+        if progress.segment == parallel - 1:
+            raise KeyboardInterrupt
 
-    endless = replace(QUICK, finetune_iterations=10**6)
-    with pytest.raises(type(error)) as caught:
-        quick(settings=endless, parallel=parallel, on_step=fail)
-    assert caught.value is error
-    assert calls.count(2) + calls.count(0) * (parallel == 1) == 1  # and none came after it
+    with pytest.raises(KeyboardInterrupt):
+        quick(settings=replace(QUICK, finetune_iterations=10**6), parallel=parallel, on_step=interrupt)
+    assert calls.count(parallel - 1) == 1  # and none came after it
+    bug = RuntimeError("a bug")
+
+    def fail(call: int) -> None:
+        if call == 2:
+            raise bug
+
     intercept(monkeypatch, fail)
-    with pytest.raises(type(error)) as caught:
+    with pytest.raises(RuntimeError) as caught:
         quick(parallel=parallel)
-    assert caught.value is error
+    assert caught.value is bug
 
 
-@pytest.mark.parametrize(
-    ("room", "after", "pools"),
-    [(4, 0, [4]), (1, 0, [4, 2, 1]), (2, 0, [3, 1]), (2, 0, [50, COUNT // 2]), (1, 2, [2, 1])],
-)
+@pytest.mark.parametrize(("room", "after", "pools"), [(1, 0, [4, 2, 1]), (2, 0, [50, COUNT // 2]), (1, 2, [2, 1])])
 def test_where_memory_is_short_half_as_many_segments_are_fitted(
     room: int, after: int, pools: list[int], uninterrupted: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,8 +492,8 @@ def test_where_memory_is_short_half_as_many_segments_are_fitted(
     intercept(monkeypatch, crowd)
     result = quick(parallel=pools[0])
     assert sizes == [min(size, COUNT) for size in pools]
-    said = ["one segment" if size == 1 else f"{size} segments" for size in pools[1:]]
-    assert result.notes == tuple(f"memory did not suffice for more than {many} at a time" for many in said)
+    assert len(result.notes) == len(pools) - 1
+    assert all("memory did not suffice" in note for note in result.notes)
     assert result.parallel == sizes[-1]
     np.testing.assert_array_equal(samples_of(result), uninterrupted)
 
@@ -562,7 +510,7 @@ class Endless:
     """Noise that nobody holds: samples are drawn as they are read, and readings are written down."""
 
     rate, channels, subtype, format = RATE, 1, "FLOAT", "WAV"
-    length = 26 * RATE
+    length = 12 * RATE
 
     def __init__(self) -> None:
         self.readings: list[int] = []
@@ -580,19 +528,10 @@ def test_of_a_long_recording_one_segment_at_a_time_is_read_and_kept(tmp_path: Pa
     longest = segments[0][1]
     with Store(tmp_path / "partial", dict) as store:
         result = denoise(recording, tiny, device="cpu", parallel=1, store=store)
-        assert len(store) == len(result.segments) == len(segments) >= 25
+        assert len(store) == len(result.segments) == len(segments) > 10
         assert max(recording.readings) <= longest <= 1.5 * RATE
         # Once for the levels, once for the fits, and the few to pretrain on.
         assert sum(recording.readings) <= (2 * len(segments) + 8) * longest
         read = list(blocks(result.restored))
     assert sum(block.shape[1] for block in read) == recording.length
     assert all(np.isfinite(block).all() for block in read)
-
-
-def test_recordings_of_one_sample_and_references_of_another_shape_are_refused() -> None:
-    with pytest.raises(InputError, match="one sample"):
-        denoise(Audio(np.ones((1, 1)), RATE), QUICK, device="cpu")
-    with pytest.raises(InputError, match="a reference has shape"):
-        quick(references=[Audio(RECORDING.samples[:, 1:], RATE)])
-    with pytest.raises(InputError, match="2 references for 1 sources"):
-        quick(references=[RECORDING] * 2)

@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from dapcli.errors import SettingsError
 from dapcli.priors import PRIORS, build_prior, build_priors
 from dapcli.priors.cost import describe_priors
-from dapcli.priors.network import IndependentNetworks
 from dapcli.priors.unet import ConvBlock, UNet, UNetLayout
 from dapcli.settings import Settings
 from dapcli.tasks import TASKS
@@ -44,10 +42,8 @@ def test_output_has_the_size_of_the_input(name: str, bins: int, frames: int, out
 
 
 @EACH
-@pytest.mark.parametrize("fold", [1, 2])
-def test_a_zero_output_is_where_learning_can_begin(name: str, fold: int) -> None:
-    chosen = Settings(prior=name, base_channels=2, fold=fold)
-    network = build_priors(chosen, ((1, 2), (3, 1)), zero=True)
+def test_a_zero_output_is_where_learning_can_begin(name: str) -> None:
+    network = build_priors(Settings(prior=name, base_channels=2, fold=2), ((1, 2), (3, 1)), zero=True)
     output = network(torch.randn(1, 4, 9, 10))
     assert output.shape == (1, 3, 9, 10)
     assert not output.any()
@@ -83,9 +79,8 @@ def test_the_sizes_are_those_of_the_paper_and_of_its_code() -> None:
 @EACH
 def test_no_output_depends_on_more_than_the_receptive_field(name: str) -> None:
     layout = build(name).layout
-    layout = replace(
-        layout, filters=((2, 2),) * 5, dilations=tuple((min(a, 3), min(b, 3)) for a, b in layout.dilations)
-    )
+    dilations = tuple((min(a, 3), min(b, 3)) for a, b in layout.dilations)
+    layout = replace(layout, filters=((2, 2),) * 5, dilations=dilations)
     # In a network of positive weights without normalisation no dependence can cancel or be cut by a ReLU.
     network = UNet(layout, 1, 1).double()
     for block in network.down:
@@ -152,9 +147,7 @@ def test_a_dense_block_equals_convolutions_of_concatenations() -> None:
     torch.testing.assert_close(torch.cat(raw, dim=1), x)
 
 
-def test_unknown_networks_and_layouts_that_do_not_match_are_refused() -> None:
-    with pytest.raises(SettingsError, match="choose one of conv"):
-        build("lstm")
+def test_layouts_that_do_not_match_are_refused() -> None:
     for dilations, message in ((((1, 1),) * 2, "as many up blocks"), (((1, 1), (1,), (1, 1)), "same convolutions")):
         with pytest.raises(ValueError, match=message):
             UNetLayout(((1, 1),) * len(dilations), dilations)
@@ -173,11 +166,9 @@ def test_cost_of_the_paper_setting() -> None:
 # Independent networks
 
 
-def independent(name: str, number: int) -> IndependentNetworks:
+def independent(name: str, number: int) -> Any:
     chosen = Settings(prior=name, base_channels=2, fold=1)
-    network = build_priors(chosen, [(1 + index, 2) for index in range(number)], zero=False)
-    assert isinstance(network, IndependentNetworks)
-    return network
+    return build_priors(chosen, [(1 + each, 2) for each in range(number)], zero=False)
 
 
 @EACH

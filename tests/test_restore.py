@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from dapcli import TASKS, Audio, Progress, Settings, restore
-from dapcli.errors import SettingsError
 from dapcli.priors import NO_PRIOR
 from dapcli.signal.gaps import Gaps, Interval
 from dapcli.signal.missing import Missing
@@ -85,28 +84,19 @@ def test_without_a_network_the_classical_ensemble_is_left(kind: str) -> None:
     assert learned.iterations[0].validation == pytest.approx(1.0)
 
 
-@ESTIMATORS
-def test_segments_without_a_gap_are_copied(settings: Settings) -> None:
-    recording, degradation = with_gaps(harmonics(20_000), ((9_800, 9_850),))
-    seen: list[Progress] = []
-    shorter = replace(settings, segment=1.5)
-    result = restore(recording, degradation, shorter, consistent=False, device="cpu", on_step=seen.append)
-    (fit,) = result.segments
-    assert fit.start < 9_800 < 9_850 < fit.stop
-    assert {progress.segment for progress in seen} == {2}
-    assert seen[0].segments > 3
-    assert seen[-1].completed <= seen[-1].total
-    for part in (slice(0, fit.start), slice(fit.stop, None)):
-        np.testing.assert_allclose(result.audio.samples[:, part], recording.samples[:, part], atol=1e-6)
-
-
-def test_a_gap_across_segments_is_filled_by_both() -> None:
+def test_a_gap_across_segments_is_filled_by_both_and_a_segment_without_one_is_copied() -> None:
     samples, longer = harmonics(8_800), replace(ENSEMBLE, segment=1.5)
-    size = restore(*with_gaps(samples, ((100, 110),)), longer, device="cpu").segments[0].stop
+    seen: list[Progress] = []
+    recording, degradation = with_gaps(samples, ((100, 110),))
+    result = restore(recording, degradation, longer, consistent=False, device="cpu", on_step=seen.append)
+    size = result.segments[0].stop
+    assert ({progress.segment for progress in seen}, seen[0].segments, len(result.segments)) == ({0}, 2, 1)
+    assert seen[-1].completed <= seen[-1].total
+    np.testing.assert_allclose(result.audio.samples[:, size:], recording.samples[:, size:], atol=1e-6)
     start = 8_800 - size
-    result = restore(*with_gaps(samples, ((start - 30, start + 70),)), longer, device="cpu")
-    assert [(fit.start, fit.stop) for fit in result.segments] == [(0, size), (start, 8_800)]
     gap = slice(start - 30, start + 70)
+    result = restore(*with_gaps(samples, ((gap.start, gap.stop),)), longer, device="cpu")
+    assert [(fit.start, fit.stop) for fit in result.segments] == [(0, size), (start, 8_800)]
     assert snr_db(samples[:, gap], result.audio.samples[:, gap]) > 15
 
 
@@ -134,13 +124,9 @@ def test_recordings_shorter_than_a_window_are_restored(settings: Settings, lengt
     assert np.isfinite(found).all()
 
 
-def test_the_oracle_takes_a_reference_and_a_rate_is_refused() -> None:
+def test_the_oracle_takes_a_reference() -> None:
     recording, degradation = with_gaps(harmonics(LENGTH), GAP)
-    reference = Audio(harmonics(LENGTH), RATE)
-    oracle = replace(ENSEMBLE, stop="oracle")
+    oracle, reference = replace(ENSEMBLE, stop="oracle"), Audio(harmonics(LENGTH), RATE)
     result = restore(recording, degradation, oracle, device="cpu", references=[reference])
     assert result.segments[0].rule == "oracle"
     assert snr_db(reference.samples[:, 1000:1100], result.audio.samples[:, 1000:1100]) > 15
-    for settings, message in ((oracle, "--reference"), (replace(ENSEMBLE, rate=16_000), "--rate is for denoise")):
-        with pytest.raises(SettingsError, match=message):
-            restored(recording, degradation, settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from dataclasses import fields, replace
 from typing import Any
@@ -12,27 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dapcli.errors import SettingsError
-from dapcli.fit import STOPPING_RULES
 from dapcli.priors import NO_PRIOR
 from dapcli.settings import Settings, choose_settings
-from dapcli.tasks import TASKS, load
+from dapcli.tasks import TASKS
 from dapcli.tasks.check import check
 
 FIELDS = {each.name: each for each in fields(Settings)}
 NUMBERS = [name for name, each in FIELDS.items() if "int" in str(each.type) or "float" in str(each.type)]
 OWN = {each.name: each for task in TASKS.values() for each in fields(task.options) if each.metadata}
 LIMITED = [(name, task) for name in FIELDS for task in TASKS if task not in (FIELDS[name].metadata["tasks"] or TASKS)]
-PRESETS = [(name, preset) for name, task in TASKS.items() for preset in task.presets]
 ESTIMATORS = [(name, estimator) for name, task in TASKS.items() for estimator in task.estimators]
 
 
 def checked(task: str, settings: Settings, **options: Any) -> dict[str, Any]:
-    return check(
-        TASKS[task],
-        settings,
-        16_000,
-        **{"device": "cpu", "references": True, **options},
-    )
+    return check(TASKS[task], settings, 16_000, **{"device": "cpu", "references": True, **options})
 
 
 def preset_of(task: str, estimator: str) -> Settings:
@@ -44,7 +36,7 @@ def preset_of(task: str, estimator: str) -> Settings:
 
 def test_every_option_has_a_help_and_every_number_limits() -> None:
     for each in (FIELDS | OWN).values():
-        assert each.metadata["help"].endswith(".")
+        assert each.metadata["help"]
         assert each.metadata["panel"]
         assert set(each.metadata["tasks"]) <= TASKS.keys()
     for name in NUMBERS:
@@ -86,35 +78,6 @@ def test_the_least_values_are_allowed_unless_lengths_do_not_go_together() -> Non
 # The table of tasks
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_every_function_of_a_task_takes_what_the_table_says(name: str) -> None:
-    task = TASKS[name]
-    arguments = inspect.signature(load(task.function)).parameters
-    assert {"settings", *task.arguments, "device", "parallel", "references", "on_step", "store"} <= arguments.keys()
-    assert list(inspect.signature(load(task.pose)).parameters) == ["recording", "options", "path"]
-    assert task.summary
-    assert task.columns
-    assert {"quality", "fast", "paper"} <= task.presets.keys()
-
-
-@pytest.mark.parametrize(("task", "name"), ESTIMATORS)
-def test_every_estimator_has_an_objective_and_a_rule(task: str, name: str) -> None:
-    estimator, preset = TASKS[task].estimators[name], preset_of(task, name)
-    fields = checked(task, replace(preset, stop="auto"))
-    assert fields["objective"] is load(estimator.objective)
-    assert (fields["rule"], fields["rule_reason"]) == (estimator.stop, estimator.reason)
-    assert checked(task, replace(preset, stop="oracle"))["rule_reason"] == "asked for"
-
-
-@pytest.mark.parametrize(("task", "name"), PRESETS)
-def test_presets_suit_their_task(task: str, name: str) -> None:
-    settings = TASKS[task].presets[name]
-    fields = checked(task, settings, references=False)
-    assert (fields["settings"], fields["rate"]) == (settings, settings.rate or 16_000)
-    assert fields["rule"] in STOPPING_RULES
-    assert name not in TASKS[task].estimators or settings.estimator == name
-
-
 @pytest.mark.parametrize(("name", "task"), LIMITED)
 def test_a_setting_of_other_tasks_is_refused(name: str, task: str) -> None:
     value = 24_000 if name == "rate" else 7 if name in NUMBERS else "another"
@@ -142,23 +105,13 @@ def test_only_an_estimator_with_a_classical_estimate_does_without_a_network(task
         ("denoise", {"prior": "lstm"}, "unknown prior 'lstm'; choose one of conv"),
         ("denoise", {"estimator": "ensemble"}, "unknown estimator 'ensemble'; choose one of mask, generate"),
         ("denoise", {"optimizer": "sgd"}, "unknown optimizer"),
-        ("denoise", {"stop": "discrepancy"}, "unknown stopping rule"),
-        ("denoise", {"stop": "validation"}, "--stop validation.*validation error"),
         ("denoise", {"precision": "float16"}, "unknown precision"),
-        ("denoise", {"dilation": 3}, "--dilation"),
-        ("inpaint", {"estimator": "mask"}, "unknown estimator 'mask'; choose one of ensemble, generate"),
-        ("inpaint", {"estimator": "generate", "stop": "validation"}, "--stop validation"),
-        ("separate", {"estimator": "mask"}, "unknown estimator 'mask'.*ratio-mask"),
-        ("separate", {"stop": "held-out"}, "--stop held-out.*noise"),
-        ("declip", {"stop": "held-out"}, "--stop held-out.*noise"),
-        ("separate", {"stop": "oracle"}, "--stop oracle.*--reference"),
-        ("denoise", {"parallel": 0}, "--parallel"),
+        ("inpaint", {"estimator": "generate", "stop": "validation"}, "--stop validation.*validation error"),
     ],
 )
 def test_settings_that_do_not_suit_a_task_are_refused(task: str, changes: dict[str, Any], reason: str) -> None:
-    how = {"references": False, "parallel": changes.pop("parallel", None)}
     with pytest.raises(SettingsError, match=reason):
-        checked(task, replace(TASKS[task].presets["quality"], **changes), **how)
+        checked(task, replace(TASKS[task].presets["quality"], **changes))
 
 
 # Presets
@@ -166,11 +119,7 @@ def test_settings_that_do_not_suit_a_task_are_refused(task: str, changes: dict[s
 
 def test_what_is_given_takes_the_place_of_the_preset_s_and_an_estimator_brings_its_own() -> None:
     presets = TASKS["denoise"].presets
-    for preset, estimator, same in (
-        ("fast", "generate", "generate"),
-        ("paper", "generate", "paper"),
-        ("fast", "mask", "fast"),
-    ):
+    for preset, estimator, same in (("fast", "generate", "generate"), ("paper", "generate", "paper")):
         assert choose_settings(presets, preset, {"estimator": estimator}) == presets[same]
     assert choose_settings(presets, "fast", {"seed": None, "iterations": None}) == presets["fast"]
     assert choose_settings(presets, "fast", {"seed": 0, "fold": 1}) == replace(presets["fast"], seed=0, fold=1)
