@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dapcli.audio import (
@@ -146,14 +146,14 @@ def test_parts_are_those_of_a_whole_read(container: str, subtype: str, tmp_path:
         compare()
 
 
-@pytest.mark.parametrize(("start", "stop"), [(-1, 5), (0, 1601), (1601, 1601), (5, 4)])
-def test_samples_that_are_not_there_cannot_be_read(start: int, stop: int, tmp_path: Path) -> None:
+def test_samples_that_are_not_there_cannot_be_read(tmp_path: Path) -> None:
     audio = Audio(sound(0.1), RATE)
     with open_audio(write(tmp_path / "a", audio)) as file:
         recordings: list[Recording] = [audio, file]
         for recording in recordings:
-            with pytest.raises(ValueError, match="in a recording of 1600"):
-                recording.read(start, stop)
+            for start, stop in ((-1, 5), (0, 1601), (1601, 1601), (5, 4)):
+                with pytest.raises(ValueError, match="in a recording of 1600"):
+                    recording.read(start, stop)
             assert recording.read(1600, 1600).shape == (1, 0)
     file.close()  # once more does no harm
     with pytest.raises(ValueError, match="is closed"):
@@ -225,13 +225,10 @@ def test_a_stream_that_fails_is_not_ignored(
     assert capfd.readouterr() == ("", "")  # callbacks from C would print it
 
 
-def test_errors_of_reading_are_left_as_they_are() -> None:
-    class Unreadable(Audio):
-        def read(self, start: int, stop: int) -> Samples:
-            raise RuntimeError("out of memory")
-
-    with pytest.raises(RuntimeError, match="out of memory"):
-        encode(Unreadable(sound(1), RATE, "PCM_16"))
+def test_errors_of_reading_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Audio, "read", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        encode(Audio(sound(1), RATE, "PCM_16"))
 
 
 # The format of the output
@@ -318,7 +315,11 @@ def test_level_is_left_alone_where_it_fits(peak: float, subtype: str) -> None:
 def test_files_truncated_anywhere_are_refused(container: str, subtype: str, tmp_path: Path) -> None:
     data = encode(Audio(sound(4), RATE, subtype, container))
 
-    @given(st.integers(0, 30) | st.integers(31, int(0.95 * len(data))))
+    padded = (container, subtype) not in (("OGG", "VORBIS"), ("FLAC", "PCM_16"), ("WAV", "PCM_16"))
+    most = int(0.95 * len(data)) if padded else len(data) - 1
+
+    @given(st.integers(0, 30) | st.integers(31, most))
+    @example(most)
     @settings(deadline=None, max_examples=10)
     def cut(size: int) -> None:
         (tmp_path / "a").write_bytes(data[:size])
@@ -326,12 +327,6 @@ def test_files_truncated_anywhere_are_refused(container: str, subtype: str, tmp_
             read_audio(tmp_path / "a")
 
     cut()
-
-
-@pytest.mark.parametrize(("container", "subtype"), [("OGG", "VORBIS"), ("FLAC", "PCM_16"), ("WAV", "PCM_16")])
-def test_one_missing_byte_is_missed(container: str, subtype: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError):
-        read_audio(write(tmp_path / "a", Audio(sound(1), RATE, subtype, container), lambda data: data[:-1]))
 
 
 def announce(data: bytes, size: int) -> bytes:
@@ -445,29 +440,15 @@ def test_length_after_resampling_is_rounded_up(length: int, rates: tuple[int, in
     assert resampled.dtype == np.float64
 
 
-@pytest.mark.parametrize("frequency", [100.0, 1_000.0, 5_000.0])
-@pytest.mark.parametrize(("rate", "new_rate"), [(22_050, 16_000), (16_000, 22_050), (44_100, 48_000), (48_000, 16_000)])
+@pytest.mark.parametrize("frequency", [100.0, 1_000.0, 6_750.0, 10_000.0])
+@pytest.mark.parametrize(("rate", "new_rate"), [(22_050, 16_000), (44_100, 48_000), (48_000, 16_000)])
 def test_a_sine_keeps_frequency_phase_and_level(rate: int, new_rate: int, frequency: float) -> None:
-    def both(rate: int, length: int) -> Samples:  # channels by themselves
-        return np.concatenate([sine(frequency, rate, length), -0.5 * sine(frequency / 2, rate, length)])
-
-    resampled = resample(both(rate, rate // 2), rate, new_rate)
-    inner = slice(200, -200)  # beyond its ends the recording counts as silence
-    assert np.abs(resampled - both(new_rate, resampled.shape[1]))[:, inner].max() < 1e-4
-
-
-def test_what_the_lower_rate_cannot_hold_is_removed_instead_of_mirrored() -> None:
-    resampled = resample(sine(10_000, 48_000, 24_000), 48_000, 16_000)
-    assert np.abs(resampled[:, 200:-200]).max() < 1e-4
-
-
-@pytest.mark.parametrize(("rate", "working_rate"), [(22_050, 16_000), (44_100, 16_000), (8_000, 16_000)])
-def test_there_and_back_keeps_sound_in_the_band_of_both_rates(rate: int, working_rate: int) -> None:
-    highest = 0.85 * min(rate, working_rate) / 2
-    frequencies = np.random.default_rng(0).uniform(50, highest, 30)
-    samples = np.sum([sine(frequency, rate, rate // 2) for frequency in frequencies], axis=0) / 30
-    back = resample(resample(samples, rate, working_rate), working_rate, rate)[:, : samples.shape[1]]
-    assert snr_db(samples[:, 400:-400], back[:, 400:-400]) > 80
+    gains = np.array([[1.0], [-0.5]])
+    resampled = resample(gains * sine(frequency, rate, rate // 2), rate, new_rate)
+    # Beyond its ends the recording counts as silence; what the lower rate cannot hold is removed and not mirrored.
+    held = frequency < min(rate, new_rate) / 2
+    expected = held * gains * sine(frequency, new_rate, resampled.shape[1])
+    assert np.abs(resampled - expected)[:, 200:-200].max() < 1e-4
 
 
 def test_rates_without_a_common_divisor_are_refused_before_memory_runs_out() -> None:

@@ -181,7 +181,6 @@ def test_training_pairs_lie_otherwise_in_the_cells_and_know_the_truth() -> None:
     assert len(pairs) == 3
     for pair in pairs:
         np.testing.assert_array_equal(pair.truth, candidates[1])
-        assert pair.candidates.shape == candidates.shape
         assert pair.scored.all()
         centre, restored = pair.candidates
         # Cells are a little larger than the recording's, and the truth is in them.

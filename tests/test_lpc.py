@@ -187,15 +187,15 @@ def test_time_reversal_reverses_the_fill(interval: tuple[int, int]) -> None:
 # Next to nothing is known
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 10, 300])
-@pytest.mark.parametrize("order", [0, 1, 40, 1000])
+@pytest.mark.parametrize("length", [1, 2, 3, 300])
+@pytest.mark.parametrize("order", [0, 1, 1000])
 def test_one_known_sample_predicts_nothing(length: int, order: int) -> None:
     for known in {0, length // 2, length - 1}:
         filled = fill(np.ones(length), ~missing_at((known, known + 1), length=length), order)
         assert np.count_nonzero(filled) == 1
 
 
-@pytest.mark.parametrize("interval", [(1900, 2100), (990, 1200), (900, 1000), (0, 200), (LENGTH - 200, LENGTH)])
+@pytest.mark.parametrize("interval", [(1900, 2100), (990, 1200), (0, 200), (LENGTH - 200, LENGTH)])
 def test_digital_silence_around_most_of_a_gap_is_no_obstacle(interval: tuple[int, int]) -> None:
     missing = missing_at(interval)
     assert not fill(np.zeros(LENGTH), missing).any()
@@ -212,25 +212,16 @@ def test_a_gap_in_silence_does_not_matter_to_one_in_the_sound_before() -> None:
     assert np.abs(filled[2500:2600]).max() < 1e-6
 
 
-@given(
-    st.integers(0, 400),
-    st.integers(0, 2**32 - 1),
-    st.floats(0, 1),
-    st.integers(0, 60),
-    st.sampled_from([100, 8_000, 48_000]),
-    st.sampled_from(["noise", "tone", "steps", "clicks"]),
-)
+@given(st.integers(0, 400), st.integers(0, 2**32 - 1), st.floats(0, 1), st.integers(0, 60), st.integers(0, 3))
 @settings(max_examples=150, deadline=None)
-def test_any_mask_of_any_signal_is_filled(
-    length: int, seed: int, share: float, order: int, rate: int, kind: str
-) -> None:
+def test_any_mask_of_any_signal_is_filled(length: int, seed: int, share: float, order: int, kind: int) -> None:
     rng = np.random.default_rng(seed)
-    samples = {
-        "noise": rng.standard_normal(length),
-        "tone": np.sin(rng.uniform(0, 3) * np.arange(length)),
-        "steps": np.repeat(rng.integers(-2, 3, length), 20)[:length] / 2,
-        "clicks": np.where(rng.random(length) < 0.02, 1.0, 0.0),
-    }[kind]
+    samples, rate = [
+        (rng.standard_normal(length), 8_000),
+        (np.sin(rng.uniform(0, 3) * np.arange(length)), 48_000),
+        (np.repeat(rng.integers(-2, 3, length), 20)[:length] / 2, 100),
+        (np.where(rng.random(length) < 0.02, 1.0, 0.0), 8_000),
+    ][kind]
     missing = np.repeat(rng.random(length) < share, rng.integers(1, 30))[:length]
     filled = predict(np.where(missing, np.nan, samples), missing, order, rate)
     assert np.isfinite(filled).all()
