@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from dapcli.audio import (
     Audio,
@@ -32,8 +31,7 @@ from dapcli.audio import (
     write_audio,
 )
 from dapcli.errors import InputError, OutputError, SettingsError
-
-Samples = NDArray[np.float64]
+from tests.signals import Samples, snr_db
 
 RATE = 16_000
 BITS = {"PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
@@ -66,71 +64,52 @@ def sine(frequency: float, rate: int, length: int) -> Samples:
     return np.sin(2 * np.pi * frequency * np.arange(length) / rate)[None]
 
 
-def ratio_db(samples: Samples, other: Samples) -> float:
-    return float(10 * np.log10((samples**2).sum() / ((other - samples) ** 2).sum()))
-
-
-def write(path: Path, audio: Audio) -> Path:
-    path.write_bytes(encode(audio))
+def write(path: Path, audio: Audio, change: Callable[[bytes], bytes] = bytes) -> Path:
+    """A file whose bytes are changed before they are written."""
+    path.write_bytes(change(encode(audio)))
     return path
-
-
-def whole_numbers(bits: int, channels: int) -> NDArray[np.int64]:
-    """Samples of all sizes that this many bits hold, the two extremes among them."""
-    top = 2 ** (bits - 1)
-    numbers = np.random.default_rng(bits).integers(-top, top, (channels, 200))
-    numbers[:, :6] = [0, 1, -1, top - 1, -top, top // 2]
-    return numbers
 
 
 # Round trips
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 2), (44_100, 1), (192_000, 6)])
-@pytest.mark.parametrize(("container", "subtype"), INTEGER_FORMATS)
-def test_integer_samples_come_back_bit_for_bit(
-    container: str, subtype: str, channels: int, rate: int, tmp_path: Path
-) -> None:
-    bits = BITS[subtype]
-    numbers = whole_numbers(bits, channels)
+@pytest.mark.parametrize(("container", "subtype"), INTEGER_FORMATS + FLOAT_FORMATS)
+def test_samples_come_back_bit_for_bit(container: str, subtype: str, channels: int, rate: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    if subtype in BITS:
+        scale = 2 ** (BITS[subtype] - 1)
+        numbers = rng.integers(-scale, scale, (channels, 200))
+        numbers[:, :6] = [0, 1, -1, scale - 1, -scale, scale // 2]
+        raw, samples = (numbers * (2**31 // scale)).astype(np.int32), numbers / scale
+    else:
+        raw = (3 * rng.standard_normal((channels, 200))).astype({"FLOAT": "f4", "DOUBLE": "f8"}[subtype])
+        samples = raw
     path = tmp_path / "a"
-    soundfile.write(path, (numbers << (32 - bits)).T.astype(np.int32), rate, subtype=subtype, format=container)
-
+    soundfile.write(path, raw.T, rate, subtype=subtype, format=container)
     audio = read_audio(path)
-    assert (audio.rate, audio.channels, audio.length) == (rate, channels, numbers.shape[1])
-    assert (audio.format, audio.subtype) == (container, subtype)
-    np.testing.assert_array_equal(audio.samples, numbers / 2 ** (bits - 1))
-
-    back, back_rate = soundfile.read(write(tmp_path / "b", audio), dtype="int32", always_2d=True)
-    assert back_rate == rate
-    np.testing.assert_array_equal(back.T.astype(np.int64) >> (32 - bits), numbers)
-
-
-@pytest.mark.parametrize("channels", [1, 6])
-@pytest.mark.parametrize(("container", "subtype"), FLOAT_FORMATS)
-def test_floating_point_samples_come_back_bit_for_bit(
-    container: str, subtype: str, channels: int, tmp_path: Path
-) -> None:
-    samples = 3 * np.random.default_rng(0).standard_normal((channels, 500))  # past full scale too
-    if subtype == "FLOAT":
-        samples = samples.astype(np.float32).astype(np.float64)
-    path = tmp_path / "a"
-    soundfile.write(path, samples.T, 48_000, subtype=subtype, format=container)
-    audio = read_audio(path)
-    assert (audio.format, audio.subtype, audio.rate) == (container, subtype, 48_000)
+    assert (audio.rate, audio.format, audio.subtype) == (rate, container, subtype)
     np.testing.assert_array_equal(audio.samples, samples)
-    np.testing.assert_array_equal(read_audio(write(tmp_path / "b", audio)).samples, samples)
+
+    back, back_rate = soundfile.read(write(tmp_path / "b", audio), dtype=raw.dtype.name, always_2d=True)
+    assert back_rate == rate
+    np.testing.assert_array_equal(back.T, raw)
 
 
-@pytest.mark.parametrize(("container", "subtype"), LOSSY_FORMATS)
-# Minutes all at once overflow the stack of libsndfile's Vorbis encoder: the process dies.
-@pytest.mark.parametrize("length", [4_000, 16_001, 1_200_000])
+@pytest.mark.parametrize(
+    ("container", "subtype", "length"),
+    [
+        *((*each, length) for each in LOSSY_FORMATS for length in (4_000, 16_001)),
+        # Minutes all at once overflow the stack of libsndfile's Vorbis encoder: the process dies.
+        ("OGG", "VORBIS", 1_200_000),
+    ],
+)
 def test_lossy_formats_keep_rate_channels_and_length(container: str, subtype: str, length: int, tmp_path: Path) -> None:
     samples = 0.5 * np.concatenate([sine(440, RATE, length), sine(660, RATE, length)])
     audio = read_audio(write(tmp_path / "a", Audio(samples, RATE, subtype, container)))
     assert (audio.rate, audio.samples.shape) == (RATE, (2, length))
     assert (audio.format, audio.subtype) == (container, subtype)
-    assert ratio_db(samples, audio.samples) > 10
+    assert snr_db(samples, audio.samples) > 10
 
 
 def test_same_samples_make_the_same_bytes_at_any_time() -> None:
@@ -167,14 +146,14 @@ def test_parts_are_those_of_a_whole_read(container: str, subtype: str, tmp_path:
         compare()
 
 
-@pytest.mark.parametrize(("start", "stop"), [(-1, 5), (0, 1601), (1601, 1601), (5, 4)])
-def test_samples_that_are_not_there_cannot_be_read(start: int, stop: int, tmp_path: Path) -> None:
+def test_samples_that_are_not_there_cannot_be_read(tmp_path: Path) -> None:
     audio = Audio(sound(0.1), RATE)
     with open_audio(write(tmp_path / "a", audio)) as file:
         recordings: list[Recording] = [audio, file]
         for recording in recordings:
-            with pytest.raises(ValueError, match="in a recording of 1600"):
-                recording.read(start, stop)
+            for start, stop in ((-1, 5), (0, 1601), (1601, 1601), (5, 4)):
+                with pytest.raises(ValueError, match="in a recording of 1600"):
+                    recording.read(start, stop)
             assert recording.read(1600, 1600).shape == (1, 0)
     file.close()  # once more does no harm
     with pytest.raises(ValueError, match="is closed"):
@@ -236,7 +215,7 @@ def test_a_stream_that_fails_is_not_ignored(
     container: str, subtype: str, share: float, error: BaseException, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def write_to(stream: FailingStream) -> int:
-        write_audio(stream, Audio(sound(10), RATE, subtype, container))
+        write_audio(stream, Audio(sound(5), RATE, subtype, container))
         return stream.calls
 
     calls = write_to(FailingStream())
@@ -246,13 +225,10 @@ def test_a_stream_that_fails_is_not_ignored(
     assert capfd.readouterr() == ("", "")  # callbacks from C would print it
 
 
-def test_errors_of_reading_are_left_as_they_are() -> None:
-    class Unreadable(Audio):
-        def read(self, start: int, stop: int) -> Samples:
-            raise RuntimeError("out of memory")
-
-    with pytest.raises(RuntimeError, match="out of memory"):
-        encode(Unreadable(sound(1), RATE, "PCM_16"))
+def test_errors_of_reading_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Audio, "read", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        encode(Audio(sound(1), RATE, "PCM_16"))
 
 
 # The format of the output
@@ -266,13 +242,9 @@ def test_errors_of_reading_are_left_as_they_are() -> None:
         *((lossy, "out.wav", ("WAV", "PCM_16")) for lossy in (*LOSSY_FORMATS, ("CAF", "ALAC_16"))),
         *((finer, "out.wav", ("WAV", "PCM_24")) for finer in (("FLAC", "PCM_24"), ("CAF", "ALAC_24"))),
         *((("WAV", finer), "out.flac", ("FLAC", "PCM_24")) for finer in ("PCM_32", "FLOAT", "DOUBLE")),
-        *(
-            (coarse, "out.flac", ("FLAC", "PCM_16"))
-            for coarse in (("WAV", "PCM_16"), ("WAV", "PCM_U8"), ("OGG", "OPUS"))
-        ),
+        *((coarse, "out.flac", ("FLAC", "PCM_16")) for coarse in (("WAV", "PCM_U8"), ("OGG", "OPUS"))),
         (("WAV", "DOUBLE"), "out.aiff", ("AIFF", "DOUBLE")),
         (("WAV", "PCM_16"), "out.aif", ("AIFF", "PCM_16")),
-        (("MP3", "MPEG_LAYER_III"), "out.mp3", ("MP3", "MPEG_LAYER_III")),
         (("OGG", "OPUS"), "out.ogg", ("OGG", "OPUS")),
         (("WAV", "PCM_24"), "out.ogg", ("OGG", "VORBIS")),
         *((other, "out.opus", ("OGG", "OPUS")) for other in (("WAV", "PCM_16"), ("OGG", "VORBIS"))),
@@ -282,19 +254,15 @@ def test_errors_of_reading_are_left_as_they_are() -> None:
 def test_extension_decides_the_format_and_the_source_the_subtype(
     source: tuple[str, str], name: str, expected: tuple[str, str]
 ) -> None:
-    container, subtype = source
-    assert output_format(Path(name), Audio(sound(0.1), RATE, subtype, container)) == expected
+    assert output_format(Path(name), Audio(sound(0.1), RATE, *source[::-1])) == expected
 
 
 @pytest.mark.parametrize(
     ("name", "rate", "channels", "advice"),
     [
-        *(
-            (name, RATE, 1, r"use \.wav, \.flac")
-            for name in ("out", "out.json", "out.wav.bak", ".wav", "out.raw", "out.sd2")
-        ),
-        ("out.mp3", 96_000, 1, "another extension"),
+        *((name, RATE, 1, r"use \.wav") for name in ("out", "out.json", "out.wav.bak", ".wav", "out.raw", "out.sd2")),
         ("out.mp3", 48_000, 6, "6 channels at 48000 Hz as MP3; choose another extension"),
+        ("out.mp3", 96_000, 1, "another extension"),
         ("out.opus", 44_100, 1, "another extension"),
         ("out.flac", 48_000, 9, "another extension"),
         ("out.flac", 65_537, 1, "another extension"),
@@ -329,13 +297,7 @@ def test_peaks_past_full_scale_come_down_to_it_in_an_integer_format(peak: float,
     assert peak * full_scale_gain(peak, subtype) <= 1
 
 
-@pytest.mark.parametrize(
-    ("peak", "subtype"),
-    [
-        *((2.0, subtype) for subtype in ("FLOAT", "DOUBLE", "VORBIS", "OPUS")),
-        *((peak, "PCM_16") for peak in (0, 0.3, 1)),
-    ],
-)
+@pytest.mark.parametrize(("peak", "subtype"), [(2.0, "FLOAT"), (2.0, "VORBIS"), (0, "PCM_16"), (1, "PCM_16")])
 def test_level_is_left_alone_where_it_fits(peak: float, subtype: str) -> None:
     assert full_scale_gain(peak, subtype) == 1
 
@@ -343,37 +305,28 @@ def test_level_is_left_alone_where_it_fits(peak: float, subtype: str) -> None:
 # What cannot be used
 
 
-def changed(path: Path, audio: Audio, change: Callable[[bytes], bytes]) -> Path:
-    """A file whose bytes are changed after it is written."""
-    path.write_bytes(change(encode(audio)))
-    return path
-
-
-@pytest.mark.parametrize("share", [0.5, 0.95])
 @pytest.mark.parametrize(
     ("container", "subtype"),
     [
         *((container, "PCM_16") for container in ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "SVX", "VOC", "FLAC")),
-        *(("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAVEX", "PCM_24"), *LOSSY_FORMATS),
+        *(("WAV", "FLOAT"), ("WAV", "ULAW"), ("WAVEX", "PCM_24"), ("FLAC", "PCM_24"), *LOSSY_FORMATS),
     ],
 )
-def test_truncated_data_is_refused(container: str, subtype: str, share: float, tmp_path: Path) -> None:
-    audio = Audio(sound(4), RATE, subtype, container)
-    with pytest.raises(InputError, match="cannot be read as audio" if container == "FLAC" else r"truncated|malformed"):
-        read_audio(changed(tmp_path / "a", audio, lambda data: data[: int(share * len(data))]))
+def test_files_truncated_anywhere_are_refused(container: str, subtype: str, tmp_path: Path) -> None:
+    data = encode(Audio(sound(4), RATE, subtype, container))
 
+    padded = (container, subtype) not in (("OGG", "VORBIS"), ("FLAC", "PCM_16"), ("WAV", "PCM_16"))
+    most = int(0.95 * len(data)) if padded else len(data) - 1
 
-@pytest.mark.parametrize(("container", "subtype"), [("OGG", "VORBIS"), ("FLAC", "PCM_16"), ("WAV", "PCM_16")])
-def test_one_missing_byte_is_missed(container: str, subtype: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError):
-        read_audio(changed(tmp_path / "a", Audio(sound(1), RATE, subtype, container), lambda data: data[:-1]))
+    @given(st.integers(0, 30) | st.integers(31, most))
+    @example(most)
+    @settings(deadline=None, max_examples=10)
+    def cut(size: int) -> None:
+        (tmp_path / "a").write_bytes(data[:size])
+        with pytest.raises(InputError, match=r"cannot be read as audio|truncated|malformed"):
+            read_audio(tmp_path / "a")
 
-
-@pytest.mark.parametrize("size", [1, 12, 20, 30])
-@pytest.mark.parametrize(("container", "subtype"), [*INTEGER_FORMATS, *LOSSY_FORMATS, ("CAF", "PCM_16")])
-def test_truncated_header_is_refused(container: str, subtype: str, size: int, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read as audio"):
-        read_audio(changed(tmp_path / "a", Audio(sound(0.5), RATE, subtype, container), lambda data: data[:size]))
+    cut()
 
 
 def announce(data: bytes, size: int) -> bytes:
@@ -399,7 +352,7 @@ def test_odd_but_whole_files_are_read(
 ) -> None:
     audio = Audio(np.round(sound(10) * 2**15) / 2**15, RATE, subtype, container)
     whole = read_audio(write(tmp_path / "whole", audio)).samples
-    with open_audio(changed(tmp_path / "odd", audio, change)) as file:
+    with open_audio(write(tmp_path / "odd", audio, change)) as file:
         assert file.length == audio.length
         for start in (100_000, 0, 50_000):
             np.testing.assert_array_equal(file.read(start, start + 5000), whole[:, start : start + 5000])
@@ -421,8 +374,8 @@ def test_samples_that_cannot_be_restored_are_refused(
         read_audio(write(tmp_path / "a", Audio(samples, rate, subtype, container)))
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"This is not a recording.\n" * 100, bytes(5000)])
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.raw", "a"])
+@pytest.mark.parametrize("content", [b"", b"This is not a recording.\n" * 100, bytes(5000)], ids=len)
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.raw"])
 def test_what_is_not_audio_is_refused(name: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
@@ -487,29 +440,15 @@ def test_length_after_resampling_is_rounded_up(length: int, rates: tuple[int, in
     assert resampled.dtype == np.float64
 
 
-@pytest.mark.parametrize("frequency", [100.0, 1_000.0, 5_000.0])
-@pytest.mark.parametrize(("rate", "new_rate"), [(22_050, 16_000), (16_000, 22_050), (44_100, 48_000), (48_000, 16_000)])
+@pytest.mark.parametrize("frequency", [100.0, 1_000.0, 6_750.0, 10_000.0])
+@pytest.mark.parametrize(("rate", "new_rate"), [(22_050, 16_000), (44_100, 48_000), (48_000, 16_000)])
 def test_a_sine_keeps_frequency_phase_and_level(rate: int, new_rate: int, frequency: float) -> None:
-    def both(rate: int, length: int) -> Samples:  # channels by themselves
-        return np.concatenate([sine(frequency, rate, length), -0.5 * sine(frequency / 2, rate, length)])
-
-    resampled = resample(both(rate, rate // 2), rate, new_rate)
-    inner = slice(200, -200)  # beyond its ends the recording counts as silence
-    assert np.abs(resampled - both(new_rate, resampled.shape[1]))[:, inner].max() < 1e-4
-
-
-def test_what_the_lower_rate_cannot_hold_is_removed_instead_of_mirrored() -> None:
-    resampled = resample(sine(10_000, 48_000, 24_000), 48_000, 16_000)
-    assert np.abs(resampled[:, 200:-200]).max() < 1e-4
-
-
-@pytest.mark.parametrize(("rate", "working_rate"), [(22_050, 16_000), (44_100, 16_000), (8_000, 16_000)])
-def test_there_and_back_keeps_sound_in_the_band_of_both_rates(rate: int, working_rate: int) -> None:
-    highest = 0.85 * min(rate, working_rate) / 2
-    frequencies = np.random.default_rng(0).uniform(50, highest, 30)
-    samples = np.sum([sine(frequency, rate, rate // 2) for frequency in frequencies], axis=0) / 30
-    back = resample(resample(samples, rate, working_rate), working_rate, rate)[:, : samples.shape[1]]
-    assert ratio_db(samples[:, 400:-400], back[:, 400:-400]) > 80
+    gains = np.array([[1.0], [-0.5]])
+    resampled = resample(gains * sine(frequency, rate, rate // 2), rate, new_rate)
+    # Beyond its ends the recording counts as silence; what the lower rate cannot hold is removed and not mirrored.
+    held = frequency < min(rate, new_rate) / 2
+    expected = held * gains * sine(frequency, new_rate, resampled.shape[1])
+    assert np.abs(resampled - expected)[:, 200:-200].max() < 1e-4
 
 
 def test_rates_without_a_common_divisor_are_refused_before_memory_runs_out() -> None:

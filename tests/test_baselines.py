@@ -57,12 +57,6 @@ def sine(hertz: float, samples: int = RATE) -> Samples:
     return np.asarray(0.5 * np.sin(2 * np.pi * hertz * np.arange(samples) / RATE))[None]
 
 
-def clicks(samples: int = RATE) -> Samples:
-    train = np.zeros((1, samples))
-    train[:, 1500::6000] = 2.5
-    return train
-
-
 def degraded(task: str, clean: Samples, gain: float = 1.0) -> Problem[Any]:
     """A problem of a task's baselines that clean samples ``[C, N]`` make, all of it ``gain`` times as loud."""
     channels, length = clean.shape
@@ -82,7 +76,7 @@ def degraded(task: str, clean: Samples, gain: float = 1.0) -> Problem[Any]:
 # All of them
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 15), (1, 255), (1, 256), (2, 1001), (1, 5003)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 15), (1, 256), (2, 1001)], ids=str)
 def test_every_baseline_keeps_the_shape_and_its_input_and_repeats_itself(
     case: tuple[str, Baseline], shape: tuple[int, int]
 ) -> None:
@@ -103,10 +97,8 @@ def test_silence_stays_silent_and_is_survived_inside_a_recording(case: tuple[str
     task, baseline = case
     for length in (1, 4000):
         assert np.abs(baseline(degraded(task, np.zeros((1, length))))).max() < 1e-12
-    for silent in (slice(0, 4000), slice(4000, 8000)):
-        clean = noise(1, 12_000)
-        clean[:, silent] = 0
-        assert np.isfinite(baseline(degraded(task, clean))).all()
+    clean = noise(1, 10_000) * (np.arange(10_000) % 6_000 >= 3_000)
+    assert np.isfinite(baseline(degraded(task, clean))).all()
 
 
 def test_a_channel_is_restored_as_it_is_alone(case: tuple[str, Baseline]) -> None:
@@ -144,13 +136,12 @@ def test_only_an_oracle_is_handed_the_noise(case: tuple[str, Baseline]) -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(n=st.integers(1, 3000), rate=st.sampled_from([8000, 16000, 22050, 44100]), seed=st.integers(0, 2**16))
-def test_decision_directed_filters_keep_any_length_at_any_rate(n: int, rate: int, seed: int) -> None:
+@given(st.integers(1, 3000), st.sampled_from([8000, 22050, 44100]), st.sampled_from([None, noise(1, 4000, seed=1)]))
+def test_decision_directed_filters_keep_any_length_at_any_rate(n: int, rate: int, known: Samples | None) -> None:
     for name in ORACLES:
-        for known in (None, noise(1, 4000, seed=seed + 1)):
-            restored = DENOISERS[name](problem(noise(1, n, seed=seed), rate, oracle_noise=known))
-            assert restored.shape == (1, 1, n)
-            assert np.isfinite(restored).all()
+        restored = DENOISERS[name](problem(noise(1, n), rate, oracle_noise=known))
+        assert restored.shape == (1, 1, n)
+        assert np.isfinite(restored).all()
 
 
 @pytest.mark.parametrize("name", ORACLES)
@@ -231,35 +222,30 @@ def test_linear_prediction_restores_the_gaps_of_a_few_tones() -> None:
     assert not BASELINES["inpaint"]["janssen"](problem(noise(1, 1000), degradation=everything)).any()
 
 
-@pytest.mark.parametrize("name", ["cubic-spline", "a-spade"])
-def test_clipped_peaks_come_back_beyond_the_level_and_reliable_samples_as_they_were(name: str) -> None:
-    clean = sine(440, 4000)
-    clipping = Clipping((-0.4,), (0.35,))
-    posed = problem(clipping.clip(clean), degradation=clipping)
-    restored = BASELINES["declip"][name](posed)[0]
-    clipped = clipping.affected(posed.samples)
-    assert snr_db(clean[clipped], restored[clipped]) > snr_db(clean[clipped], posed.samples[clipped]) + 10
-    np.testing.assert_array_equal(restored[~clipped], clean[~clipped])
-    np.testing.assert_allclose(clipping.clip(restored), posed.samples)
+@pytest.mark.parametrize(
+    ("task", "name", "gain"),
+    [
+        *(("declip", name, 10) for name in ("cubic-spline", "a-spade")),
+        *(("dequantize", name, 2) for name in ("wiener", "a-spade")),
+    ],
+)
+def test_restorations_are_consistent_and_nearer_to_the_truth(task: str, name: str, gain: float) -> None:
+    clean = sine(440, 4000) / 3 if task == "declip" else harmonic_tone()
+    posed = degraded(task, clean)
+    restored = BASELINES[task][name](posed)[0]
+    affected = posed.degradation.affected(posed.samples)
+    assert snr_db(clean[affected], restored[affected]) > snr_db(clean[affected], posed.samples[affected]) + gain
+    np.testing.assert_array_equal(restored[~affected], clean[~affected])
+    np.testing.assert_allclose(posed.degradation.project(restored, posed.samples), restored, atol=1e-9)
 
 
 def test_a_spline_is_exact_for_a_cubic_and_ends_at_the_ends() -> None:
     t = np.linspace(-1, 1, 101)
     clean = (t**3 - 0.8 * t)[None]
     clipping = Clipping((-0.25,), (0.25,))
-    spline = BASELINES["declip"]["cubic-spline"]
-    np.testing.assert_allclose(spline(problem(clipping.clip(clean), degradation=clipping))[0], clean, atol=1e-12)
-    np.testing.assert_allclose(spline(problem(np.full((1, 50), 0.25), degradation=clipping))[0], 0.25)
-
-
-@pytest.mark.parametrize("name", ["wiener", "a-spade"])
-def test_quantized_tones_come_back_within_their_cells(name: str) -> None:
-    clean = harmonic_tone()
-    quantizer = Quantization(0.05, 0.025)
-    posed = problem(quantizer.quantize(clean), degradation=quantizer)
-    restored = BASELINES["dequantize"][name](posed)[0]
-    assert snr_db(clean, restored) > snr_db(clean, posed.samples) + 2
-    np.testing.assert_allclose(quantizer.quantize(restored), posed.samples)
+    for expected in (clean, np.full((1, 50), 0.25)):
+        restored = BASELINES["declip"]["cubic-spline"](problem(clipping.clip(expected), degradation=clipping))[0]
+        np.testing.assert_allclose(restored, expected, atol=1e-12)
 
 
 # Separations
@@ -268,15 +254,16 @@ def test_quantized_tones_come_back_within_their_cells(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in BASELINES["separate"] if name != "input"])
 def test_a_tone_and_clicks_are_told_apart_and_sources_add_up_to_the_mixture(name: str) -> None:
     # As loud as each other, so that the mixture has 0 dB for both.
-    sources = sine(440) / 10, clicks()
+    click = np.where(np.arange(RATE) % 6000 == 1500, 2.5, 0.0)[None]
+    sources = sine(440) / 10, click
     for source, estimate in zip(sources, BASELINES["separate"][name](problem(sources[0] + sources[1])), strict=True):
         assert snr_db(source, estimate) > 8
-    samples = np.concatenate([harmonic_tone(0.5), clicks(RATE // 2)]) + 0.1 * noise(2, RATE // 2)
+    samples = np.concatenate([harmonic_tone(), click]) + 0.1 * noise(2, RATE)
     np.testing.assert_allclose(BASELINES["separate"][name](problem(samples)).sum(axis=0), samples, atol=1e-9)
 
 
 def test_how_many_sources_a_separation_has() -> None:
-    posed = problem(harmonic_tone(0.5) + clicks(RATE // 2), types=DEFAULT_TYPES[3])
+    posed = problem(noise(1, RATE // 2), types=DEFAULT_TYPES[3])
     np.testing.assert_array_equal(BASELINES["separate"]["input"](posed), [posed.samples] * 3)
     assert BASELINES["separate"]["nmf"](posed).shape == (3, 1, RATE // 2)
     with pytest.raises(SettingsError, match="2 sources, and not 3"):

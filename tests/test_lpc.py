@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dapcli.signal import lpc
+from dapcli.signal.gaps import Gaps
 from dapcli.signal.lpc import draw_deviation, predict
+from tests.signals import RATE, Samples, noise, snr_db
+from tests.signals import tone as steady_tone
 
-Signal = NDArray[np.float64]
+Signal = Samples  # [N]
 Flags = NDArray[np.bool_]
 
-RATE = 8_000
 LENGTH = 4_000
 ORDER = 80
 
@@ -27,27 +29,22 @@ def decaying(length: int = LENGTH) -> Signal:
 
 
 def noisy() -> Signal:
-    return decaying() + 0.01 * np.random.default_rng(0).standard_normal(LENGTH)
+    return decaying() + noise(LENGTH, std=0.01)
 
 
 def tone() -> Signal:
-    return np.asarray(0.3 * np.sin(2 * np.pi * 440 * np.arange(LENGTH) / RATE))
+    return np.asarray(steady_tone(440, LENGTH / RATE)[0])
 
 
 def missing_at(*intervals: tuple[int, int], length: int = LENGTH) -> Flags:
-    missing = np.zeros(length, dtype=np.bool_)
-    for start, stop in intervals:
-        missing[start:stop] = True
-    return missing
+    return np.asarray(Gaps((intervals,)).mask(0, length)[0])
 
 
 MIDDLE = missing_at((1900, 2100))
 
 
 def snr(truth: Signal, estimate: Signal, where: Flags) -> float:
-    """SNR in dB of an estimate at some samples."""
-    error = float(((estimate - truth)[where] ** 2).sum())
-    return float(10 * np.log10((truth[where] ** 2).sum() / max(error, 1e-300)))
+    return snr_db(truth[where], estimate[where] + 1e-30)
 
 
 def fill(samples: Signal, missing: Flags, order: int = ORDER) -> Signal:
@@ -65,13 +62,7 @@ def fill(samples: Signal, missing: Flags, order: int = ORDER) -> Signal:
 
 
 @pytest.mark.parametrize(
-    "intervals",
-    [
-        ((1900, 2100),),
-        ((1000, 1001),),
-        ((1000, 1100), (1500, 1600), (1620, 1700), (2500, 2600)),
-        ((1000, 1100), (1101, 1200)),
-    ],
+    "intervals", [((1900, 2100),), ((1000, 1001),), ((1000, 1100), (1101, 1200), (1500, 1600), (1620, 1700))]
 )
 def test_gaps_in_decaying_sines_are_filled(intervals: tuple[tuple[int, int], ...]) -> None:
     missing = missing_at(*intervals)
@@ -79,7 +70,7 @@ def test_gaps_in_decaying_sines_are_filled(intervals: tuple[tuple[int, int], ...
     assert snr(noisy(), fill(noisy(), missing), missing) > 25
 
 
-@pytest.mark.parametrize("start", [0, 1, 5, ORDER - 1, ORDER, LENGTH - 201, LENGTH - 200])
+@pytest.mark.parametrize("start", [0, 1, ORDER - 1, ORDER, LENGTH - 201, LENGTH - 200])
 def test_gaps_at_the_ends_are_extrapolated_without_growing(start: int) -> None:
     missing = missing_at((start, start + 200))
     assert snr(decaying(), fill(decaying(), missing), missing) > 20
@@ -91,17 +82,14 @@ def test_gaps_at_the_ends_are_extrapolated_without_growing(start: int) -> None:
 
 @pytest.mark.parametrize("start", [0, 7, 1900, LENGTH - 200])
 def test_noise_is_not_predicted_and_never_louder_than_it_is(start: int) -> None:
-    noise = np.random.default_rng(1).standard_normal(LENGTH)
     missing = missing_at((start, start + 200))
-    assert np.sqrt(np.mean(fill(noise, missing)[missing] ** 2)) < 0.5
+    assert np.std(fill(noise(LENGTH, std=1, seed=1), missing)[missing]) < 0.5
 
 
-@pytest.mark.parametrize("noise", [0.0, 1e-3])
-def test_a_steady_tone_keeps_its_level_in_the_middle_of_a_long_gap(noise: float) -> None:
-    samples = tone() + noise * np.random.default_rng(0).standard_normal(LENGTH)
-    filled = fill(samples, missing_at((1500, 2500)))
-    level = np.sqrt(np.mean(filled[1900:2100] ** 2) / np.mean(tone() ** 2))
-    assert level == pytest.approx(1, abs=0.01)
+@pytest.mark.parametrize("std", [0.0, 1e-3])
+def test_a_steady_tone_keeps_its_level_in_the_middle_of_a_long_gap(std: float) -> None:
+    filled = fill(tone() + noise(LENGTH, std=std), missing_at((1500, 2500)))
+    assert np.std(filled[1900:2100]) == pytest.approx(np.std(tone()), rel=0.01)
 
 
 def test_more_than_is_known_is_filled() -> None:
@@ -112,19 +100,13 @@ def test_more_than_is_known_is_filled() -> None:
 
 
 def test_a_deviation_makes_up_for_the_power_that_the_prediction_lacks() -> None:
-    noise = np.random.default_rng(1).standard_normal(LENGTH)
-    deviation = draw_deviation(noise, MIDDLE, ORDER, RATE, np.random.default_rng(2))
+    samples = noise(LENGTH, std=1, seed=1)
+    deviation = draw_deviation(samples, MIDDLE, ORDER, RATE, np.random.default_rng(2))
     assert not deviation[~MIDDLE].any()
-    assert np.std((fill(noise, MIDDLE) + deviation)[MIDDLE]) == pytest.approx(1, rel=0.2)
+    assert np.std((fill(samples, MIDDLE) + deviation)[MIDDLE]) == pytest.approx(1, rel=0.2)
 
 
 # The solver
-
-
-def innovations(coefficients: Signal, length: int) -> Signal:
-    """The matrix that takes samples ``[N]`` to their innovations ``[N - order]``."""
-    order = len(coefficients) - 1
-    return np.array([np.pad(coefficients[::-1], (row, length - order - 1 - row)) for row in range(length - order)])
 
 
 @given(st.integers(1, 12), st.integers(0, 2**32 - 1), st.floats(0.02, 0.9))
@@ -135,13 +117,12 @@ def test_the_banded_solver_finds_the_dense_least_squares(order: int, seed: int, 
     samples = rng.standard_normal(length)
     # Stretches of missing samples rather than single ones.
     missing = np.repeat(rng.random(length) < share, rng.integers(1, 6))[:length]
-    missing[rng.integers(length)] = True
-    missing[rng.integers(length)] = False
-    if not missing.any():
-        return
+    missing[[0, -1]] = rng.permutation([True, False])
     coefficients = np.append(1.0, 0.5 * rng.standard_normal(order))
     variance = np.exp(rng.uniform(-3, 3, length))
-    matrix = innovations(coefficients, length) / np.sqrt(variance[order:, None])
+    # Takes samples to their innovations, of variance 1.
+    rows = [np.pad(coefficients[::-1], (row, length - order - 1 - row)) for row in range(length - order)]
+    matrix = np.array(rows) / np.sqrt(variance[order:, None])
     known = np.where(missing, 0.0, samples)
     power = np.mean(samples[~missing] ** 2)
     # The criterion with what it says about missing samples that no innovation depends on.
@@ -157,9 +138,7 @@ def test_the_banded_solver_finds_the_dense_least_squares(order: int, seed: int, 
     np.testing.assert_array_equal(filled[~missing], samples[~missing])
 
     def criterion(values: Signal) -> float:
-        completed = known.copy()
-        completed[missing] = values
-        return float(np.sum((matrix @ completed) ** 2) + np.sum(loose * values**2))
+        return float(np.sum((matrix @ known + matrix[:, missing] @ values) ** 2) + np.sum(loose * values**2))
 
     # What is all but undetermined may differ; how good it is may not.
     scale = np.sum((matrix @ known) ** 2) + 1e-9
@@ -191,7 +170,7 @@ def test_an_attack_beside_a_gap_hardly_changes_the_fill(
 # Invariants
 
 
-@pytest.mark.parametrize("scale", [-1.0, 1e-12, 1e-6, 1e-3, 3.7, 1e12])
+@pytest.mark.parametrize("scale", [-1.0, 1e-12, 1e12])
 @pytest.mark.parametrize("samples", [decaying(), noisy()])
 def test_the_fill_scales_with_the_signal(samples: Signal, scale: float) -> None:
     np.testing.assert_allclose(fill(scale * samples, MIDDLE) / scale, fill(samples, MIDDLE), atol=1e-6)
@@ -208,15 +187,15 @@ def test_time_reversal_reverses_the_fill(interval: tuple[int, int]) -> None:
 # Next to nothing is known
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 10, 300])
-@pytest.mark.parametrize("order", [0, 1, 40, 1000])
+@pytest.mark.parametrize("length", [1, 2, 3, 300])
+@pytest.mark.parametrize("order", [0, 1, 1000])
 def test_one_known_sample_predicts_nothing(length: int, order: int) -> None:
     for known in {0, length // 2, length - 1}:
         filled = fill(np.ones(length), ~missing_at((known, known + 1), length=length), order)
         assert np.count_nonzero(filled) == 1
 
 
-@pytest.mark.parametrize("interval", [(1900, 2100), (990, 1200), (900, 1000), (0, 200), (LENGTH - 200, LENGTH)])
+@pytest.mark.parametrize("interval", [(1900, 2100), (990, 1200), (0, 200), (LENGTH - 200, LENGTH)])
 def test_digital_silence_around_most_of_a_gap_is_no_obstacle(interval: tuple[int, int]) -> None:
     missing = missing_at(interval)
     assert not fill(np.zeros(LENGTH), missing).any()
@@ -233,25 +212,16 @@ def test_a_gap_in_silence_does_not_matter_to_one_in_the_sound_before() -> None:
     assert np.abs(filled[2500:2600]).max() < 1e-6
 
 
-@given(
-    st.integers(0, 400),
-    st.integers(0, 2**32 - 1),
-    st.floats(0, 1),
-    st.integers(0, 60),
-    st.sampled_from([100, 8_000, 48_000]),
-    st.sampled_from(["noise", "tone", "steps", "clicks"]),
-)
+@given(st.integers(0, 400), st.integers(0, 2**32 - 1), st.floats(0, 1), st.integers(0, 60), st.integers(0, 3))
 @settings(max_examples=150, deadline=None)
-def test_any_mask_of_any_signal_is_filled(
-    length: int, seed: int, share: float, order: int, rate: int, kind: str
-) -> None:
+def test_any_mask_of_any_signal_is_filled(length: int, seed: int, share: float, order: int, kind: int) -> None:
     rng = np.random.default_rng(seed)
-    samples = {
-        "noise": rng.standard_normal(length),
-        "tone": np.sin(rng.uniform(0, 3) * np.arange(length)),
-        "steps": np.repeat(rng.integers(-2, 3, length), 20)[:length] / 2,
-        "clicks": np.where(rng.random(length) < 0.02, 1.0, 0.0),
-    }[kind]
+    samples, rate = [
+        (rng.standard_normal(length), 8_000),
+        (np.sin(rng.uniform(0, 3) * np.arange(length)), 48_000),
+        (np.repeat(rng.integers(-2, 3, length), 20)[:length] / 2, 100),
+        (np.where(rng.random(length) < 0.02, 1.0, 0.0), 8_000),
+    ][kind]
     missing = np.repeat(rng.random(length) < share, rng.integers(1, 30))[:length]
     filled = predict(np.where(missing, np.nan, samples), missing, order, rate)
     assert np.isfinite(filled).all()

@@ -12,16 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-import dapcli.metrics
 from dapcli.errors import InputError
-from dapcli.metrics import METRICS, MetricUndefined, score
+from dapcli.metrics import METRICS, Metric, MetricUndefined, score
 from dapcli.metrics.perceptual import pesq_nb, pesq_wb, stoi
 from dapcli.metrics.waveform import envelope_distance, psnr_db, segmental_snr_db, si_sdr_db, snr_db, spectral_snr_db
-
-Samples = NDArray[np.float64]
+from tests import signals
+from tests.signals import Samples
 
 RATE = 16_000
 COMPOSITE = ("csig", "cbak", "covl")
@@ -37,7 +35,7 @@ def syllables(seconds: float = 1.5, rate: int = RATE, pitch: float = 150.0) -> S
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> Samples:
-    return np.random.default_rng(seed).standard_normal(shape)
+    return signals.noise(*shape, std=1.0, seed=seed)
 
 
 def tone(cycles: int, samples: int, amplitude: float = 1.0, phase: float = 0.0) -> Samples:
@@ -56,7 +54,7 @@ def test_the_registry_holds_the_metrics_in_the_order_of_the_report() -> None:
 
 @pytest.mark.parametrize("metric", [snr_db, segmental_snr_db, spectral_snr_db])
 @pytest.mark.parametrize("expected", [-6.0, 0.0, 12.0])
-def test_an_error_proportional_to_the_reference_has_its_ratio(metric: dapcli.metrics.Metric, expected: float) -> None:
+def test_an_error_proportional_to_the_reference_has_its_ratio(metric: Metric, expected: float) -> None:
     s = syllables()
     assert metric(s, s * (1 + 10 ** (-expected / 20)), RATE) == pytest.approx(expected, abs=1e-9)
 
@@ -123,20 +121,13 @@ def test_envelope_distance_is_the_difference_of_amplitudes_whatever_the_phase() 
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
-def test_pesq_and_stoi_of_identical_signals_are_at_their_ceilings(rate: int) -> None:
+def test_perceptual_metrics_of_identical_signals_are_at_their_ceilings(rate: int) -> None:
     s = syllables(rate=rate)
     assert pesq_nb(s, s, rate) == pytest.approx(PESQ_NB_CEILING, abs=1e-3)
     assert pesq_wb(s, s, rate) == pytest.approx(PESQ_WB_CEILING, abs=1e-3)
     assert stoi(s, s, rate) == pytest.approx(1.0, abs=1e-6)
-
-
-def test_pesq_at_other_rates_is_that_at_16_khz() -> None:
-    rates = (16_000, 48_000)
-    pairs = [(syllables(rate=rate), syllables(rate=rate) + 0.02 * syllables(rate=rate, pitch=331.0)) for rate in rates]
-    for metric in (pesq_nb, pesq_wb):
-        low, high = (metric(*pair, rate) for pair, rate in zip(pairs, rates, strict=True))
-        assert high == pytest.approx(low, abs=0.05)
-        assert low < 4.4
+    for name in COMPOSITE:  # within the scale of ratings
+        assert (METRICS[name](s, s, rate), METRICS[name](s, s + noise(s.shape), rate)) == (5.0, 1.0), name
 
 
 def test_a_long_recording_has_the_mean_pesq_of_its_pieces() -> None:
@@ -176,27 +167,20 @@ def test_composite_measures_agree_with_another_program(rate: int, level: float, 
     assert [METRICS[name](s, e, rate) for name in COMPOSITE] == pytest.approx(expected, abs=0.005)
 
 
-def test_composite_measures_at_other_rates_are_those_at_16_khz() -> None:
+@pytest.mark.parametrize("name", sorted(NEED_PESQ))
+def test_speech_at_other_rates_is_scored_at_16_khz(name: str) -> None:
     s = breathy(48_000)
-    e = s + 0.003 * noise(s.shape)
+    e = s + 0.03 * noise(s.shape)
     low_s, low_e = (resample_poly(x, 1, 3, axis=1) for x in (s, e))
-    for name in COMPOSITE:
-        assert METRICS[name](s, e, 48_000) == METRICS[name](low_s, low_e, RATE), name
-
-
-def test_composite_measures_stay_within_the_scale_of_ratings() -> None:
-    s = syllables()
-    for name in COMPOSITE:
-        assert METRICS[name](s, s, RATE) == 5.0, name
-        assert METRICS[name](s, s + noise(s.shape), RATE) == 1.0, name
+    assert METRICS[name](s, e, 48_000) == METRICS[name](low_s, low_e, RATE) < 4.9
 
 
 @pytest.mark.parametrize("gain", [1e-30, -1.0, 1e30])
-@pytest.mark.parametrize("name", COMPOSITE)
-def test_composite_measures_do_not_see_a_common_gain(name: str, gain: float) -> None:
+def test_pesq_and_composite_measures_do_not_see_a_common_gain(gain: float) -> None:
     s = breathy(RATE)
     e = s + 0.02 * noise(s.shape)
-    assert METRICS[name](gain * s, gain * e, RATE) == pytest.approx(METRICS[name](s, e, RATE), abs=1e-4)
+    for name in NEED_PESQ:
+        assert METRICS[name](gain * s, gain * e, RATE) == pytest.approx(METRICS[name](s, e, RATE), abs=1e-4), name
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -228,11 +212,11 @@ def test_waveform_metrics_take_channels_as_more_samples(name: str) -> None:
 
 # Properties
 
-signals = arrays(np.float64, st.tuples(st.integers(1, 2), st.just(600)), elements=st.floats(-1, 1, width=32))
+SHORT = arrays(np.float64, st.tuples(st.integers(1, 2), st.just(600)), elements=st.floats(-1, 1, width=32))
 
 
 @settings(max_examples=40, deadline=None)
-@given(s=signals, seed=st.integers(0, 99), gain=st.sampled_from([-2.0, 1e-6, 0.3, 1e6]))
+@given(s=SHORT, seed=st.integers(0, 99), gain=st.sampled_from([-2.0, 1e-6, 0.3, 1e6]))
 def test_ratios_do_not_see_a_common_gain_and_distances_scale_with_it(s: Samples, seed: int, gain: float) -> None:
     s = s + 0.1 * noise(s.shape, seed + 100)
     e = s + noise(s.shape, seed)
@@ -252,7 +236,7 @@ def test_whatever_the_samples_each_metric_has_a_finite_value_or_a_reason(data: s
     assert_value_or_reason(reference, estimate, rate)
 
 
-def assert_value_or_reason(reference: NDArray[np.floating], estimate: NDArray[np.floating], rate: int) -> None:
+def assert_value_or_reason(reference: Samples, estimate: Samples, rate: int) -> None:
     values, notes = score(reference, estimate, rate)
     assert list(values) == list(METRICS)
     assert set(notes) == {name for name, value in values.items() if value is None}
@@ -279,11 +263,9 @@ AWKWARD = {
     "second channel lost": (np.concatenate([SPEECH, SPEECH]), STEREO),
     "empty": (SPEECH[:, :0], NOISY[:, :0]),
     "one sample": (SPEECH[:, 100:101], NOISY[:, 100:101]),
-    "two samples": (SPEECH[:, 100:102], NOISY[:, 100:102]),
     "10 ms": (SPEECH[:, :160], NOISY[:, :160]),
     "240 ms": (SPEECH[:, :3840], NOISY[:, :3840]),
     "250 ms": (SPEECH[:, :4000], NOISY[:, :4000]),
-    "400 ms": (SPEECH[:, :6400], NOISY[:, :6400]),
     "constant": (np.ones_like(SPEECH), np.ones_like(SPEECH) + 0.01 * noise(SPEECH.shape)),
     "impulse": (IMPULSE, NOISY),
     "sound after the last whole frame": (np.eye(1, 599, 598), 2 * np.eye(1, 599, 598)),
@@ -294,11 +276,10 @@ AWKWARD = {
     "estimate far louder": (1e-30 * SPEECH, NOISY),
     "NaN": (SPEECH, np.where(IMPULSE, np.nan, NOISY)),
     "infinite": (np.where(IMPULSE, np.inf, SPEECH), NOISY),
-    "32 bits": (SPEECH.astype(np.float32), NOISY.astype(np.float32)),
 }
 
 
-@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize("rate", [8_000, 44_100])
 @pytest.mark.parametrize("name", AWKWARD)
 def test_awkward_inputs_have_finite_values_or_reasons(name: str, rate: int) -> None:
     assert_value_or_reason(*AWKWARD[name], rate)
@@ -344,7 +325,7 @@ def test_reasons_say_what_has_no_value(name: str, undefined: set[str], metric: s
     ],
 )
 def test_single_metrics_without_a_value_say_why(
-    metric: dapcli.metrics.Metric, reference: Samples, estimate: Samples, reason: str
+    metric: Metric, reference: Samples, estimate: Samples, reason: str
 ) -> None:
     with pytest.raises(MetricUndefined, match=reason):
         metric(reference, estimate, RATE)
@@ -353,21 +334,14 @@ def test_single_metrics_without_a_value_say_why(
 def test_a_metric_that_returns_nan_is_noted_and_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METRICS, "snr_db", lambda *_: math.nan)
     values, notes = score(SPEECH, NOISY, RATE)
-    assert values["snr_db"] is None
-    assert notes == {"snr_db": "came out as nan"}
+    assert (values["snr_db"], notes) == (None, {"snr_db": "came out as nan"})
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-@pytest.mark.parametrize(
-    ("reference", "estimate"),
-    [(SPEECH, SPEECH[:, 1:]), (SPEECH, STEREO), (SPEECH, SPEECH[0]), (SPEECH[0], SPEECH[0])],
-    ids=["samples", "channels", "axes", "no channels"],
-)
-def test_signals_of_different_shapes_are_refused(
-    metric: dapcli.metrics.Metric, reference: Samples, estimate: Samples
-) -> None:
-    with pytest.raises(InputError, match=r"\[(1, )?24000\]"):
-        metric(reference, estimate, RATE)
+def test_signals_of_different_shapes_are_refused(metric: Metric) -> None:
+    for s, e in ((SPEECH, SPEECH[:, 1:]), (SPEECH, STEREO), (SPEECH, SPEECH[0]), (SPEECH[0], SPEECH[0])):
+        with pytest.raises(InputError, match=r"\[(1, )?24000\]"):
+            metric(s, e, RATE)
 
 
 def test_32_bit_samples_are_scored_in_64_bits_and_left_alone() -> None:

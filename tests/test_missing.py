@@ -7,15 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dapcli.signal.degradation import TrainingPair
 from dapcli.signal.gaps import Gaps, Interval, merge
 from dapcli.signal.missing import ORDERS_S, Missing
-
-Samples = NDArray[np.float64]
+from tests.signals import Samples, harmonics, noise
 
 RATE = 2_000
 LENGTH = 2_000
@@ -31,9 +30,7 @@ stereo_gaps = st.builds(lambda *both: Gaps(both), channels, channels)
 
 def music(count: int = 2, length: int = LENGTH) -> Samples:
     """Decaying harmonics and a little noise, which differ between channels."""
-    t = np.arange(length) / RATE
-    rows = [sum(0.3 / k * np.sin(2 * np.pi * pitch * k * t + k) for k in range(1, 4)) for pitch in (220, 330)[:count]]
-    return np.asarray(np.stack(rows) * np.exp(-t) + 1e-3 * np.random.default_rng(0).standard_normal((count, length)))
+    return harmonics(length, count, RATE) + noise(count, length, std=1e-3)
 
 
 def intervals_of(flags: NDArray[np.bool_]) -> list[Interval]:
@@ -74,7 +71,7 @@ def test_a_channel_without_gaps_comes_back_as_it_is_and_does_not_matter_to_the_o
     np.testing.assert_array_equal(filled[:, :1], alone)
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 100])
+@pytest.mark.parametrize("length", [1, 2, 3])
 def test_recordings_of_few_samples_are_filled(length: int) -> None:
     samples = music(1, length)
     for gap in {(0, 1), (length // 2, length // 2 + 1), (length // 2, length), (0, length)}:
@@ -111,11 +108,10 @@ def test_training_pairs_know_no_truth_where_it_counts(pairs: list[TrainingPair])
 
 
 def test_training_pairs_are_the_same_for_the_same_seed_alone(pairs: list[TrainingPair], candidates: Samples) -> None:
-    def scored(seed: int) -> list[NDArray[np.bool_]]:
-        return [pair.scored for pair in MISSING.training_pairs(music(), candidates, RATE, seed)]
-
-    np.testing.assert_array_equal(scored(0), [pair.scored for pair in pairs])
-    assert not np.array_equal(scored(1), scored(0))
+    for seed in (0, 1):
+        again = MISSING.training_pairs(music(), candidates, RATE, seed)
+        same = [np.array_equal(one.scored, other.scored) for one, other in zip(again, pairs, strict=True)]
+        assert all(same) if seed == 0 else not any(same)
     assert not np.array_equal(pairs[0].scored, pairs[1].scored)
 
 
@@ -138,9 +134,10 @@ def test_where_hardly_anything_is_known_no_fill_is_better_than_another(gap: Inte
 
 
 @given(stereo_gaps, st.integers(0, 2**32 - 1))
+@example(Gaps((((0, 40),),) * 2), 0)  # where nothing is known anything fits
 def test_projection_keeps_known_samples_and_data_fidelity_is_their_mean_squared_error(gaps: Gaps, seed: int) -> None:
     degradation, missing = Missing(gaps), gaps.mask(0, 40)
-    samples, estimate = np.random.default_rng(seed).standard_normal((2, 2, 40))
+    samples, estimate = noise(2, 2, 40, seed=seed)
     projected = degradation.project(estimate, samples)
     np.testing.assert_array_equal(projected, np.where(missing, estimate, samples))
     assert degradation.affected(samples).any() == missing.any()
@@ -148,39 +145,28 @@ def test_projection_keeps_known_samples_and_data_fidelity_is_their_mean_squared_
     leaf = torch.tensor(estimate, requires_grad=True)
     data_fidelity = degradation.data_fidelity(leaf, torch.tensor(samples))
     data_fidelity.backward()  # type: ignore[no-untyped-call]
-    assert data_fidelity.item() == pytest.approx(np.mean((estimate - samples)[~missing] ** 2))
+    assert data_fidelity.item() == pytest.approx(np.sum((estimate - projected) ** 2) / max(1, (~missing).sum()))
     assert leaf.grad is not None
     np.testing.assert_array_equal(leaf.grad.numpy() == 0, missing)
     assert degradation.data_fidelity(torch.tensor(projected), torch.tensor(samples)) == 0
-
-
-def test_where_nothing_is_known_anything_fits() -> None:
-    degradation = Missing(Gaps((((0, 5),),)))
-    estimate = torch.ones(1, 5, requires_grad=True)
-    data_fidelity = degradation.data_fidelity(estimate, torch.zeros(1, 5))
-    data_fidelity.backward()  # type: ignore[no-untyped-call]
-    assert data_fidelity == 0
-    assert estimate.grad is not None
-    assert not estimate.grad.any()
 
 
 @given(stereo_gaps, st.integers(0, 30), st.integers(1, 20))
 def test_a_part_has_the_gaps_that_are_in_it(gaps: Gaps, start: int, length: int) -> None:
     part = Missing(gaps).part(start, start + length)
     expected = gaps.mask(start, start + length)
-    np.testing.assert_array_equal(part.project(np.ones((2, length)), np.zeros((2, length))), expected)
+    np.testing.assert_array_equal(part.gaps.mask(0, length), expected)
     assert part.affected(np.zeros((2, length))).any() == expected.any()
-    again = part.part(length // 2, length)
-    assert again.gaps == gaps.part(start + length // 2, start + length)
+    assert part.part(length // 2, length).gaps == gaps.part(start + length // 2, start + length)
 
 
 def test_texture_fills_long_gaps_in_noise_and_leaves_the_rest() -> None:
-    noise = 0.1 * np.random.default_rng(0).standard_normal((1, LENGTH))
+    hiss = noise(1, LENGTH)
     degradation = Missing(Gaps((((500, 550), (1000, 1400)),)))
-    estimate = degradation.project(np.zeros_like(noise), noise)
-    textured = degradation.add_texture(estimate, noise, RATE, 0)
+    estimate = degradation.project(np.zeros_like(hiss), hiss)
+    textured = degradation.add_texture(estimate, hiss, RATE, 0)
     assert np.std(textured[0, 1000:1400]) == pytest.approx(0.1, rel=0.3)
     np.testing.assert_array_equal(np.delete(textured, np.s_[1000:1400]), np.delete(estimate, np.s_[1000:1400]))
-    np.testing.assert_array_equal(degradation.add_texture(estimate, noise, RATE, 0), textured)
+    np.testing.assert_array_equal(degradation.add_texture(estimate, hiss, RATE, 0), textured)
     # What is predicted for the larger part is left as it is.
-    np.testing.assert_array_equal(degradation.add_texture(3 * noise, noise, RATE, 0), 3 * noise)
+    np.testing.assert_array_equal(degradation.add_texture(3 * hiss, hiss, RATE, 0), 3 * hiss)

@@ -33,11 +33,10 @@ def test_round_trip_is_exact_for_any_leading_dimensions(
 def test_paper_setting_at_its_own_rate() -> None:
     paper = TASKS["denoise"].presets["paper"]
     stft = STFT.for_rate(16_000, paper.window, paper.hop)
-    assert (stft.n_fft, stft.hop) == (1022, 64)
     assert stft.forward(torch.zeros(1, 16_000)).shape == (1, 2, 512, 251)
 
 
-@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 192_000])
+@given(st.integers(8_000, 192_000))
 def test_window_and_hop_keep_their_length_in_seconds(rate: int) -> None:
     stft = STFT.for_rate(rate, 0.064, 0.008)
     assert stft.n_fft % 2 == 0
