@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections import Counter
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -100,8 +99,6 @@ def test_json_prints_the_record_and_a_report_is_one_page(task: str, dap: Dap, re
     reference = {"denoise": ("--reference", "brief.wav"), "separate": SOURCES}.get(task, ("--reference", "whole.wav"))
     run = ok(dap(*COMMANDS[task], *reference, "--json", "--report", "page.html"))
     assert json.loads(run.out) == record_of(recordings / OUTPUTS[task])  # one object; a second would be an error
-    assert "NaN" not in run.out
-    assert "SNR" in run.err
     page = (recordings / "page.html").read_text()
     assert page.lstrip().lower().startswith("<!doctype html>")
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
@@ -112,11 +109,9 @@ def test_json_prints_the_record_and_a_report_is_one_page(task: str, dap: Dap, re
 @pytest.mark.parametrize(
     ("task", "estimator"), [("denoise", "mask"), ("inpaint", "generate"), ("separate", "double-dip")]
 )
-def test_on_two_threads_same_seed_makes_bit_identical_files_and_another_seed_does_not(
-    task: str, estimator: str, dap: Dap, recordings: Path, request: pytest.FixtureRequest
+def test_same_seed_makes_bit_identical_files_and_another_seed_does_not(
+    task: str, estimator: str, dap: Dap, recordings: Path
 ) -> None:
-    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
-    torch.set_num_threads(2)
     outputs = []
     for seed in ("3", "3", "4"):
         ok(dap(*COMMANDS[task], "--seed", seed, "--overwrite", "--quiet", "--estimator", estimator))
@@ -124,6 +119,22 @@ def test_on_two_threads_same_seed_makes_bit_identical_files_and_another_seed_doe
         outputs.append([path.read_bytes() for path in written(recordings)])
     assert outputs[0] == outputs[1]
     assert outputs[0] != outputs[2]
+
+
+def test_two_threads_make_the_same_file_each_time(folder: Path) -> None:
+    code = """
+import sys, torch
+from dapcli.cli import main
+torch.set_num_threads(2)
+for sys.argv[3] in ("a.wav", "b.wav"):
+    try:
+        main()
+    except SystemExit:
+        pass
+"""
+    with process(code, "denoise", "brief.wav", "", "--quiet", *TINY) as running:
+        assert running.communicate() == ("", "")
+    assert (folder / "a.wav").read_bytes() == (folder / "b.wav").read_bytes()
 
 
 CHOICES = [
@@ -203,7 +214,6 @@ def test_the_output_has_the_rate_channels_subtype_and_length_of_the_input(
     before, after = soundfile.info(folder / source), soundfile.info(folder / output)
     assert (after.samplerate, after.channels, after.frames) == (before.samplerate, before.channels, before.frames)
     assert (after.format, after.subtype) == (Path(output).suffix[1:].upper(), subtype)
-    assert record_of(folder / output)["samples"] == before.frames
     assert np.isfinite(read(folder / output)).all()
 
 
@@ -221,24 +231,18 @@ def test_any_file_name_is_read_written_and_printed(name: str, dap: Dap, folder: 
     assert f"output: sub/{name}\n".encode(errors="replace").decode() in run.err
 
 
-def test_reference_gives_metrics_of_the_output_and_of_the_input(dap: Dap, folder: Path) -> None:
-    run = ok(dap("denoise", "noisy.wav", "out.wav", "--reference", "clean.wav", *TINY))
+def test_reference_gives_metrics_and_a_noise_profile_the_noise(dap: Dap, folder: Path) -> None:
+    quiet = read(folder / "noisy.wav")[:, :3040]
+    soundfile.write(folder / "noise.wav", quiet.T, 16_000)
+    ok(dap("denoise", "noisy.wav", "out.wav", "--reference", "clean.wav", "--noise-profile", "noise.wav", *TINY))
     record = record_of(folder / "out.wav")
+    assert record["noise"]["std"] == pytest.approx(quiet.std(), rel=0.1)
     clean = read(folder / "clean.wav")
     for key, name in [("metrics", "out.wav"), ("metrics_input", "noisy.wav")]:
         assert record[key]["snr_db"] == pytest.approx(snr_db(clean, read(folder / name)), abs=0.01)
         assert set(record[key]) == set(METRICS)
         for metric, value in record[key].items():
             assert value is not None or f"{key}.{metric}" in record["notes"]
-    assert "SNR (dB)" in run.err
-
-
-@pytest.mark.parametrize("profile", ["0:0.19", "noise.wav"])
-def test_noise_profile_measures_the_noise_there(profile: str, dap: Dap, folder: Path) -> None:
-    quiet = read(folder / "noisy.wav")[:, : round(0.19 * 16_000)]
-    soundfile.write(folder / "noise.wav", quiet.T, 16_000)
-    ok(dap("denoise", "noisy.wav", "out.wav", "--noise-profile", profile, *TINY))
-    assert record_of(folder / "out.wav")["noise"]["std"] == pytest.approx(quiet.std(), rel=0.1)
 
 
 # What is refused: what follows dap, the exit code, and the reason
@@ -253,11 +257,8 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         # Places to write to
         ("noisy.wav noisy.wav --overwrite", 3, "is an input"),
         ("noisy.wav link.wav --overwrite", 3, "is an input"),
-        ("link.wav noisy.wav --overwrite", 3, "is an input"),
         ("noisy.wav clean.wav --overwrite --noise-profile clean.wav", 3, "is an input"),
         ("noisy.wav taken_record.wav", 3, "taken_record.json: already exists"),
-        ("noisy.wav out.wav --report text.wav", 3, "already exists"),
-        ("noisy.wav out.wav --report out.wav", 3, "different files"),
         ("noisy.wav out.wav --report noisy.wav --overwrite", 3, "is an input"),
         (f"noisy.wav {'n' * 251}.wav", 3, "cannot be written"),  # the record's name is a letter too long
         ("noisy.wav out.txt", 2, "unknown audio extension"),
@@ -265,12 +266,8 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         # Options
         ("noisy.wav out.wav --stop oracle", 2, "--reference"),
         ("noisy.wav out.wav --nothing", 2, "No such option"),
-        ("noisy.wav out.wav --seed -1", 2, "seed"),
-        ("noisy.wav", 2, "OUT"),
-        # Noise profiles
         ("noisy.wav out.wav --noise-profile 0.1", 2, "START:END"),
         ("noisy.wav out.wav --noise-profile 0.3:0.6", 3, "ends at"),
-        # Devices
         ("noisy.wav out.wav --device cuda:99", 4, "is not there.*--device auto"),
     ],
     "inpaint": [
@@ -291,7 +288,6 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         ("quantized.wav out.wav --levels 10", 3, "off the 10 levels"),
     ],
     "separate": [
-        ("mix.wav out --sources 5", 2, "--sources"),
         ("mix.wav out --types harmonic,voice --sources 3", 2, "--types has 2.*--sources 3"),
         ("mix.wav out --names piano", 2, "--names has 1 for 2 sources"),
         ("mix.wav out --names piano,../drums", 2, "not a plain file name"),
@@ -311,7 +307,6 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
     "score": [
         ("clean.wav longer.wav", 3, "longer.wav.*must match"),
         ("clean.wav noisy.wav missing.wav --json", 3, "no such file"),
-        ("clean.wav", 2, "EST"),
     ],
     "priors": [("--preset nothing", 2, "unknown preset")],
     "doctor": [("missing.wav", 3, "no such file"), ("--seconds nan", 2, "--seconds")],
@@ -349,27 +344,11 @@ print("torch" in sys.modules)
         assert running.communicate()[0] == "3\n3\n3\nFalse\n"
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "code", "reason"),
-    [
-        (("--learning-rate", "1e30", "--iterations", "9"), None, 2, "--learning-rate"),
-        ((), torch.OutOfMemoryError("CUDA out of memory.\nMore lines."), 4, "--segment.*--base-channels"),
-    ],
-    ids=["diverged", "out of memory"],
-)
-def test_a_fit_that_fails_names_the_options_that_help(
-    options: tuple[str, ...],
-    error: Exception | None,
-    code: int,
-    reason: str,
-    dap: Dap,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_fit_that_fails_names_the_options_that_help(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tree(folder)
-    if error:
-        count_steps(monkeypatch, error)
-    assert_refused(dap(*DENOISE, *options), code, reason)
+    assert_refused(dap(*DENOISE, "--learning-rate", "1e30", "--iterations", "9"), 2, "--learning-rate")
+    count_steps(monkeypatch, torch.OutOfMemoryError("CUDA out of memory.\nMore lines."))
+    assert_refused(dap(*DENOISE), 4, "--segment.*--base-channels")
     assert tree(folder) == before
 
 
@@ -417,9 +396,7 @@ def test_priors_know_the_size_of_the_released_network(dap: Dap) -> None:
 def test_the_version_is_printed_and_without_a_command_the_help(dap: Dap) -> None:
     assert dap("--version") == Run(0, f"dap {dapcli.__version__}\n", "")
     run = dap()
-    assert run.code == 2
-    assert "denoise" in run.out + run.err
-    assert "dap:" not in run.err
+    assert (run.code, "denoise" in run.out + run.err, "dap:" in run.err) == (2, True, False)
 
 
 def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:

@@ -87,8 +87,8 @@ def test_the_table_can_be_recomputed_from_the_written_audio(dap: Dap, folder: Pa
 
 
 def test_separated_sources_are_written_in_the_order_of_the_references(dap: Dap, folder: Path) -> None:
-    methods = ["--baseline", "hpss", "--baseline", "input", "--prior", "conv", "--iterations", "1", "--no-oracle"]
-    evaluate(dap, "separate", "clean", "other", "--duration", "0.4", *methods)
+    methods = ("--baseline", "hpss", "--baseline", "input", "--prior", "conv", "--no-oracle")
+    evaluate(dap, "separate", "clean", "other", "--duration", "0.4", "--clips", "2", *methods, *FIT)
     assert {row["method"] for row in rows_of(folder)} == {"input", "hpss", "conv"}
     for row in rows_of(folder):
         audio = folder / "out" / "audio" / row["clip"]
@@ -115,13 +115,13 @@ def test_every_method_gets_the_same_degraded_clip(task: str, dap: Dap, folder: P
 
 
 def test_the_page_refers_to_what_is_there_and_to_nothing_else(dap: Dap, folder: Path) -> None:
-    (folder / "clean" / "clean150.wav").rename(folder / "clean" / "50 % <b>&.wav")
-    evaluate(dap, "denoise", "clean", "--prior", "conv", *FIT, *CHEAP)
+    path = (folder / "clean" / "clean150.wav").rename(folder / "50 % <b>&.wav")
+    evaluate(dap, "denoise", str(path), "--prior", "conv", *FIT, *CHEAP)
     page = (folder / "out" / "index.html").read_text()
-    assert page.count("<audio") == 3 * (1 + 5)  # the reference and all methods
+    assert page.count("<audio") == 1 + 5  # the reference and all methods
     assert not re.search(r"https?://(?!www\.w3\.org)", page)
     names = re.findall(r"""<[^>]* (?:src|href)=["']?([^"'#][^"'>]*)""", page)
-    assert len(names) > 2 * 3 * (1 + 5)
+    assert len(names) > 2 * (1 + 5)
     for name in names:
         assert name.startswith("data:") or (folder / "out" / unquote(unescape(name))).is_file(), name
     assert "50 % &lt;b&gt;&amp;.wav" in page
@@ -134,10 +134,7 @@ def test_pairs_are_restored_whole_as_they_are(dap: Dap, folder: Path) -> None:
         clean, _ = soundfile.read(path)
         soundfile.write(folder / "noisy" / f"{path.stem}.flac", clean + noise(len(clean), std=0.05), RATE)
     arguments = ("denoise", "--noisy", "noisy", "--clean", "clean", "--baseline", "wiener")
-    evaluate(dap, *arguments, "--clips", "2")
-    before = tree(folder / "out" / "units")
     evaluate(dap, *arguments)
-    assert before.items() < tree(folder / "out" / "units").items()
     results = results_of(folder)
     assert len(results["units"]) == 3 * 3  # the filter is also handed the noise
     for unit in results["units"]:
@@ -277,7 +274,7 @@ def test_refusals_say_why_and_write_nothing(arguments: str, code: int, reason: s
 
 
 def test_a_folder_of_another_run_is_refused_and_of_other_files_never_touched(dap: Dap, folder: Path) -> None:
-    evaluate(dap, "denoise", "clean", *CHEAP)
+    evaluate(dap, "denoise", "clean", *CHEAP, "--clips", "1")
     (folder / "out" / "mine.txt").write_text("keep")
     before = tree(folder)
     for options, target, code, reason in (
@@ -289,7 +286,7 @@ def test_a_folder_of_another_run_is_refused_and_of_other_files_never_touched(dap
     ):
         assert_refused(dap("evaluate", "denoise", "clean", *CHEAP, *options, "--output-dir", target), code, reason)
     assert tree(folder) == before
-    evaluate(dap, "denoise", "clean", *CHEAP, "--seed", "1", "--overwrite")
+    evaluate(dap, "denoise", "clean", *CHEAP, "--seed", "1", "--clips", "1", "--overwrite")
     assert results_of(folder)["seed"] == 1
     assert (folder / "out" / "mine.txt").exists()
 

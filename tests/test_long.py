@@ -12,18 +12,7 @@ import pytest
 import soundfile
 
 from dapcli.cli import main
-from tests.command_line import (
-    TINY,
-    Dap,
-    Run,
-    assert_refused,
-    count_steps,
-    ok,
-    process,
-    read,
-    record_of,
-    tree,
-)
+from tests.command_line import TINY, Dap, Run, assert_refused, count_steps, ok, process, read, record_of, tree
 from tests.signals import RATE
 
 QUICK = ("--segment", "1.5", "--hop", "0.03", "--prior", "conv", *TINY, "--quiet")
@@ -111,10 +100,13 @@ def test_overwrite_starts_again(dap: Dap, interrupted: Path, restored: bytes) ->
     assert_done(interrupted, restored)
 
 
+GENERATE = "inpaint long_gaps.wav out.wav --estimator generate --gap 0.3:0.31 --gap 2.7:2.71"
+
+
 @pytest.mark.parametrize(
     ("command", "partial", "free", "deciding"),
     [
-        ("inpaint long_gaps.wav out.wav --gap 0.3:0.31 --gap 2.7:2.71", "out.wav", "--refit-known", "--gap 0.5:0.51"),
+        (GENERATE, "out.wav", "--refit-known", "--gap 0.5:0.51"),
         ("separate long_mix.wav out", "out/separation", "--names a,b", "--types voice,percussive"),
     ],
     ids=["inpaint", "separate"],

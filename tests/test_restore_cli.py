@@ -73,7 +73,7 @@ def test_peaks_past_full_scale_lower_everything_and_it_stays_consistent(dap: Dap
 def test_dequantize_leaves_every_sample_in_its_cell_and_not_in_its_centre(
     source: str, options: tuple[str, ...], dap: Dap, folder: Path
 ) -> None:
-    run = ok(dap("dequantize", source, "out.wav", *options, *TINY))
+    ok(dap("dequantize", source, "out.wav", *options, *TINY))
     observed, restored = read(folder / source), read(folder / "out.wav")
     np.testing.assert_array_equal(quantized(restored), observed)
     assert np.abs(restored - observed).max() > 0.02
@@ -83,7 +83,6 @@ def test_dequantize_leaves_every_sample_in_its_cell_and_not_in_its_centre(
         "offset": pytest.approx(1 / LEVELS),
         "source": "given" if options else "detected",
     }
-    assert "16 levels" in run.err
 
 
 @pytest.mark.parametrize(
@@ -131,13 +130,6 @@ def test_a_dry_run_prints_the_gaps_and_writes_nothing(way: tuple[str, ...], dap:
     gaps = [[1600, 1840], [2800, 2920]]
     assert json.loads(run.out) == {"task": "inpaint", "input": "gaps.wav", "gaps": gaps, "notes": []}
     assert tree(folder) == before
-
-
-@pytest.mark.usefixtures("no_fit")
-def test_gaps_that_overlap_are_merged_and_it_is_said(dap: Dap) -> None:
-    run = ok(dap("inpaint", "gaps.wav", "out.wav", "--gap", "0.2:0.22", "--gap", "0.21:0.23", "--dry-run"))
-    assert "gap: 0.200-0.230 s (30 ms)" in run.err
-    assert "merged" in run.err
 
 
 def test_too_long_a_gap_is_filled_with_a_warning(dap: Dap, folder: Path) -> None:

@@ -10,18 +10,7 @@ import pytest
 import soundfile
 
 from dapcli.metrics import SOURCE_METRICS
-from tests.command_line import (
-    COMMANDS,
-    SOURCES,
-    TINY,
-    Dap,
-    assert_refused,
-    count_steps,
-    ok,
-    read,
-    record_of,
-    tree,
-)
+from tests.command_line import COMMANDS, SOURCES, TINY, Dap, assert_refused, count_steps, ok, read, record_of, tree
 from tests.signals import snr_db
 
 pytestmark = pytest.mark.usefixtures("recordings")
