@@ -27,17 +27,16 @@ from dapcli.evaluation.protocols import PROTOCOLS, Case, Protocol, make_case
 from dapcli.evaluation.run import restore_unit
 from dapcli.metrics import METRICS, score, score_sources
 from dapcli.settings import option
-from tests.command_line import Dap, Run, assert_refused, read, tree
+from tests.command_line import MAIN, Dap, Run, assert_refused, read, tree
 from tests.signals import RATE, noise, tone
 
-MAIN = "from dapcli.cli import main; main()"
 CHEAP = ("--baseline", "wiener", "--duration", "0.4")
 FIT = ("--preset", "fast", "--iterations", "2", "--device", "cpu")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with clean clips and others in it, in place of the one that ``dap`` is usually tested in."""
+    """The current folder, with clean clips and others in it."""
     for kind, pitches in {"clean": (150, 210, 330), "other": (420, 550, 610)}.items():
         (tmp_path / kind).mkdir()
         for pitch in pitches:
@@ -66,8 +65,7 @@ def results_of(folder: Path) -> Any:
 
 def test_the_table_can_be_recomputed_from_the_written_audio(dap: Dap, folder: Path) -> None:
     run = evaluate(dap, "denoise", "clean", "--clips", "2", "--prior", "conv", *FIT, *CHEAP, "--json", "--quiet")
-    assert run.out == (folder / "out" / "results.json").read_text()
-    assert run.err == ""
+    assert (run.out, run.err) == ((folder / "out" / "results.json").read_text(), "")
     assert "NaN" not in run.out
     results, rows = json.loads(run.out), rows_of(folder)
     assert results["protocol"] == {"name": "gaussian", "noise_std": 0.1}
@@ -89,8 +87,8 @@ def test_the_table_can_be_recomputed_from_the_written_audio(dap: Dap, folder: Pa
 
 
 def test_separated_sources_are_written_in_the_order_of_the_references(dap: Dap, folder: Path) -> None:
-    methods = ["--baseline", "hpss", "--baseline", "input", "--prior", "conv", "--iterations", "1", "--no-oracle"]
-    evaluate(dap, "separate", "clean", "other", "--duration", "0.4", *methods)
+    methods = ("--baseline", "hpss", "--baseline", "input", "--prior", "conv", "--no-oracle")
+    evaluate(dap, "separate", "clean", "other", "--duration", "0.4", "--clips", "2", *methods, *FIT)
     assert {row["method"] for row in rows_of(folder)} == {"input", "hpss", "conv"}
     for row in rows_of(folder):
         audio = folder / "out" / "audio" / row["clip"]
@@ -101,9 +99,6 @@ def test_separated_sources_are_written_in_the_order_of_the_references(dap: Dap, 
         for number, (values, _) in enumerate(scores.sources, 1):
             written = {name: row[f"{name}_{number}"] for name in values}
             assert {name: float(each) if each else None for name, each in written.items()} == pytest.approx(values)
-    text = (folder / "out" / "results.md").read_text()
-    assert "SDR 1 (dB)" in text
-    assert "separate, mixture (rms 0.1, types harmonic and percussive)" in text
 
 
 @pytest.mark.parametrize("task", ["inpaint", "declip", "dequantize"])
@@ -120,17 +115,16 @@ def test_every_method_gets_the_same_degraded_clip(task: str, dap: Dap, folder: P
 
 
 def test_the_page_refers_to_what_is_there_and_to_nothing_else(dap: Dap, folder: Path) -> None:
-    (folder / "clean" / "clean150.wav").rename(folder / "clean" / "50 % <b>&.wav")
-    evaluate(dap, "denoise", "clean", "--prior", "conv", *FIT, *CHEAP)
+    path = (folder / "clean" / "clean150.wav").rename(folder / "50 % <b>&.wav")
+    evaluate(dap, "denoise", str(path), "--prior", "conv", *FIT, *CHEAP)
     page = (folder / "out" / "index.html").read_text()
-    assert page.count("<audio") == 3 * (1 + 5)  # the reference and all methods
+    assert page.count("<audio") == 1 + 5  # the reference and all methods
     assert not re.search(r"https?://(?!www\.w3\.org)", page)
     names = re.findall(r"""<[^>]* (?:src|href)=["']?([^"'#][^"'>]*)""", page)
-    assert len(names) > 2 * 3 * (1 + 5)
+    assert len(names) > 2 * (1 + 5)
     for name in names:
         assert name.startswith("data:") or (folder / "out" / unquote(unescape(name))).is_file(), name
     assert "50 % &lt;b&gt;&amp;.wav" in page
-    assert "blind stop" in page
     assert len(list((folder / "out").glob("boxes_*.svg"))) >= 4
 
 
@@ -140,22 +134,13 @@ def test_pairs_are_restored_whole_as_they_are(dap: Dap, folder: Path) -> None:
         clean, _ = soundfile.read(path)
         soundfile.write(folder / "noisy" / f"{path.stem}.flac", clean + noise(len(clean), std=0.05), RATE)
     arguments = ("denoise", "--noisy", "noisy", "--clean", "clean", "--baseline", "wiener")
-    evaluate(dap, *arguments, "--clips", "2")
-    before = tree(folder / "out" / "units")
-    run = evaluate(dap, *arguments)
-    assert before.items() < tree(folder / "out" / "units").items()
-    assert "denoise, pairs: 3 clips, seed 0" in run.err
+    evaluate(dap, *arguments)
     results = results_of(folder)
-    assert (results["protocol"], results["duration_s"]) == ({"name": "pairs"}, None)
     assert len(results["units"]) == 3 * 3  # the filter is also handed the noise
     for unit in results["units"]:
-        sides = [read(Path(file)) for file in unit["files"]]
         audio = folder / "out" / "audio" / unit["clip"]
-        for side, name in zip(sides, ("reference", "input"), strict=True):
-            np.testing.assert_allclose(read(audio / f"{name}.wav"), side, atol=1e-7)
-        if unit["method"] == "input":
-            assert unit["metrics"]["snr_db"] == pytest.approx(score(sides[0], sides[1], RATE)[0]["snr_db"])
-    assert "clean150.wav, clean150.flac" in (folder / "out" / "index.html").read_text()
+        for file, name in zip(unit["files"], ("reference", "input"), strict=True):
+            np.testing.assert_allclose(read(audio / f"{name}.wav"), read(Path(file)), atol=1e-7)
     assert_refused(dap("evaluate", *arguments, "--duration", "0.4", "--output-dir", "out"), 2, "duration_s")
 
 
@@ -192,7 +177,6 @@ def test_a_metric_a_baseline_and_a_protocol_are_a_line_each(
         assert unit["metrics"]["level"] == pytest.approx(factor * np.sqrt(np.mean(reference**2)))
     assert {unit["method"] for unit in results["units"]} == {"input", "doubled"}
     assert_refused(dap("evaluate", *arguments, "--protocol", "gaussian", "--output-dir", "out"), 2, "--factor")
-    assert "scaled: Of the level." in dap("evaluate", "--help").out
 
 
 # Going on
@@ -216,10 +200,10 @@ def test_a_finished_run_computes_nothing_again_and_methods_and_clips_can_be_adde
     assert len(rows_of(folder)) == 3 * 4
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_killed_run_goes_on_where_it_was(jobs: str, dap: Dap, folder: Path) -> None:
-    arguments = ("denoise", "clean", "--clips", "2", "--prior", "conv", "--no-oracle", *FIT, *CHEAP)
-    command = [sys.executable, "-c", MAIN, "evaluate", *arguments, "--jobs", jobs, "--output-dir", "out"]
+def test_a_killed_run_of_two_processes_goes_on_where_it_was_in_one(dap: Dap, folder: Path) -> None:
+    methods = ("--prior", "conv", "--baseline", "input", "--no-oracle")
+    arguments = ("denoise", "clean", "--duration", "0.4", *methods, *FIT)
+    command = [sys.executable, "-c", MAIN, "evaluate", *arguments, "--jobs", "2", "--output-dir", "out"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     units = folder / "out" / "units"
     deadline = time.monotonic() + 60
@@ -231,16 +215,15 @@ def test_a_killed_run_goes_on_where_it_was(jobs: str, dap: Dap, folder: Path) ->
         assert time.monotonic() < deadline, "its processes go on without it"
         time.sleep(0.05)
     finished = {path: path.stat().st_mtime_ns for path in units.glob("*/*.json")}
-    assert 0 < len(finished) < 8
+    assert 0 < len(finished) < 6
 
     evaluate(dap, *arguments)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    resumed = [{**row, "seconds": ""} for row in rows_of(folder)]
-    assert len(resumed) == 8
     assert not list((folder / "out").rglob("*.part"))
-    if jobs == "2":  # and several processes make the same as one
-        evaluate(dap, *arguments, "--overwrite")
-        assert [{**row, "seconds": ""} for row in rows_of(folder)] == resumed
+    resumed = [{**row, "seconds": ""} for row in rows_of(folder)]
+    evaluate(dap, *arguments, "--overwrite")
+    assert [{**row, "seconds": ""} for row in rows_of(folder)] == resumed
+    assert len(resumed) == 6
 
 
 def test_ctrl_c_keeps_what_is_finished(folder: Path, dap: Dap, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,40 +251,19 @@ def test_ctrl_c_keeps_what_is_finished(folder: Path, dap: Dap, monkeypatch: pyte
         ("denoise empty", 3, "no audio files"),
         ("denoise clean out", 3, "where results go"),
         ("denoise clean --duration 5", 3, "no clip is 5 s long"),
-        ("denoise clean --duration 0.1", 2, "--duration"),
-        ("denoise clean --duration nan", 2, "--duration"),
-        ("denoise clean --duration inf", 2, "--duration"),
-        ("denoise clean --prior conv --prior conv", 2, "'conv'.*name each once"),
         ("denoise clean --prior conf", 2, "unknown prior 'conf'"),
-        ("denoise clean --prior none", 2, "--prior none"),
         ("denoise clean --baseline demucs", 2, "unknown baseline 'demucs'"),
         ("denoise clean --protocol environmental", 2, "--noise"),
-        ("denoise clean --noise empty", 3, "no audio files"),
         ("denoise clean --snr 9:5 --noise other", 2, "--snr"),
         ("denoise clean --noise-std 0", 2, "--noise-std must be above 0"),
-        ("denoise clean --gap 0.1", 2, "--gap"),
         ("denoise clean --duration 0.5 --device cuda:9", 4, "cuda"),
-        ("denoise clean --preset best", 2, "unknown preset"),
-        ("inpaint clean --duration 0.5", 2, "--gap"),
-        ("denoise clean --protocol dropout", 2, "unknown protocol 'dropout' of denoise"),
         ("denoise clean --protocol gaussian --snr 5:9", 2, "--protocol gaussian has no use for it"),
-        ("dequantize clean --levels 1", 2, "--levels must be at least 2"),
-        ("declip clean --clip-snr 100", 2, "--clip-snr must be above 0 and below 100"),
-        ("separate clean other --rms 0", 2, "--rms must be above 0"),
         ("separate clean", 2, "two"),
-        ("separate clean other --types harmonic,drums", 2, "unknown type"),
         ("separate clean other --types harmonic", 2, "name the type of each"),
-        ("denoise clean --types harmonic,voice", 2, "--types"),
         ("repair clean", 2, "unknown task"),
         ("denoise", 2, "missing CLEAN"),
-        ("denoise --noisy other", 2, "give both"),
         ("denoise clean --noisy other", 2, "give both"),
-        ("denoise --clean clean", 2, "give both"),
-        ("denoise clean --noisy other --clean clean", 2, "leave one out"),
-        ("denoise --noisy other --clean clean", 3, "other420.wav: no clean file is called other420"),
-        ("denoise --noisy empty --clean clean", 3, "no audio files"),
         ("denoise --noisy clean --clean clean --noise-std 1", 2, "--noise-std, --noisy"),
-        ("inpaint --noisy clean --clean clean", 2, "--noisy: no protocol of inpaint has that"),
         ("denoise clean --protocol pairs", 2, "--noisy.*--clean"),
     ],
 )
@@ -312,7 +274,7 @@ def test_refusals_say_why_and_write_nothing(arguments: str, code: int, reason: s
 
 
 def test_a_folder_of_another_run_is_refused_and_of_other_files_never_touched(dap: Dap, folder: Path) -> None:
-    evaluate(dap, "denoise", "clean", *CHEAP)
+    evaluate(dap, "denoise", "clean", *CHEAP, "--clips", "1")
     (folder / "out" / "mine.txt").write_text("keep")
     before = tree(folder)
     for options, target, code, reason in (
@@ -324,7 +286,7 @@ def test_a_folder_of_another_run_is_refused_and_of_other_files_never_touched(dap
     ):
         assert_refused(dap("evaluate", "denoise", "clean", *CHEAP, *options, "--output-dir", target), code, reason)
     assert tree(folder) == before
-    evaluate(dap, "denoise", "clean", *CHEAP, "--seed", "1", "--overwrite")
+    evaluate(dap, "denoise", "clean", *CHEAP, "--seed", "1", "--clips", "1", "--overwrite")
     assert results_of(folder)["seed"] == 1
     assert (folder / "out" / "mine.txt").exists()
 
@@ -343,12 +305,9 @@ def test_what_fails_is_reported_and_tried_again(dap: Dap, folder: Path) -> None:
         assert {each["method"] for each in results["failures"]} == {"input", "cubic-spline"}
         assert results["skipped"] == 1
         assert len(rows_of(folder)) == 3 * 2
-    (folder / "clean" / "silent.wav").unlink()
-    (folder / "clean" / "text.wav").unlink()
-    evaluate(dap, *arguments)
 
 
-def test_noise_that_is_shorter_than_a_clip_is_looped_and_said_so(dap: Dap, folder: Path) -> None:
+def test_noise_comes_from_files(dap: Dap, folder: Path) -> None:
     (folder / "noise").mkdir()
     soundfile.write(folder / "noise" / "hum.wav", noise(RATE // 4), RATE)
     run = evaluate(dap, "denoise", "clean", *CHEAP, "--noise", "noise", "--snr", "6", "--profile", "0.2")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from dapcli.metrics import GAP_METRICS, MetricUndefined, score_gaps
 from dapcli.metrics.waveform import gaps_snr_db, gaps_snr_db_mean
@@ -27,21 +26,15 @@ from tests.command_line import (
     sound,
     tree,
 )
+from tests.signals import snr_db
 
 pytestmark = pytest.mark.usefixtures("recordings")
 
 
-@pytest.mark.parametrize(
-    ("source", "output", "subtype"),
-    [("gaps.wav", "out.wav", "PCM_16"), ("gaps2.wav", "out.wav", "FLOAT"), ("gaps3.flac", "out.flac", "PCM_24")],
-)
-def test_inpaint_keeps_every_known_sample_and_fills_the_others(
-    source: str, output: str, subtype: str, dap: Dap, folder: Path
-) -> None:
+@pytest.mark.parametrize("source", ["gaps2.wav", "gaps3.flac"])
+def test_inpaint_keeps_every_known_sample_and_fills_the_others(source: str, dap: Dap, folder: Path) -> None:
+    output = f"out{Path(source).suffix}"
     ok(dap("inpaint", source, output, *GIVEN, *TINY))
-    before, after = soundfile.info(folder / source), soundfile.info(folder / output)
-    assert (after.samplerate, after.channels, after.frames) == (before.samplerate, before.channels, before.frames)
-    assert after.subtype == subtype
     observed, filled = read(folder / source), read(folder / output)
     mask = missing(len(observed))
     np.testing.assert_array_equal(filled[~mask], observed[~mask])
@@ -49,15 +42,12 @@ def test_inpaint_keeps_every_known_sample_and_fills_the_others(
     assert ((filled - truth)[mask] ** 2).sum() < 0.1 * (truth[mask] ** 2).sum()
 
 
-@pytest.mark.parametrize("source", ["clipped.wav", "clipped2.wav"])
-@pytest.mark.parametrize("options", [(), ("--level", "0.2")])
+@pytest.mark.parametrize(("source", "options"), [("clipped.wav", ()), ("clipped2.wav", ("--level", "0.2"))])
 def test_declip_keeps_reliable_samples_and_moves_the_others_beyond_the_level(
     source: str, options: tuple[str, ...], dap: Dap, folder: Path
 ) -> None:
     ok(dap("declip", source, "out.wav", *options, *TINY))
     observed, restored = read(folder / source), read(folder / "out.wav")
-    assert restored.shape == observed.shape
-    assert soundfile.info(folder / "out.wav").subtype == soundfile.info(folder / source).subtype
     clipped = np.abs(observed) >= LEVEL - 2**-14
     np.testing.assert_array_equal(restored[~clipped], observed[~clipped])
     assert (np.sign(observed) * restored)[clipped].min() >= LEVEL - 2**-14
@@ -79,12 +69,11 @@ def test_peaks_past_full_scale_lower_everything_and_it_stays_consistent(dap: Dap
     assert record["consistency"]["inconsistent"] == 0
 
 
-@pytest.mark.parametrize("source", ["quantized.wav", "quantized2.wav"])
-@pytest.mark.parametrize("options", [(), ("--levels", str(LEVELS))])
+@pytest.mark.parametrize(("source", "options"), [("quantized.wav", ()), ("quantized2.wav", ("--levels", str(LEVELS)))])
 def test_dequantize_leaves_every_sample_in_its_cell_and_not_in_its_centre(
     source: str, options: tuple[str, ...], dap: Dap, folder: Path
 ) -> None:
-    run = ok(dap("dequantize", source, "out.wav", *options, *TINY))
+    ok(dap("dequantize", source, "out.wav", *options, *TINY))
     observed, restored = read(folder / source), read(folder / "out.wav")
     np.testing.assert_array_equal(quantized(restored), observed)
     assert np.abs(restored - observed).max() > 0.02
@@ -94,7 +83,6 @@ def test_dequantize_leaves_every_sample_in_its_cell_and_not_in_its_centre(
         "offset": pytest.approx(1 / LEVELS),
         "source": "given" if options else "detected",
     }
-    assert "16 levels" in run.err
 
 
 @pytest.mark.parametrize(
@@ -105,7 +93,6 @@ def test_the_estimate_is_made_consistent_or_left_as_it_is(task: str, option: str
     record = record_of(folder / "out.wav")
     assert record["consistency"]["enforced"]
     assert record["consistency"]["inconsistent"] == 0 <= record["consistency"]["inconsistent_before"] <= 1
-    assert ("linear prediction" if task == "inpaint" else "A-SPADE") in record["initial_estimate"]
     ok(dap(*COMMANDS[task], option, "--overwrite"))
     consistency = record_of(folder / "out.wav")["consistency"]
     assert not consistency["enforced"]
@@ -113,7 +100,7 @@ def test_the_estimate_is_made_consistent_or_left_as_it_is(task: str, option: str
 
 
 def test_the_record_of_gaps_says_where_they_are_and_how_well_they_are_filled(dap: Dap, folder: Path) -> None:
-    run = ok(dap("inpaint", "gaps.wav", "out.wav", "--mask", "mask.wav", "--reference", "whole.wav", *TINY))
+    ok(dap("inpaint", "gaps.wav", "out.wav", "--mask", "mask.wav", "--reference", "whole.wav", *TINY))
     record = record_of(folder / "out.wav")
     assert record["degradation"] == {
         "kind": "gaps",
@@ -125,90 +112,30 @@ def test_the_record_of_gaps_says_where_they_are_and_how_well_they_are_filled(dap
     }
     clean, mask = read(folder / "whole.wav"), missing()
     for key, name in (("metrics_gaps", "out.wav"), ("metrics_gaps_input", "gaps.wav")):
-        error = read(folder / name) - clean
-        snr = 10 * np.log10((clean[mask] ** 2).sum() / (error[mask] ** 2).sum())
+        snr = snr_db(clean[mask], read(folder / name)[mask])
         assert record[key]["snr_db"] == pytest.approx(snr, abs=0.05)
         assert set(record[key]) == set(GAP_METRICS)
     assert record["metrics_gaps_input"]["snr_db"] == 0
-    assert "2 gaps, 45 ms missing" in run.err
-    assert "gap: 0.200-0.230 s (30 ms)" in run.err
-    ok(dap(*COMMANDS["inpaint"], "--overwrite"))
-    record = record_of(folder / "out.wav")
-    assert set(record["metrics_gaps"].values()) == {None}
-    assert record["notes"]["metrics_gaps"] == "no --reference was given"
-
-
-def test_all_ways_to_say_what_is_missing_make_the_same_file(dap: Dap, folder: Path) -> None:
-    outputs, sources = [], []
-    for way in (GIVEN, ("--mask", "mask.csv"), ("--mask", "mask.wav"), ("--detect",)):
-        ok(dap("inpaint", "gaps.wav", "out.wav", *way, "--quiet", "--overwrite", *TINY))
-        outputs.append((folder / "out.wav").read_bytes())
-        sources.append(record_of(folder / "out.wav")["degradation"]["source"])
-    assert outputs.count(outputs[0]) == 4
-    assert sources == ["given", "mask", "mask", "detected"]
-
-
-def test_a_gap_of_one_channel_leaves_the_other_as_it_is(dap: Dap, folder: Path) -> None:
-    run = ok(dap("inpaint", "right.wav", "out.wav", "--detect", *TINY))
-    assert "channel 2" in run.err
-    observed, filled = read(folder / "right.wav"), read(folder / "out.wav")
-    np.testing.assert_array_equal(filled[0], observed[0])
-    assert filled[1, 1600:1840].any()
-    assert record_of(folder / "out.wav")["degradation"]["intervals"] == [[1600, 1840, [2]]]
-
-
-def test_segments_without_gaps_are_copied_and_cost_no_fit(dap: Dap, folder: Path) -> None:
-    ok(dap("inpaint", "long_gaps.wav", "out.wav", "--segment", "1.5", "--gap", "0.3:0.3125", "--quiet", *TINY))
-    record = record_of(folder / "out.wav")
-    (fit,) = record["fit"]["segments"]
-    assert (fit["start_s"], fit["stop_s"] < 2) == (0, True)
-    assert record["fit"]["iterations"] == 2
-    observed, filled = read(folder / "long_gaps.wav"), read(folder / "out.wav")
-    gap = missing(1, ((2_400, 2_500),), observed.shape[1])
-    np.testing.assert_array_equal(filled[~gap], observed[~gap])
-    assert filled[gap].any()
 
 
 # Before the fit
 
 
 @pytest.mark.usefixtures("no_fit")
-@pytest.mark.parametrize("way", [GIVEN, ("--detect",), ("--mask", "mask.csv")])
+@pytest.mark.parametrize("way", [GIVEN, ("--detect",), ("--mask", "mask.csv"), ("--mask", "mask.wav")])
 def test_a_dry_run_prints_the_gaps_and_writes_nothing(way: tuple[str, ...], dap: Dap, folder: Path) -> None:
     before = tree(folder)
-    run = ok(dap("inpaint", "gaps.wav", "out.wav", *way, "--dry-run"))
-    assert run.out == ""
+    run = ok(dap("inpaint", "gaps.wav", "out.wav", *way, "--dry-run", "--json"))
     assert run.err == "gap: 0.200-0.230 s (30 ms)\ngap: 0.350-0.365 s (15 ms)\n"
-    run = ok(dap("inpaint", "gaps.wav", "out.wav", *way, "--dry-run", "--json", "--quiet"))
     gaps = [[1600, 1840], [2800, 2920]]
     assert json.loads(run.out) == {"task": "inpaint", "input": "gaps.wav", "gaps": gaps, "notes": []}
-    assert run.err == ""
     assert tree(folder) == before
-
-
-@pytest.mark.usefixtures("no_fit")
-def test_of_many_gaps_the_first_are_printed(dap: Dap) -> None:
-    gaps = [option for number in range(25) for option in ("--gap", f"{100 * number + 50}n:{100 * number + 60}n")]
-    run = ok(dap("inpaint", "whole.wav", "out.wav", *gaps, "--dry-run", "--json"))
-    assert run.err.count("gap: ") == 21
-    assert run.err.endswith("gap: and 5 more\n")
-    assert len(json.loads(run.out)["gaps"]) == 25
-
-
-@pytest.mark.usefixtures("no_fit")
-@pytest.mark.parametrize("way", ["--gap 0.2:0.22 --gap 0.21:0.23", "--mask merging.csv"])
-def test_gaps_that_overlap_are_merged_and_it_is_said(way: str, dap: Dap) -> None:
-    run = ok(dap("inpaint", "gaps.wav", "out.wav", *way.split(), "--dry-run"))
-    assert "gap: 0.200-0.230 s (30 ms)" in run.err
-    assert "merged" in run.err
 
 
 def test_too_long_a_gap_is_filled_with_a_warning(dap: Dap, folder: Path) -> None:
     run = ok(dap("inpaint", "whole.wav", "out.wav", "--gap", "0.1:0.4", *TINY))
     notes = [note for key, note in record_of(folder / "out.wav")["notes"].items() if key.startswith("degradation")]
     assert len(notes) == 2
-    assert "0.300 s long" in notes[0]
-    assert "longer than all that is known" in notes[1]
     assert all(f"note: {note}" in run.err for note in notes)
 
 
