@@ -156,11 +156,11 @@ def stack() -> list[str]:
 
 @pytest.mark.parametrize(("task", "most"), [("denoise", 10), ("separate", 10), ("dequantize", 10)])
 def test_few_frames_lie_between_the_command_and_a_network(
-    task: str, most: int, dap: Dap, recordings: Path, monkeypatch: pytest.MonkeyPatch
+    task: str, dap: Dap, recordings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PRIORS, "plain", Prior("one convolution", Plain))
     Plain.seen.clear()
     ok(dap(*COMMANDS[task], "--prior", "plain"))
     assert Plain.seen
     waiting = min(Plain.seen, key=len)  # in between, the command also shows how far the fit is
-    assert len(waiting) + 2 <= most, waiting  # with those of the command, and of the network, which is of a test
+    assert len(waiting) + 2 <= 10, waiting  # with those of the command, and of the network, which is of a test
