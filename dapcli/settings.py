@@ -39,6 +39,7 @@ def option(
     least: float = -math.inf,
     below: float = math.inf,
     tasks: tuple[str, ...] = (),
+    estimators: tuple[str, ...] = (),
 ) -> Any:
     """A field of a dataclass that is an option of the command line.
 
@@ -53,9 +54,11 @@ def option(
         least: ... not less than this ...
         below: ... and less than this.
         tasks: The tasks that know it; all where it is empty.
+        estimators: The estimators that it has an effect on; all where it is empty.
     """
-    metadata = {"help": text, "panel": panel, "flag": flag, "metavar": metavar, "shown": shown, "tasks": tasks}
-    return field(default=default, metadata={**metadata, "above": above, "least": least, "below": below})
+    words = {"help": text, "panel": panel, "flag": flag, "metavar": metavar, "shown": shown}
+    limits = {"above": above, "least": least, "below": below}
+    return field(default=default, metadata={**words, **limits, "tasks": tasks, "estimators": estimators})
 
 
 #: An option of one command, or of one task, alone.
@@ -87,17 +90,22 @@ class Settings:
         SettingsError: A number is out of range.
     """
 
-    prior: str = own("exp-dense", "Network; `dap priors` lists them.")
+    prior: str = own("exp-dense", "Network; `dap priors` lists them. none leaves the classical estimate, if any.")
     estimator: str = option("mask", "How the network's output becomes an estimate; see the task's help.")
-    stop: str = option("auto", "Stopping rule: auto, fixed, held-out, validation, or oracle (needs --reference).")
+    stop: str = option(
+        "auto", "Stopping rule: auto, fixed, oracle (needs --reference), held-out (denoise), validation."
+    )
     post_filter: str = option("none", "Filter after the fit: none or wiener.", tasks=("denoise",))
     iterations: int = option(40, "Iterations of pretraining on the recording, or of each segment's fit.", above=0)
     finetune_iterations: int = option(
-        16, "Iterations for each segment after pretraining; 0 fits every segment anew.", least=0, tasks=("denoise",)
+        16,
+        "Iterations for each segment after pretraining; 0 fits every segment anew.",
+        least=0,
+        tasks=("denoise",),
     )
     optimizer: str = option("muon", "Optimizer: muon or adam (the papers').")
     learning_rate: float = option(
-        0.05, "Step size of the optimizer; halved, and falling to 0, in the finetuning.", above=0
+        0.05, "Step size of the optimizer; halved, and decaying to 0, during finetuning.", above=0
     )
     base_channels: int = option(16, "Filters of the network's first convolution (35 in the papers).", above=0)
     fold: int = option(2, "Bins and frames folded into one for the network: 2 is a quarter of the work.", above=0)
@@ -107,14 +115,20 @@ class Settings:
         "Size of the noise added in every iteration, relative to the recording's (mask).",
         above=0,
         tasks=("denoise",),
+        estimators=("mask",),
     )
     input_noise: float = option(
-        0.0, "Standard deviation of the noise added to the network's input in every iteration (all but mask).", least=0
+        0.0,
+        "Standard deviation of the noise added to the network's input in every iteration (not mask, ensemble).",
+        least=0,
+        estimators=("generate", "ratio-mask", "double-dip"),
     )
     ema_decay: float = option(0.95, "Weight of the past in the running average of estimates.", least=0, below=1)
     window: float = option(1022 / PAPER_RATE, "Length of the STFT's window, s.", above=0)
     hop: float = option(128 / PAPER_RATE, "Distance of the STFT's frames, s.", above=0)
-    segment: float = option(4.0, "Longest stretch fitted at once, s; memory grows with it.", least=MIN_SEGMENT)
+    segment: float = option(
+        4.0, "Longest stretch fitted at once, s, at least 1.5; memory grows with it.", least=MIN_SEGMENT
+    )
     rate: int | None = option(
         None,
         "Work at this sample rate, Hz (the output keeps the input's).",
@@ -125,10 +139,11 @@ class Settings:
     noise_model: str = own("auto", "How the noise may move: auto, steady or moving.", tasks=("denoise",))
     attenuation_limit: float | None = own(
         None,
-        "Lower noise by this much at the most, dB; without it, by what keeps the sound whole (mask).",
+        "Lower noise by this much at the most, dB; by default, as far as the sound stays whole (mask).",
         metavar="DB",
         least=0,
         tasks=("denoise",),
+        estimators=("mask",),
     )
     precision: str = option("auto", "Type that convolutions compute in: auto, float32 or bfloat16.")
     seed: int = option(0, "Seed of all random numbers.", panel=RUN_PANEL, least=0, below=2**63)

@@ -171,7 +171,7 @@ def test_every_option_of_the_settings_reaches_the_fit(dap: Dap, folder: Path) ->
     values = (
         "fold=3 attenuation_limit=12.5 learning_rate=0.02 recorruption_scale=0.6 ema_decay=0.8 window=0.03 hop=0.01 "
         "segment=2.0 rate=8000 dilation=5 prior=dilated seed=7 iterations=3 finetune_iterations=0 base_channels=2 "
-        "input_noise=0.2 precision=float32 optimizer=adam stop=fixed estimator=mask noise_model=steady post_filter=none"
+        "input_noise=0.0 precision=float32 optimizer=adam stop=fixed estimator=mask noise_model=steady post_filter=none"
     )
     given = dict(value.split("=") for value in values.split())
     assert given.keys() == {each.name for each in fields(Settings)}

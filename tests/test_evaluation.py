@@ -26,8 +26,8 @@ from dapcli.evaluation.folder import Folder
 from dapcli.evaluation.methods import UNTOUCHED, Estimate, Method, Oracle, label, make_methods
 from dapcli.evaluation.protocols import PROTOCOLS, Case, Protocol, make_protocol
 from dapcli.evaluation.run import Evaluation, run
-from dapcli.evaluation.tables import LOWER_IS_BETTER, choose_pivot, compare, summarize
-from dapcli.metrics import METRICS
+from dapcli.evaluation.tables import choose_pivot, compare, summarize
+from dapcli.metrics import LOWER_IS_BETTER, METRICS
 from dapcli.settings import Settings
 from dapcli.signal.source_types import DEFAULT_TYPES
 from dapcli.tasks import TASKS

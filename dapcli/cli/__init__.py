@@ -80,7 +80,8 @@ def main() -> None:
             message = error.format_message().rstrip(".\n")
             if not message:  # no command at all: the help was shown
                 sys.exit(SettingsError.exit_code)
-            _fail(f"{message}. See dap --help.", SettingsError.exit_code)
+            path = getattr(getattr(error, "ctx", None), "command_path", "dap")
+            _fail(f"{message}. See {path} --help.", SettingsError.exit_code)
         if debug:
             raise
         _fail(f"internal error: {type(error).__name__}: {error}; add --debug for details and report it", 1)

@@ -12,12 +12,11 @@ from scipy.stats import bootstrap
 
 from dapcli.evaluation.folder import Record
 from dapcli.evaluation.methods import ORACLES, UNTOUCHED, Oracle
+from dapcli.metrics import LOWER_IS_BETTER
 from dapcli.settings import Settings
 from dapcli.signal.source_types import DEFAULT_TYPES
 from dapcli.tasks import TASKS
 
-#: Metrics of which less is better.
-LOWER_IS_BETTER = ("envelope_distance",)
 #: Groups of rows by what their methods know, in order; the best of each is marked.
 GROUPS: tuple[Oracle, ...] = tuple(ORACLES)
 

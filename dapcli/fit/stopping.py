@@ -23,8 +23,8 @@ Need = Literal["hidden", "validation", "reference"]
 
 # What people read where it is not there.
 _LACKING: dict[Need, str] = {
-    "hidden": "tells sound from noise, and there is none to be removed here; leave it out",
-    "validation": "goes by a validation error, which this estimator has not; leave it out",
+    "hidden": "needs a noisy recording, which this task has not; leave it out",
+    "validation": "needs a validation error, which this estimator does not compute; leave it out",
     "reference": "compares with the truth; give it with --reference",
 }
 

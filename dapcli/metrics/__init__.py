@@ -17,6 +17,7 @@ from dapcli.signal.gaps import Gaps
 
 __all__ = [
     "GAP_METRICS",
+    "LOWER_IS_BETTER",
     "METRICS",
     "SOURCE_METRICS",
     "Metric",
@@ -44,6 +45,8 @@ METRICS: dict[str, Metric] = {
     "cbak": perceptual.cbak,
     "covl": perceptual.covl,
 }
+#: Metrics of which less is better.
+LOWER_IS_BETTER = ("envelope_distance",)
 
 GAP_METRICS: dict[str, Callable[[Signal, Signal, int, Gaps], float]] = {
     "snr_db": waveform.gaps_snr_db,

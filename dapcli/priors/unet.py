@@ -8,16 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dapcli.priors.network import PriorNetwork
-
-# In bfloat16 every convolution reads a multiple of so many channels, filled up with zeros, which changes nothing.
-# Hardware multiplies blocks of them, and oneDNN's gradient for other numbers writes past its buffers on processors
-# that have AVX-512's bfloat16 but no AMX (torch 2.11): the process crashes.
-_ALIGNMENT = 16
+from dapcli.priors.network import PriorNetwork, convolve
 
 
 @dataclass(frozen=True)
@@ -79,31 +73,6 @@ class UNetLayout:
         return high - low + 1
 
 
-def _convolve(convolution: nn.Module, parts: Sequence[Tensor]) -> Tensor:
-    """A convolution of the concatenation of ``parts`` ``[1, C_i, F, T]``, as the sum of convolutions of each.
-
-    The sum saves the copies that a concatenation takes, in time and in memory.
-    """
-    assert isinstance(convolution, nn.Conv2d)  # module lists do not know what they hold
-    # Shapes alone are asked for on the meta device, which knows no types to cast to.
-    aligned = not parts[0].is_meta and torch.is_autocast_enabled(parts[0].device.type)
-    outputs = []
-    weights = torch.split(convolution.weight, [part.shape[1] for part in parts], dim=1)
-    for index, (part, weight) in enumerate(zip(parts, weights, strict=True)):
-        surplus = -part.shape[1] % _ALIGNMENT if aligned else 0
-        outputs.append(
-            F.conv2d(
-                # Permuted to channels last, because torch takes few channels for the other memory format, and copies.
-                F.pad(part.permute(0, 2, 3, 1), (0, surplus)).permute(0, 3, 1, 2) if surplus else part,
-                F.pad(weight, (0, 0, 0, 0, 0, surplus)),
-                None if index else convolution.bias,
-                padding=convolution.padding,
-                dilation=convolution.dilation,
-            )
-        )
-    return sum(outputs[1:], outputs[0])
-
-
 class ConvBlock(nn.Module):
     """Consecutive 3x3 convolutions, plain or densely connected.
 
@@ -129,12 +98,12 @@ class ConvBlock(nn.Module):
         """The block's output, and the parts from before the transition."""
         y = parts[0]
         for convolution in self.convolutions:
-            y = _convolve(convolution, parts)
+            y = convolve(convolution, parts)
             if self.normalise:
                 y = F.batch_norm(y, None, None, training=True)
             y = F.relu(y)
             parts = [y] if self.transition is None else [y, *parts]
-        return (y if self.transition is None else _convolve(self.transition, parts)), parts
+        return (y if self.transition is None else convolve(self.transition, parts)), parts
 
 
 class UNet(PriorNetwork):
@@ -203,6 +172,6 @@ class UNet(PriorNetwork):
         for upsample, block in zip(self.upsample, self.up, strict=True):
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             if isinstance(upsample, nn.Conv2d):
-                x = _convolve(upsample, [x])
+                x = convolve(upsample, [x])
             x, _ = block([x, *skips.pop()])
-        return F.pixel_shuffle(_convolve(self.head, [x]), fold)[..., :height, :width]
+        return F.pixel_shuffle(convolve(self.head, [x]), fold)[..., :height, :width]

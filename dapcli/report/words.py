@@ -55,7 +55,10 @@ def summary(record: Mapping[str, Any]) -> list[str]:
     if "degradation" in record:
         lines.append(f"degradation: {degradation_in_words(record)}; initial estimate: {record['initial_estimate']}")
     if "sources" in record:
-        names = ", ".join(f"{source['name']} (taken for {source['type']})" for source in record["sources"])
+        names = ", ".join(
+            source["name"] if source["type"] in source["name"] else f"{source['name']} (taken for {source['type']})"
+            for source in record["sources"]
+        )
         lines.append(f"estimates of {len(record['sources'])} sources: {names}")
     if "consistency" in record:
         lines.append(_consistency(record))
@@ -103,13 +106,13 @@ def _fit(record: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{prior['name']} ({prior['parameters']:,} parameters) on {record['device']}, "
         f"{count(fit['iterations'], 'iteration')}{parts} in {duration(fit['seconds'])}",
-        f"stopped by {fit['stopped_by']} ({fit['rule_reason']})",
+        f"stopping rule {fit['stopped_by']} ({fit['rule_reason']})",
     ]
     if (error := fit["validation"]) is not None:  # relative to that of a guess without the network
-        below = f"{100 * (1 - error):.2g} % ({-10 * log10(max(error, 1e-10)):.2g} dB) below a guess without it"
+        below = f"{100 * (1 - error):.2g} % ({-10 * log10(max(error, 1e-10)):.2g} dB) below that of a guess without it"
         helped = error <= 1 - _NO_EFFECT
         lines.append(
-            f"by validation, the network's error is {below}" if helped else "the network added nothing by validation"
+            f"by validation, the network's error is {below}" if helped else "no gain from the network by validation"
         )
     return lines
 

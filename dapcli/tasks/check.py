@@ -37,7 +37,7 @@ def check(
     if settings.prior != NO_PRIOR:
         look_up(settings.prior, PRIORS, "prior")
     elif not objective.validates:
-        raise SettingsError(f"--prior none leaves a classical estimate, which --estimator {settings.estimator} has not")
+        raise SettingsError(f"--prior none needs a classical estimate, and --estimator {settings.estimator} has none")
     look_up(settings.optimizer, OPTIMIZERS, "optimizer")
     rule, reason = (estimator.stop, estimator.reason) if settings.stop == "auto" else (settings.stop, "asked for")
     look_up(rule, ("auto", *STOPPING_RULES), "stopping rule")
@@ -67,8 +67,12 @@ def _refuse_unused(task: Task, settings: Settings) -> None:
     if settings.prior != "dilated" and settings.dilation != Settings.dilation:
         raise SettingsError("--dilation belongs to --prior dilated; the other priors have their own")
     for each in fields(Settings):
-        tasks = [TASKS[name] for name in each.metadata["tasks"]]
         usual = {getattr(preset, each.name) for preset in task.presets.values()}
-        if tasks and task not in tasks and getattr(settings, each.name) not in usual:
-            flag = f"--{each.name.replace('_', '-')}"
-            raise SettingsError(f"{flag} is for {' and '.join(each.metadata['tasks'])}; leave it out")
+        if getattr(settings, each.name) in usual:
+            continue
+        tasks, estimators = each.metadata["tasks"], each.metadata["estimators"]
+        flag = f"--{each.name.replace('_', '-')}"
+        if tasks and task not in [TASKS[name] for name in tasks]:
+            raise SettingsError(f"{flag} is for {' and '.join(tasks)}; leave it out")
+        if estimators and settings.estimator not in estimators:
+            raise SettingsError(f"{flag} is for --estimator {' or '.join(estimators)}; leave it out")

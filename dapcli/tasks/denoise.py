@@ -36,7 +36,7 @@ _TINY = 1e-30
 _PASSING = 0.7
 _PASSED = "the fit let the noise pass, twice; try --preset generate, or another --seed"
 _LIMITED = (
-    "little was changed, for what seems to be noise may be the recording's own; "
+    "little was changed, for the apparent noise may be part of the sound; "
     "--noise-profile or --attenuation-limit 40 takes more away"
 )
 #: A network is pretrained on frames so many hops apart, which takes as much less time, and is finetuned on all.
@@ -78,8 +78,6 @@ def denoise(
     settings = settings or Settings()
     look_up(settings.noise_model, NOISE_MODELS, "noise model")
     look_up(settings.post_filter, POST_FILTERS, "post-filter")
-    if settings.attenuation_limit is not None and settings.estimator != "mask":
-        raise SettingsError("--attenuation-limit is for --estimator mask; leave it out")
     task = TASKS["denoise"]
     fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
     profile = _profile(fields["stft"], recording, fields["rate"], noise_profile)
@@ -243,7 +241,7 @@ def _wiener(estimate: Tensor, observed: Tensor, noise_power: Tensor) -> Tensor:
     """A Wiener filter on the recording, with the fitted estimate as its model of the sound.
 
     ``estimate`` and ``observed`` are ``[C, 2, F, T]``, ``noise_power`` is ``[C, F, T]``. A generated estimate is
-    blurred where the recording is not; where it says that there is sound, the recording is the better witness.
+    blurred where the recording is not; where it says that there is sound, the recording is more reliable.
     """
     power = estimate.square().sum(dim=1, keepdim=True)
     return observed * (power / (power + noise_power[:, None]))
