@@ -299,7 +299,7 @@ def test_the_input_is_the_first_row_of_every_task_and_there_once() -> None:
     [
         (["conv", "conv"], [], "name each once"),
         ([], ["wiener", "wiener"], "name each once"),
-        (["none"], [], "--prior none leaves a classical estimate"),
+        (["none"], [], "--prior none needs a classical estimate"),
     ],
 )
 def test_methods_that_cannot_be_run_are_refused(priors: list[str], baselines: list[str], reason: str) -> None:

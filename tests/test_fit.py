@@ -122,7 +122,7 @@ def test_loop_keeps_the_first_best_iterate_and_waits_as_asked(criteria: list[flo
     ages = [age - seen.index(min(seen[: age + 1])) for age in range(len(seen))]
     assert max(ages[:-1], default=0) < patience
     assert len(seen) == len(criteria) or ages[-1] == patience
-    said = f"in {patience} iterations" if ages[-1] == patience else f"all {len(criteria)} iterations"
+    said = f"in {patience} iterations" if ages[-1] == patience else f"all iterations done ({len(criteria)})"
     assert said in fitted.stopped_by
 
 

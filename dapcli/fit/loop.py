@@ -122,7 +122,7 @@ def fit(
     state = objective.begin()
     average = best_average = torch.empty(0)
     best, best_iteration = math.inf, 0
-    stopped_by = f"all {iterations} iterations done" if iterations > 1 else "its only iteration done"
+    stopped_by = f"all iterations done ({iterations})"
     for iteration in range(1, iterations + 1):
         if finetune:
             stepper.param_groups[0]["lr"] = (1 - (iteration - 1) / iterations) * learning_rate
