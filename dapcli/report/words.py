@@ -106,7 +106,7 @@ def _fit(record: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{prior['name']} ({prior['parameters']:,} parameters) on {record['device']}, "
         f"{count(fit['iterations'], 'iteration')}{parts} in {duration(fit['seconds'])}",
-        f"stopping rule {fit['stopped_by']} ({fit['rule_reason']})",
+        f"stopping rule {fit['stopped_by']}; {fit['rule_reason']}",
     ]
     if (error := fit["validation"]) is not None:  # relative to that of a guess without the network
         below = f"{100 * (1 - error):.2g} % ({-10 * log10(max(error, 1e-10)):.2g} dB) below that of a guess without it"
