@@ -70,8 +70,12 @@ class TaskCommand(RunCommand):
 
     input_path: Path = argument(REQUIRED, "Recording: any file libsndfile reads.", metavar="IN")
     output_path: Path = argument(REQUIRED, "Restored recording; its extension is its format.", metavar="OUT")
-    reference: tuple[Path, ...] = option((), "Clean recording to compute metrics against.", panel=OUTPUT_PANEL)
-    report: Path | None = option(None, "Also write one HTML page with players and pictures.", panel=OUTPUT_PANEL)
+    reference: tuple[Path, ...] = option(
+        (), "Clean recording to compute metrics against.", panel=OUTPUT_PANEL, metavar="FILE"
+    )
+    report: Path | None = option(
+        None, "Also write one HTML page with players and pictures.", panel=OUTPUT_PANEL, metavar="FILE"
+    )
     parallel: int | None = option(None, "Segments to fit at the same time; memory grows.", panel=RUN_PANEL, least=1)
     resume: bool = option(False, "Go on where an interrupted run has left OUT.partial.", panel=RUN_PANEL)
 
