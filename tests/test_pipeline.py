@@ -260,6 +260,11 @@ def test_a_folder_of_another_run_is_refused_by_what_differs(kept: Path) -> None:
     with pytest.raises(OutputError, match=r"--resume.*--overwrite"):
         opened(kept, resume=False)
     assert len(opened(kept)) == 2
+    for segment in kept.glob("segment-*"):
+        segment.unlink()
+    with pytest.raises(SettingsError), Store(kept, lambda: other, resume=True) as store:
+        store.begin(99)
+    assert (kept / "weights.npz").exists()  # of a run that is not this one's to remove
     assert opened(kept, other, resume=False, overwrite=True).load(0) is None
     assert not kept.exists()
 

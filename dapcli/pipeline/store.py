@@ -76,9 +76,9 @@ class Store:
                 )
             self._remove(folder)
         if folder is not None and count > 1:
-            self._folder, self._count = folder, count
             if folder.exists():
                 self._refuse_another_run(folder)
+            self._folder, self._count = folder, count
 
     def load_weights(self) -> Weights | None:
         """Weights of the pretrained network, None if they are not there."""
