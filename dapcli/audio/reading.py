@@ -34,15 +34,16 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
     """An open audio file, of which a few blocks are in memory. Close it, or use it in a ``with`` statement.
 
     It is a :class:`Recording`, not for use by several threads at once. ``decoder`` has counted ``length`` samples per
-    channel and stands at their end.
+    channel and stands at their end. ``notes`` are lines for people, with the path, about what is wrong in the file.
     """
 
-    def __init__(self, path: Path, decoder: _Decoder, length: int) -> None:
+    def __init__(self, path: Path, decoder: _Decoder, length: int, notes: tuple[str, ...] = ()) -> None:
         self.rate = int(decoder.samplerate)
         self.subtype = str(decoder.subtype)
         self.format = str(decoder.format)
         self.channels = int(decoder.channels)
         self.length = length
+        self.notes = notes
         self._path = path
         self._decoder = decoder
         # Where the decoder stands, in blocks, and the blocks right before.

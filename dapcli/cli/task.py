@@ -37,7 +37,8 @@ class Files:
     """The files of a run; the recording and its references are open.
 
     ``outputs`` are recordings of one ``container`` and ``subtype``, by what people call them; ``written`` are all files
-    that are written. ``partial`` is the folder of finished segments.
+    that are written. ``partial`` is the folder of finished segments. ``notes``, by their keys in the record, tell what
+    is wrong in what is read, and what cannot be kept in what is written.
     """
 
     recording: Recording
@@ -47,6 +48,7 @@ class Files:
     subtype: str
     written: Sequence[tuple[str, Path]]
     partial: Path
+    notes: Mapping[str, str]
 
     def write(self, estimates: Estimates, record: str, page: str) -> None:
         """Write the estimates, their record and their page, if there is to be one: all of them or none.
@@ -100,10 +102,11 @@ class TaskCommand(RunCommand):
             problem = load(task.pose)(files.recording, options, self.input_path)
             console = make_console()
             if not self.quiet:
-                for line in _found(problem):
+                for line in _found(problem, files.notes):
                     console.print(escape(line), soft_wrap=True)
             if options.dry_run:
-                plan = {"task": self.task, "input": str(self.input_path), "notes": problem.notes}
+                notes = [*files.notes.values(), *problem.notes]
+                plan = {"task": self.task, "input": str(self.input_path), "notes": notes}
                 if self.as_json:
                     typer.echo(json.dumps({**plan, **problem.fingerprint}, indent=2))
                 return
@@ -132,6 +135,7 @@ class TaskCommand(RunCommand):
                     written=written,
                     references=files.references,
                     fixed_order=options.fixed_order,
+                    notes=files.notes,
                 )
                 text = to_json(record)
                 page = render_page(record, problem, result, written, files.references) if self.report else ""
@@ -192,7 +196,9 @@ class TaskCommand(RunCommand):
             if len({path.resolve() for _, path in written}) < len(written):
                 raise OutputError("what is restored, its .json and --report must be different files")
             clean = {path: opened.enter_context(open_matching(path, recording)) for path in references}
-            yield Files(recording, clean, outputs, container, subtype, written, kept)
+            told = (note for file in (recording, *clean.values()) for note in file.notes)
+            notes = {f"input_{number}": note for number, note in enumerate(told, 1)}
+            yield Files(recording, clean, outputs, container, subtype, written, kept, notes)
 
 
 def add_tasks(app: typer.Typer) -> None:
@@ -217,8 +223,8 @@ def add_tasks(app: typer.Typer) -> None:
         add_command(app, name, TaskCommand, f"{task.summary}\n\n{task.details}", declared, task=name)
 
 
-def _found(problem: Problem[Any]) -> Iterator[str]:
-    """What is known of a recording before the fit: its first gaps, and notes."""
+def _found(problem: Problem[Any], notes: Mapping[str, str]) -> Iterator[str]:
+    """What is known of a recording before the fit: its first gaps, and notes, with those on its files first."""
     from dapcli.signal.gaps import describe
 
     if problem.degradation is not None and problem.degradation.gaps:
@@ -226,4 +232,4 @@ def _found(problem: Problem[Any]) -> Iterator[str]:
         yield from (f"gap: {line}" for line in lines[:_PRINTED])
         if len(lines) > _PRINTED:
             yield f"gap: and {len(lines) - _PRINTED} more"
-    yield from (f"note: {note}" for note in problem.notes)
+    yield from (f"note: {note}" for note in (*notes.values(), *problem.notes))

@@ -37,6 +37,7 @@ def build_record(
     written: Estimates,
     references: References,
     fixed_order: bool = False,
+    notes: Mapping[str, str] | None = None,
 ) -> Record:
     """The record of one run: everything that decided it, and how well it went.
 
@@ -51,9 +52,11 @@ def build_record(
         references: The clean recordings by their files, compared with what is written at their level, for which all
             are read whole. Without any the metrics are null.
         fixed_order: Compare the sources of a separation with the references in their order, and not in the best.
+        notes: Notes on the files, by their keys.
     """
     settings, stft = result.settings, result.stft
-    notes = {f"restore_{index}": note for index, note in enumerate(result.notes, 1)}
+    notes = dict(notes or {})
+    notes |= {f"restore_{index}": note for index, note in enumerate(result.notes, 1)}
     notes |= {f"degradation_{index}": note for index, note in enumerate(problem.notes, 1)}
     known = {**_consistency(problem, result, written), **_metrics(problem, outputs, written, references, fixed_order)}
     if "sources" in known and problem.consistent and not keeps_samples(written.subtype):
