@@ -112,7 +112,7 @@ def written(folder: Path) -> list[Path]:
 
 def record_of(path: Path) -> dict[str, Any]:
     """The record of an output, or of a folder of sources."""
-    file = path / "separation.json" if path.is_dir() else path.with_suffix(".json")
+    file = path / "separation.json" if path.is_dir() else path.with_name(f"{path.name}.json")
     record: dict[str, Any] = json.loads(file.read_text())
     return record
 

@@ -71,7 +71,7 @@ def test_a_task_writes_its_outputs_and_a_record_and_tells_people_on_stderr(
 ) -> None:
     before = tree(recordings)
     run = ok(dap(*COMMANDS[task]))
-    new = {"out.wav", "out.json"}
+    new = {"out.wav", "out.wav.json"}
     if task == "separate":
         new = {"out/harmonic.wav", "out/percussive.wav", "out/separation.json"}
     assert set(tree(recordings)) - set(before) == new
@@ -231,6 +231,12 @@ def test_any_file_name_is_read_written_and_printed(name: str, dap: Dap, folder: 
     assert f"output: sub/{name}\n".encode(errors="replace").decode() in run.err
 
 
+def test_outputs_of_one_stem_have_a_record_each(dap: Dap, folder: Path) -> None:
+    for output in ("out.wav", "out.flac"):
+        ok(dap("denoise", "brief.wav", output, *TINY))
+    assert [record_of(folder / output)["output"] for output in ("out.wav", "out.flac")] == ["out.wav", "out.flac"]
+
+
 def test_reference_gives_metrics_and_a_noise_profile_the_noise(dap: Dap, folder: Path) -> None:
     quiet = read(folder / "noisy.wav")[:, :3040]
     soundfile.write(folder / "noise.wav", quiet.T, 16_000)
@@ -258,9 +264,9 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         ("noisy.wav noisy.wav --overwrite", 3, "is an input"),
         ("noisy.wav link.wav --overwrite", 3, "is an input"),
         ("noisy.wav clean.wav --overwrite --noise-profile clean.wav", 3, "is an input"),
-        ("noisy.wav taken_record.wav", 3, "taken_record.json: already exists"),
+        ("noisy.wav taken_record.wav", 3, "taken_record.wav.json: already exists"),
         ("noisy.wav out.wav --report noisy.wav --overwrite", 3, "is an input"),
-        (f"noisy.wav {'n' * 251}.wav", 3, "cannot be written"),  # the record's name is a letter too long
+        (f"noisy.wav {'n' * 247}.wav", 3, "cannot be written"),  # the record's name is a letter too long
         ("noisy.wav out.txt", 2, "unknown audio extension"),
         ("studio.wav out.mp3", 2, "another extension"),
         # Options
@@ -321,7 +327,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     line: str, code: int, reason: str, dap: Dap, recordings: Path
 ) -> None:
     (recordings / "link.wav").symlink_to(recordings / "noisy.wav")
-    (recordings / "taken_record.json").write_text("taken")
+    (recordings / "taken_record.wav.json").write_text("taken")
     before = tree(recordings)
     assert_refused(dap(*line.split(" ")), code, reason)
     assert tree(recordings) == before

@@ -48,7 +48,7 @@ def outputs(folder: Path) -> set[str]:
 
 
 def assert_done(folder: Path, whole: bytes) -> None:
-    assert outputs(folder) == {"out.wav", "out.json"}
+    assert outputs(folder) == {"out.wav", "out.wav.json"}
     assert (folder / "out.wav").read_bytes() == whole
 
 
@@ -116,7 +116,7 @@ def test_every_kind_of_task_goes_on_with_what_decides_its_segments(
 ) -> None:
     call = (*command.split(), *QUICK, "--overwrite")
     ok(dap(*call, *free.split()))
-    whole = {name: content for name, content in tree(recordings).items() if re.match(r"out.*wav", name)}
+    whole = {name: content for name, content in tree(recordings).items() if re.match(r"out.*wav$", name)}
     with pytest.MonkeyPatch.context() as patch:
         count_steps(patch, KeyboardInterrupt(), after=2)  # in the second segment that is fitted
         assert_refused(dap(*call), 130, f"segments are kept in {partial}.partial; .*--resume")
@@ -186,5 +186,5 @@ def test_progress_is_shown_on_a_terminal_only(terminal: bool, folder: Path, monk
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         main()
-    assert "out.json" in stream.getvalue()
+    assert "out.wav.json" in stream.getvalue()
     assert all((text in stream.getvalue()) == terminal for text in ("loss", "/3"))

@@ -172,7 +172,7 @@ class TaskCommand(RunCommand):
 
         source, target, references = self.input_path, self.output_path, self.reference
         outputs = {"output": target}
-        record, kept = (target.parent / name for name in (f"{target.stem}.json", f"{target.name}.partial"))
+        record, kept = (target.parent / name for name in (f"{target.name}.json", f"{target.name}.partial"))
         if names:
             if _SOURCES in map(str.casefold, names):
                 raise SettingsError(f"--names: {_SOURCES} is the name of the record; choose another")
