@@ -7,7 +7,6 @@ import errno
 import io
 import os
 import struct
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -110,13 +109,6 @@ def test_lossy_formats_keep_rate_channels_and_length(container: str, subtype: st
     assert (audio.rate, audio.samples.shape) == (RATE, (2, length))
     assert (audio.format, audio.subtype) == (container, subtype)
     assert snr_db(samples, audio.samples) > 10
-
-
-def test_same_samples_make_the_same_bytes_at_any_time() -> None:
-    recordings = [Audio(sound(0.1), RATE, subtype, container) for container, subtype in INTEGER_FORMATS + FLOAT_FORMATS]
-    before = [encode(audio) for audio in recordings]
-    time.sleep(1.1)  # clocks in files count seconds
-    assert [encode(audio) for audio in recordings] == before
 
 
 def test_a_combination_that_a_format_lacks_is_refused_on_writing() -> None:
@@ -237,7 +229,7 @@ def test_errors_of_reading_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("source", "name", "expected"),
     [
-        *((("WAV", same), "out.wav", ("WAV", same)) for same in ("PCM_16", "FLOAT", "PCM_U8", "ULAW", "IMA_ADPCM")),
+        *((("WAV", same), "out.wav", ("WAV", same)) for same in ("PCM_16", "FLOAT", "PCM_U8", "ULAW")),
         *((same, "out.WAV", same) for same in (("WAVEX", "PCM_24"), ("RF64", "PCM_16"))),
         *((lossy, "out.wav", ("WAV", "PCM_16")) for lossy in (*LOSSY_FORMATS, ("CAF", "ALAC_16"))),
         *((finer, "out.wav", ("WAV", "PCM_24")) for finer in (("FLAC", "PCM_24"), ("CAF", "ALAC_24"))),
@@ -248,7 +240,9 @@ def test_errors_of_reading_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch)
         (("OGG", "OPUS"), "out.ogg", ("OGG", "OPUS")),
         (("WAV", "PCM_24"), "out.ogg", ("OGG", "VORBIS")),
         *((other, "out.opus", ("OGG", "OPUS")) for other in (("WAV", "PCM_16"), ("OGG", "VORBIS"))),
-        (("WAV", "IMA_ADPCM"), "out.aiff", ("AIFF", "PCM_16")),  # its blocks would pad the recording
+        # Whole blocks would make the recording longer.
+        *((("WAV", padded), "out.wav", ("WAV", "PCM_16")) for padded in ("IMA_ADPCM", "MS_ADPCM", "GSM610", "G721_32")),
+        *((("CAF", alac), "out.caf", ("CAF", pcm)) for alac, pcm in (("ALAC_24", "PCM_24"), ("ALAC_32", "PCM_32"))),
     ],
 )
 def test_extension_decides_the_format_and_the_source_the_subtype(

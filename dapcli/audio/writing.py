@@ -5,36 +5,48 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import soundfile
+from mutagen.ogg import OggPage
+from numpy.typing import NDArray
 
-from dapcli.audio.recording import PORTABLE_SUBTYPES, Audio, Recording, blocks, count_channels
+from dapcli.audio.chunks import chunks
+from dapcli.audio.recording import PORTABLE_SUBTYPES, Audio, Recording, Samples, blocks, count_channels
 from dapcli.errors import OutputError, SettingsError
 
 # Formats whose name is not their extension.
 _FORMATS = {"AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "WAVE": "WAV"}
-# Formats that need more than one file, or do not say what is in theirs.
-_INCOMPLETE_FORMATS = ("RAW", "SD2")
+# Formats that need more than one file, do not say what is in theirs, or lose the end at some lengths.
+_INCOMPLETE_FORMATS = ("RAW", "SD2", "SDS")
+# libsndfile's encoders of these corrupt memory (1.2.2).
+_BROKEN_SUBTYPES = ("ALAC_20", "ALAC_24", "ALAC_32")
 _WAV_FAMILY = ("WAV", "WAVEX", "RF64")
-_FINER_THAN_16_BITS = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAC_20", "ALAC_24", "ALAC_32")
 _FLOATING_POINT = ("FLOAT", "DOUBLE")
 # Subtypes that hold samples past full scale.
 _FLOAT_SUBTYPES = (*_FLOATING_POINT, "VORBIS", "OPUS")
-# Bits of the subtypes that hold integers on a linear scale.
-_INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
-# The chunk of peaks, where there is one, begins within so many bytes.
-_HEADER = 128
+# Bits of a sample of the subtypes that hold samples on a linear scale.
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
+_BITS |= {"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32}
+# Bytes that a file may have, for sizes in it have 32 bits, elsewhere 31 or, without blocks, 24.
+_UNLIMITED = ("RF64", "W64", "CAF", "FLAC", "OGG", "MP3")
+_LARGEST = {"WAV": 1 << 32, "WAVEX": 1 << 32, "AIFF": 1 << 32, "VOC": 1 << 24}
+_LARGEST_OF_OTHERS = 1 << 31
+# So many of them are kept for what is not samples.
+_ROOM = 1 << 20
+# Samples that a subtype with blocks would make longer.
+_PROBE = 63
 
 
 def output_format(path: Path, source: Recording) -> tuple[str, str]:
     """Format and subtype to write ``path`` in: the format by its extension, the source's subtype where that holds it.
 
     Raises:
-        SettingsError: libsndfile cannot write files with this extension, or not at this rate or channel count.
+        SettingsError: libsndfile cannot write files with this extension, or not at this rate, channel count or length.
     """
     extension = path.suffix.removeprefix(".").upper()
     name = _FORMATS.get(extension, extension)
@@ -43,29 +55,46 @@ def output_format(path: Path, source: Recording) -> tuple[str, str]:
     if name == "WAV" and source.format in _WAV_FAMILY:
         name = source.format
     candidates = [source.subtype] if name == source.format or source.subtype.startswith(PORTABLE_SUBTYPES) else []
-    if source.subtype in _FINER_THAN_16_BITS:
-        candidates.append("PCM_24")  # for the others this would only be larger
+    if _BITS.get(source.subtype, 0) > 16:  # for the others more would only be larger
+        candidates += ["PCM_32", "PCM_24"] if source.subtype == "ALAC_32" else ["PCM_24"]
     candidates.append(soundfile.default_subtype(name))
     if extension == "OPUS":
         candidates = ["OPUS"]
     for subtype in candidates:
-        if subtype and soundfile.check_format(name, subtype) and _holds(name, subtype, source):
-            return name, subtype
+        if not subtype or subtype in _BROKEN_SUBTYPES or not soundfile.check_format(name, subtype):
+            continue
+        size = source.length * source.channels * _BITS.get(subtype, 8) // 8
+        small = name in _UNLIMITED or size < _LARGEST.get(name, _LARGEST_OF_OTHERS) - _ROOM
+        container = "RF64" if name in _WAV_FAMILY and not small else name
+        if _holds(container, subtype, source):
+            if container == name and not small:
+                raise SettingsError(f"{path}: is too long for {name}; choose .w64, .caf or .flac")
+            return container, subtype
     raise SettingsError(
         f"{path}: libsndfile cannot write {count_channels(source.channels)} at {source.rate} Hz as {name}; "
         "choose another extension"
     )
 
 
+def format_notes(path: Path, source: Recording, container: str, subtype: str) -> list[str]:
+    """What is not as people expect where a recording is written in this format: its subtype, or its kind of WAV."""
+    notes = []
+    same = container == source.format or {container, source.format} <= {*_WAV_FAMILY}
+    if subtype != source.subtype and subtype in _BITS and (same or _BITS.get(source.subtype, 0) > _BITS[subtype]):
+        notes.append(f"{path}: {source.subtype} is not kept; the samples are written as {subtype}")
+    if container == "RF64" != source.format and path.suffix.upper() != ".RF64":
+        notes.append(f"{path}: is RF64, for plain WAV ends at 4 GB")
+    return notes
+
+
 def _holds(container: str, subtype: str, source: Recording) -> bool:
-    """Whether a format keeps the source's rate and channels, which libsndfile only tells on writing."""
-    silence = Audio(np.zeros((source.channels, 64)), source.rate, subtype, container)
+    """Whether a format keeps the source's rate, channels and length, which libsndfile only tells on writing."""
+    silence = Audio(np.zeros((source.channels, _PROBE)), source.rate, subtype, container)
     try:
-        data = encode(silence)
-        if container == "MP3":
-            return True  # refused above, or kept; its decoder cannot read anything so short
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            return (file.samplerate, file.channels) == (source.rate, source.channels)
+        with soundfile.SoundFile(io.BytesIO(encode(silence))) as file:
+            shape = file.read(2 * _PROBE, always_2d=True).shape
+            # What cannot seek does not tell its length.
+            return file.seekable() and (file.samplerate, *shape) == (source.rate, _PROBE, source.channels)
     except (OutputError, soundfile.LibsndfileError, TypeError):
         return False
 
@@ -77,13 +106,13 @@ def full_scale_gain(peak: float, subtype: str) -> float:
 
 def step_of(subtype: str) -> float | None:
     """The quantization step of a linear integer subtype, full scale at 1; None for the others."""
-    bits = _INTEGER_BITS.get(subtype)
+    bits = None if subtype in _FLOATING_POINT else _BITS.get(subtype)
     return None if bits is None else 2.0 ** (1 - bits)
 
 
 def keeps_samples(subtype: str) -> bool:
     """Whether a subtype holds samples to its precision, none off by more; lossy and companded ones do not."""
-    return subtype in _FLOATING_POINT or subtype in _INTEGER_BITS
+    return subtype in _BITS
 
 
 def encode(recording: Recording) -> bytes:
@@ -100,7 +129,7 @@ def encode(recording: Recording) -> bytes:
 def write_audio(stream: BinaryIO, recording: Recording) -> None:
     """Write an audio file of a recording, in its own format and subtype, into an empty stream.
 
-    ``stream`` can seek and, for containers with a chunk of peaks, read.
+    ``stream`` can seek and read. The same samples make the same bytes.
 
     Raises:
         OutputError: libsndfile refuses the combination of format, rate and channels.
@@ -122,6 +151,7 @@ def write_audio(stream: BinaryIO, recording: Recording) -> None:
         if sink.error:
             raise sink.error
 
+    step = step_of(recording.subtype)
     with errors():
         file = soundfile.SoundFile(
             sink, "w", recording.rate, recording.channels, subtype=recording.subtype, format=recording.format
@@ -129,18 +159,47 @@ def write_audio(stream: BinaryIO, recording: Recording) -> None:
     with file:
         for block in blocks(recording):
             with errors():
-                file.write(block.T)
+                file.write((block if step is None else _integers(block, step)).T)
         with errors():
             file.close()
 
-    if recording.subtype not in _FLOATING_POINT:
-        return
-    # The chunk of peaks holds the time of writing, and the same samples would make another file every second.
-    stream.seek(0)
-    peak = stream.read(_HEADER).find(b"PEAK")
-    if peak >= 0:
-        stream.seek(peak + 12)
-        stream.write(bytes(4))
+    _correct(stream, recording)
+
+
+def _integers(samples: Samples, step: float) -> NDArray[np.int32]:
+    """Samples rounded to the nearest multiple of a step, as libsndfile takes integers; by itself it rounds down."""
+    largest = round(1 / step)
+    return (np.rint(samples / step).clip(-largest, largest - 1) * (step * 2**31)).astype(np.int32)
+
+
+def _correct(stream: BinaryIO, recording: Recording) -> None:
+    """Correct what libsndfile wrote: times and random numbers, and lengths that count the byte of padding."""
+    if recording.format == "OGG":
+        stream.seek(0)
+        while True:
+            start = stream.tell()
+            try:
+                page = OggPage(stream)
+            except EOFError:
+                return
+            page.serial = 1
+            stream.seek(start)
+            stream.write(page.write())
+    elif recording.format == "MAT5":
+        stream.seek(0)
+        stream.write(b"MATLAB 5.0 MAT-file".ljust(116, b"\0"))
+    size = recording.length * recording.channels * _BITS.get(recording.subtype, 8) // 8
+    padded = recording.subtype.startswith(PORTABLE_SUBTYPES) and size % 2
+    for chunk in list(chunks(stream)):
+        if chunk.name == b"PEAK":  # its time of writing
+            stream.seek(chunk.start + 4)
+            stream.write(bytes(4))
+        elif chunk.name == b"COMM" and padded:
+            stream.seek(chunk.start + 2)
+            stream.write(struct.pack(">I", recording.length))
+        elif chunk.name == b"SSND" and padded:
+            stream.seek(chunk.start - 4)
+            stream.write(struct.pack(">I", 8 + size))
 
 
 class _Sink:

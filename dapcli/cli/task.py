@@ -169,6 +169,7 @@ class TaskCommand(RunCommand):
         """
         from dapcli.audio import open_audio, open_matching, output_format
         from dapcli.audio.files import check_writable, output_folder
+        from dapcli.audio.writing import format_notes
 
         source, target, references = self.input_path, self.output_path, self.reference
         outputs = {"output": target}
@@ -198,6 +199,8 @@ class TaskCommand(RunCommand):
             clean = {path: opened.enter_context(open_matching(path, recording)) for path in references}
             told = (note for file in (recording, *clean.values()) for note in file.notes)
             notes = {f"input_{number}": note for number, note in enumerate(told, 1)}
+            lost = format_notes(target, recording, container, subtype)
+            notes |= {f"output_{number}": note for number, note in enumerate(lost, 1)}
             yield Files(recording, clean, outputs, container, subtype, written, kept, notes)
 
 

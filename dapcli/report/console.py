@@ -89,10 +89,8 @@ def print_summary(console: Console, record: Mapping[str, Any], files: Sequence[t
     """What was done, why it stopped, how well it went and where the files are."""
     first, *lines = map(escape, summary(record))
     lines.insert(0, f"[bold]{record['task']}[/]: {first}")
-    # Notes on the degradation were told before the fit.
-    lines += [f"note: {escape(note)}" for note in notes_on_the_run(record, ("restore", "consistency"))]
-    if record["gain"] != 1:
-        lines.append(f"note: peaks passed full scale; the output is lowered by {record['gain']:.4f}")
+    # Those on the files and on the degradation were told before the fit.
+    lines += [f"note: {escape(note)}" for note in notes_on_the_run(record, ("restore", "consistency", "gain"))]
     for line in lines:
         console.print(line, soft_wrap=True)
     for table in result_tables(record):

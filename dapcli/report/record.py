@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ def build_record(
     known = {**_consistency(problem, result, written), **_metrics(problem, outputs, written, references, fixed_order)}
     if "sources" in known and problem.consistent and not keeps_samples(written.subtype):
         notes["consistency"] = f"the sources sum to the mixture before they are encoded as {written.subtype}, not after"
+    if written.gain != 1:
+        decibels = 20 * log10(written.gain)
+        notes["gain"] = (
+            f"peaks passed full scale; all outputs were multiplied by {written.gain:.4f} ({decibels:.2f} dB)"
+        )
     notes |= known.pop("notes")
     seconds, hz = (None, None) if settings.prior == NO_PRIOR else result.receptive_field
     white = None if result.noise_std is None else all(fit.white_noise for fit in result.segments)
