@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -164,13 +165,14 @@ def main(stages: Sequence[Stage] = STAGES) -> None:
     machine = describe_machine()
     tables.write_text(f"{machine['devices'].get('cuda:0', machine['processor'])}, torch {machine['torch']}\n")
     kept: dict[str, dict[str, list[Record]]] = {}
+    opened = ExitStack()
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     pool = ProcessPoolExecutor(arguments.jobs, context, initializer=begin)
     for stage in (replace(each, limit=limits.get(each.name, each.limit)) for each in stages):
         evaluations: dict[str, tuple[Evaluation, Folder]] = {}
         for kind in KINDS if stage.limit else ():
             evaluation, folder = make_evaluation(stage, kind, arguments), Folder(root / f"{stage.name}-{kind}")
-            folder.open(evaluation.configuration(), overwrite=False)
+            opened.enter_context(folder.open(evaluation.configuration(), overwrite=False))
             evaluations[kind] = evaluation, folder
         if not evaluations:
             continue
@@ -181,6 +183,7 @@ def main(stages: Sequence[Stage] = STAGES) -> None:
             file.write(table(stage, kept[stage.name], settings.iterations) + "\n")
         (arguments.out / "records.json").write_text(json.dumps(kept))
     pool.shutdown()
+    opened.close()
     print(tables.read_text())
 
 

@@ -17,6 +17,7 @@ import torch
 from typer.main import get_command
 
 import dapcli
+from dapcli.audio.files import claim
 from dapcli.cli import main, make_app
 from dapcli.fit import OPTIMIZERS
 from dapcli.metrics import METRICS
@@ -337,17 +338,38 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 def test_a_recording_that_is_no_audio_is_refused_without_waiting_for_torch(folder: Path) -> None:
     code = """
 import sys
+from pathlib import Path
 from dapcli.cli import main
-for arguments in (["missing.wav", "out.wav"], ["noisy.wav", "noisy.wav"], ["noisy.wav", "no/out.wav"]):
+from dapcli.audio.files import claim
+for arguments in (["missing.wav", "out.wav"], ["noisy.wav", "noisy.wav"], ["noisy.wav", "a.wav"]):
     sys.argv = ["dap", "denoise", *arguments]
     try:
-        main()
+        with claim(Path("a.wav")):
+            main()
     except SystemExit as exit_:
         print(exit_.code)
 print("torch" in sys.modules)
 """
     with process(code) as running:
         assert running.communicate()[0] == "3\n3\n3\nFalse\n"
+
+
+@pytest.mark.parametrize(
+    ("claimed", "arguments"),
+    [
+        ("out.wav", "denoise brief.wav ../clips/out.wav --overwrite --resume"),
+        ("page.html", "denoise brief.wav out.wav --report page.html"),
+        ("out", "separate mix.wav ./out"),
+        ("out", "evaluate denoise brief.wav --duration 0.2 --baseline input --output-dir out"),
+    ],
+)
+def test_two_runs_do_not_write_one_file(claimed: str, arguments: str, dap: Dap, recordings: Path, no_fit: None) -> None:
+    if claimed == "out":
+        (recordings / "out").mkdir()
+    with claim(recordings / claimed):
+        before = tree(recordings)
+        assert_refused(dap(*arguments.split()), 3, f"{claimed} is being written by another run")
+        assert tree(recordings) == before
 
 
 def test_a_fit_that_fails_names_the_options_that_help(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import pytest
 
-from dapcli.audio.files import check_writable, write_files
+from dapcli.audio.files import check_writable, claim, write_files
 from dapcli.errors import OutputError
 
 DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -80,6 +80,27 @@ def test_whatever_fails_leaves_what_was_there(
         assert str(caught.value).startswith(str(tmp_path / ("a" if place == "first fsync" else "b")))
 
 
+@pytest.mark.parametrize("error", [DISK_FULL, KeyboardInterrupt()], ids=repr)
+def test_a_renaming_that_fails_half_way_is_undone(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def refuse_last(path: Path, target: Path) -> Path:
+        replace(path, target)
+        if target.name == "last" and target.read_bytes() == b"new":
+            raise error
+        return target
+
+    monkeypatch.setattr(Path, "replace", refuse_last)
+    before = {"old": b"old", "last": b"old last"}
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OutputError):
+        write_files({tmp_path / name: b"new" for name in ("old", "first", "last")})
+    assert tree(tmp_path) == before
+
+
 @pytest.mark.parametrize("place", ["folder", "missing/b"])
 def test_a_place_that_no_file_can_have_is_left_alone(place: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
@@ -141,3 +162,49 @@ def test_a_read_only_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)  # root may write everywhere
     with pytest.raises(OutputError, match="read-only"):
         check_writable(tmp_path / "new", overwrite=False)
+
+
+# Claims
+
+
+def another_name(path: Path, folder: Path) -> Path:
+    (folder / "link").symlink_to(path.parent)
+    return folder / "link" / ".." / path.parent.name / path.name
+
+
+@pytest.mark.parametrize("name", ["out.wav", "folder", "n" * 255])
+def test_what_is_claimed_is_refused_by_any_name_until_it_is_free(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in" / "folder").mkdir(parents=True)
+    path = tmp_path / "in" / name
+    monkeypatch.chdir(tmp_path / "in")
+    with claim(path):
+        for other in (path, Path(name), another_name(path, tmp_path)):
+            with pytest.raises(OutputError, match="is being written by another run"), claim(other):
+                pass
+        with claim(path.with_name("other")):
+            pass
+    with claim(path):
+        pass
+    assert not [each for each in tmp_path.rglob("*") if each.is_file()]
+
+
+def test_a_killed_run_leaves_nothing_that_outlives_the_next(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from pathlib import Path
+from dapcli.audio.files import claim, write_files
+
+path, other = Path(sys.argv[1]), Path(sys.argv[2])
+with claim(path), claim(other):
+    write_files({other: b"", path: lambda stream: os.kill(os.getpid(), 9)})
+"""
+    path = tmp_path / "out.wav"
+    subprocess.run([sys.executable, "-c", code, path, tmp_path / "other.wav"], check=False)
+    assert len(tree(tmp_path)) == 4
+    with claim(path):
+        write_files({path: b"new"})
+    left = tree(tmp_path)
+    assert left.pop("out.wav") == b"new"
+    assert len(left) == 2  # those of the other file

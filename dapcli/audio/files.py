@@ -6,11 +6,17 @@ import contextlib
 import errno
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from dapcli.errors import OutputError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 #: What a file is to hold, or a function that writes it into a stream.
 Content = bytes | Callable[[BinaryIO], None]
@@ -66,17 +72,77 @@ def output_folder(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+@contextlib.contextmanager
+def claim(path: Path) -> Iterator[None]:
+    """Keep other runs from a file that is to be written, or a folder, and remove what a killed run has left there.
+
+    The claim is a lock on an empty file beside the file, or in the folder, which ends with the process; that file is
+    removed at the end, and one that a killed run has left is in nobody's way. Where a file system knows no locks,
+    nothing is claimed.
+
+    Raises:
+        OutputError: Another run has claimed it, or the folder cannot be written.
+    """
+    lock = _beside(path, ".lock")
+    try:
+        descriptor = _lock(lock)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+    if descriptor is None:
+        raise OutputError(f"{path} is being written by another run; wait for that, or choose another name")
+    try:
+        for part in lock.parent.glob(f"{lock.stem}-*.part"):
+            part.unlink(missing_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no file that is open
+            lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _lock(path: Path) -> int | None:
+    """The descriptor of a locked file; None if another run has it."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:  # another user's run has left it
+            descriptor = os.open(path, os.O_RDONLY)
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                os.close(descriptor)
+                return None
+        # Another run may have ended, and removed the file, between both calls.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A hidden file beside another, or in a folder; its name is short, for that of the other may be the longest."""
+    name = b"" if path.is_dir() else os.fsencode(os.path.normcase(path.name))
+    folder = path if path.is_dir() else path.parent
+    return folder / f".dap-{hashlib.sha256(name).hexdigest()[:16]}{ending}"
+
+
 def write_files(contents: Mapping[Path, Content]) -> None:
     """Write several files so that all appear, complete, or none does.
 
-    Each is written beside its destination under a temporary name; only when all are on disk are they renamed. A file
-    too long for memory is given as a function that writes it into a stream, opened ``w+b``.
+    Each is written beside its destination under a temporary name; only when all are on disk are they renamed, and
+    should that fail half-way, what was there before comes back. A file too long for memory is given as a function that
+    writes it into a stream, opened ``w+b``.
 
     Raises:
         OutputError: The disk is full or refuses for another reason. Whatever is raised, no temporary file is left.
     """
-    # Short names, for a destination may have the longest that the file system allows.
-    parts = {path: path.with_name(f".dap-{os.getpid()}-{index}.part") for index, path in enumerate(contents)}
+    parts = {path: _beside(path, f"-{os.getpid()}.part") for path in contents}
+    before = {path: _beside(path, f"-{os.getpid()}.before.part") for path in contents if os.path.lexists(path)}
+    begun: list[Path] = []
     try:
         for path, content in contents.items():
             if path.is_dir():
@@ -88,14 +154,25 @@ def write_files(contents: Mapping[Path, Content]) -> None:
                     file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+        for path, old in before.items():
+            with contextlib.suppress(OSError, NotImplementedError):  # not every file system knows links
+                os.link(path, old, follow_symlinks=False)
         for path in contents:
+            begun.append(path)
             parts[path].replace(path)
+        begun.clear()
     except OutputError:
         raise  # an OSError too, but one that says what to do
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
     finally:
-        for part in parts.values():
+        for path in begun:
+            with contextlib.suppress(OSError):
+                if path in before:
+                    before[path].replace(path)
+                else:
+                    path.unlink()
+        for part in (*parts.values(), *before.values()):
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
 

@@ -79,13 +79,15 @@ class Evaluate(RunCommand):
         configuration = evaluation.configuration()
 
         folder = Folder(self.output_dir)
-        folder.open(configuration, overwrite=self.overwrite)
         console = make_console()
         try:
-            with evaluation_progress(console, quiet=self.quiet) as on_unit:
+            with (
+                folder.open(configuration, overwrite=self.overwrite),
+                evaluation_progress(console, quiet=self.quiet) as on_unit,
+            ):
                 outcome = run(evaluation, folder, jobs=self.jobs, on_unit=on_unit)
-            comparison = Comparison(configuration, outcome, drawn)
-            write_comparison(folder, comparison)
+                comparison = Comparison(configuration, outcome, drawn)
+                write_comparison(folder, comparison)
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted; what is finished is kept in {self.output_dir}; repeat the command to go on"

@@ -168,7 +168,7 @@ class TaskCommand(RunCommand):
             OutputError: A file cannot, or must not, be written.
         """
         from dapcli.audio import open_audio, open_matching, output_format
-        from dapcli.audio.files import check_writable, output_folder
+        from dapcli.audio.files import check_writable, claim, output_folder
         from dapcli.audio.writing import format_notes
 
         source, target, references = self.input_path, self.output_path, self.reference
@@ -187,8 +187,6 @@ class TaskCommand(RunCommand):
             raise SettingsError("--reference names one file twice; give each source its own")
         written = [*outputs.items(), ("record", record), *([("report", self.report)] if self.report else [])]
         with output_folder(target) if names else nullcontext(), ExitStack() as opened:
-            recording = opened.enter_context(open_audio(source))
-            container, subtype = output_format(next(iter(outputs.values())), recording)
             for _, path in written:
                 check_writable(path, overwrite=self.overwrite)
                 inputs = (source, *references, *options.files)
@@ -196,6 +194,10 @@ class TaskCommand(RunCommand):
                     raise OutputError(f"{path}: is an input; name another file")
             if len({path.resolve() for _, path in written}) < len(written):
                 raise OutputError("what is restored, its .json and --report must be different files")
+            for path in dict.fromkeys((target, *(path for _, path in written))):
+                opened.enter_context(claim(path))
+            recording = opened.enter_context(open_audio(source))
+            container, subtype = output_format(next(iter(outputs.values())), recording)
             clean = {path: opened.enter_context(open_matching(path, recording)) for path in references}
             told = (note for file in (recording, *clean.values()) for note in file.notes)
             notes = {f"input_{number}": note for number, note in enumerate(told, 1)}

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dapcli.audio import Audio, Samples, encode
-from dapcli.audio.files import write_files
+from dapcli.audio.files import claim, write_files
 from dapcli.errors import OutputError, SettingsError
 from dapcli.evaluation.clips import Clip
 from dapcli.evaluation.methods import Method, key
@@ -35,11 +35,12 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self, configuration: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Make the folder, or take up the one of an earlier run with the same configuration.
+    @contextlib.contextmanager
+    def open(self, configuration: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
+        """Make the folder, or take up the one of an earlier run with the same configuration, for as long as it lasts.
 
         Raises:
-            OutputError: It cannot be made, or holds other files.
+            OutputError: It cannot be made, holds other files, or another run writes there.
             SettingsError: It belongs to a run with another configuration.
         """
         if self.path.exists() and not self.path.is_dir():
@@ -47,20 +48,27 @@ class Folder:
         if not self.path.absolute().parent.is_dir():
             raise OutputError(f"{self.path.parent}: no such folder; create it first")
         found = self._read(self.path / CONFIGURATION)
-        if found is None and self.path.is_dir() and any(self.path.iterdir()):
+        if (
+            found is None
+            and self.path.is_dir()
+            and any(not path.name.startswith(".dap-") for path in self.path.iterdir())
+        ):
             raise OutputError(f"{self.path}: is not empty, and not of an evaluation; name another folder")
         wanted = json.loads(json.dumps(configuration))
-        if found is not None and overwrite:
-            self._clear()
-        elif found is not None and (differences := _differences(found, wanted)):
+        if found is not None and not overwrite and (differences := _differences(found, wanted)):
             raise SettingsError(
                 f"{self.path}: belongs to an evaluation with {'; '.join(differences)}; repeat that one, "
                 "name another folder, or start anew with --overwrite"
             )
-        for part in self.path.rglob(".dap-*.part"):  # of a run that was killed while it wrote
-            part.unlink(missing_ok=True)
-        text = json.dumps(wanted, indent=2, allow_nan=False) + "\n"
-        self.write({self.path / CONFIGURATION: text.encode()})
+        self._make(self.path)
+        with claim(self.path):
+            if found is not None and overwrite:
+                self._clear()
+            for part in self.path.rglob(".dap-*.part"):  # of a run that was killed while it wrote
+                part.unlink(missing_ok=True)
+            text = json.dumps(wanted, indent=2, allow_nan=False) + "\n"
+            self.write({self.path / CONFIGURATION: text.encode()})
+            yield
 
     def load(self, clip: Clip, method: Method) -> Record | None:
         """What a method made of a clip; None where that is not finished."""
@@ -94,12 +102,15 @@ class Folder:
         Raises:
             OutputError: The disk is full, or refuses for another reason.
         """
+        for path in contents:
+            self._make(path.parent)
+        write_files(contents)
+
+    def _make(self, folder: Path) -> None:
         try:
-            for path in contents:
-                path.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another folder") from error
-        write_files(contents)
 
     def _unit(self, clip: Clip, method: Method) -> Path:
         return self.path / "units" / clip.name / f"{key(method.name, method.oracle)}.json"
