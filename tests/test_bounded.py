@@ -252,7 +252,9 @@ def test_a_grid_is_found_at_any_gain(gain: float) -> None:
 @pytest.mark.parametrize("level", [1.0, 0.001])
 def test_an_ordinary_file_is_not_quantized(level: float, bits: int | None) -> None:
     samples = level * music(4.0)
-    assert detect_quantization(Audio(in_bits(samples, bits) if bits else samples, RATE)) is None
+    subtype = {None: "FLOAT", 8: "PCM_U8"}.get(bits, f"PCM_{bits}")
+    audio = Audio(in_bits(samples, bits) if bits else samples, RATE, subtype)
+    assert detect_quantization(audio) is None
 
 
 @pytest.mark.parametrize(

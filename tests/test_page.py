@@ -21,6 +21,7 @@ from rich.console import Console
 
 from dapcli import TASKS, Audio, Result, Settings, denoise, separate
 from dapcli.audio import open_audio, write_audio
+from dapcli.audio.view import View, view
 from dapcli.pipeline.result import Estimates
 from dapcli.pipeline.segments import Joined
 from dapcli.report import figures
@@ -132,9 +133,9 @@ def report(
 
 def with_output(noisy: Audio, output: Samples) -> Result:
     """The small result as if it were that of another recording, with this as its estimate."""
-    shape = noisy.rate, noisy.channels, noisy.length, "FLOAT", "WAV"
-    joined = Joined([(0, noisy.length)], ("",), noisy.channels, lambda _: output[None])
-    estimates = Estimates(joined, noisy, lambda each, *others: others[2] * each, ("",), *shape)
+    shape, seen = (noisy.rate, noisy.channels, noisy.length, "FLOAT", "WAV"), view(noisy)
+    joined = Joined([(0, noisy.length)], ("",), seen.channels, lambda _: seen.gain * output[None, list(seen.kept)])
+    estimates = Estimates(joined, seen, lambda each, *others: others[2] * each, ("",), *shape)
     return replace(small_result(), estimates=estimates)
 
 
@@ -225,7 +226,9 @@ def test_of_hours_only_what_is_shown_is_read(hours: int) -> None:
     before = cast(Any, SimpleNamespace(read=read, subtype="PCM_16", format="WAV", **shape))
     joined = cast(Joined, SimpleNamespace(read=lambda *part: read(*part)[None]))
     record, _ = report(recording(tone(0.3)), small_result())
-    written = replace(small_result().estimates, joined=joined, source=before, **shape)
+    written = replace(
+        small_result().estimates, joined=joined, source=View(before, 1.0, (0, 1), ((0, 1), (1, 1))), **shape
+    )
     page = Page(render_page(record, Problem(before), small_result(), written, {}))
     assert page.recordings["After"][0].shape == (2, 30 * 8_000)
     assert max(lengths) == 30 * 8_000

@@ -98,9 +98,10 @@ class Network(Method):
             "loss": [each.loss for each in found.iterations],
             "pretraining_loss": [each.loss for each in result.pretraining],
         }
-        if truth is not None:  # the rule's criterion is the mean squared error
-            ratios = [float(np.mean(truth**2)) / (each.criterion or np.inf) for each in found.iterations]
-            fit["snr_db"] = [10 * float(np.log10(ratio)) if ratio else None for ratio in ratios]
+        if truth is not None:  # the rule's criterion is the squared error, relative to the truth's power
+            errors = [each.criterion for each in found.iterations]
+            defined = [truth.any() and 0 < error < np.inf for error in errors]
+            fit["snr_db"] = [-10 * float(np.log10(e)) if d else None for e, d in zip(errors, defined, strict=True)]
         return Estimate(samples, fit)
 
 

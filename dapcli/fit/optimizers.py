@@ -17,7 +17,8 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _NEWTON_SCHULZ_STEPS = 5
 # Adam's step for what is no matrix, relative to Muon's.
 _VECTOR_RATE = 0.04
-_TINY = 1e-7
+# Far below any gradient, of quiet sound too.
+_TINY = 1e-20
 
 
 class Muon(torch.optim.Optimizer):
@@ -33,7 +34,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr})
         vectors = [each for each in parameters if each.ndim < 2]
         self._matrices = [each for each in parameters if each.ndim >= 2]
-        self._adam = torch.optim.Adam(vectors, lr=_VECTOR_RATE * lr)
+        self._adam = torch.optim.Adam(vectors, lr=_VECTOR_RATE * lr, eps=_TINY)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]

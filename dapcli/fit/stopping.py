@@ -136,10 +136,11 @@ class Oracle(StoppingRule):
         self._references = context.references
 
     def criterion(self, iteration: int, step: Step, average: Tensor) -> float:  # noqa: ARG002
-        """Squared error of the average against the references."""
+        """Squared error of the average against the references, relative to their power."""
         estimates = self._context.stft.inverse(average, self._references.shape[-1]).flatten(1)
         errors = (estimates - self._references.flatten(1)[:, None]).square().mean(dim=2).cpu().numpy()
-        return float(errors[range(len(errors)), match(errors, self._context.types)].mean())
+        power = float(self._references.square().mean()) or 1.0
+        return float(errors[range(len(errors)), match(errors, self._context.types)].mean()) / power
 
 
 STOPPING_RULES: dict[str, type[StoppingRule]] = {

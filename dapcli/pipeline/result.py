@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from dapcli.audio import Audio, Recording, Samples, full_scale_gain
+from dapcli.audio import Audio, Samples, full_scale_gain
 from dapcli.audio.recording import blocks
+from dapcli.audio.view import View
 from dapcli.audio.writing import step_of
 from dapcli.fit import Iteration
 from dapcli.pipeline.segments import Joined
@@ -25,12 +26,12 @@ Finalise = Callable[[Samples, Samples, int, float, "float | None"], Samples]
 class Estimates(Sequence["Restored"]):
     """The K sources of a recording, read together from ``joined`` segments, and each of them a recording.
 
-    ``source`` is the recording that they were estimated from, with which ``finalise`` makes them consistent; ``gain``
-    scales all of them.
+    ``source`` is the view of the recording that they were estimated from, with which ``finalise`` makes them
+    consistent; ``gain`` scales all of them.
     """
 
     joined: Joined
-    source: Recording
+    source: View
     finalise: Finalise
     types: tuple[str, ...]
     rate: int
@@ -43,7 +44,8 @@ class Estimates(Sequence["Restored"]):
     def read(self, start: int, stop: int) -> Samples:
         """Samples ``[K, C, stop - start]`` of all sources."""
         estimate, observed = self.joined.read(start, stop), self.source.read(start, stop)
-        return self.finalise(estimate, observed, start, self.gain, step_of(self.subtype))
+        gain = self.gain / self.source.gain
+        return self.source.every_channel(self.finalise(estimate, observed, start, gain, step_of(self.subtype)))
 
     def as_file(self, container: str, subtype: str) -> Estimates:
         """The estimates in another format and subtype, all scaled down if the peaks of one would not fit in there."""

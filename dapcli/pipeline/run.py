@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from dapcli.audio import Recording, Samples, resample
+from dapcli.audio.view import view
 from dapcli.errors import DeviceError, InputError, OutputError
 from dapcli.fit import Iteration
 from dapcli.pipeline.result import Estimates, Result
@@ -23,6 +23,7 @@ from dapcli.pipeline.segments import Joined, plan
 from dapcli.pipeline.solver import Segment, SegmentFit, Solver, Weights
 from dapcli.pipeline.store import FittedSegment, Store
 from dapcli.priors import NO_PRIOR, build_prior
+from dapcli.signal.gaps import merge
 
 #: Prefix of the names of threads that fit segments.
 FIT_THREAD = "dap-fit"
@@ -89,6 +90,8 @@ class Pipeline:
         for each in self.references:
             if (each.channels, each.length) != shape:
                 raise InputError(f"a reference has shape {(each.channels, each.length)}, the recording {shape}")
+        self._view = view(recording, solver.alike)
+        self.solver = solver.for_view(self._view)
         self.plan = plan(recording, solver.settings)
         # A folder that holds nothing yet is false.
         self._store = Store() if self.store is None else self.store
@@ -134,17 +137,19 @@ class Pipeline:
     def _keep_unfitted(self) -> list[float]:
         """Keep segments for which no fit has anything to do; returns the powers of all."""
         powers = []
+        silent = []
         for index, (start, stop) in enumerate(self.plan):
-            samples = self.recording.read(start, stop)
+            samples = self._view.read(start, stop)
             powers.append(float(np.mean(samples**2)))
             shape = (len(self.solver.types), *samples.shape)
             if not powers[-1]:
-                rate = self.recording.rate
-                self._notes.append(f"silence from {start / rate:.2f} to {stop / rate:.2f} s is left as it is")
+                silent.append((start, stop))
                 self._keep(index, np.zeros(shape, dtype=np.float32))
             elif index not in self._finished and not self.solver.needs_fit(samples, start):
                 self._keep(index, np.broadcast_to(samples.astype(np.float32), shape))
         self._done.update(dict.fromkeys(self._finished, self._most))
+        for start, stop in np.array(merge(silent)).reshape(-1, 2) / self.recording.rate:
+            self._notes.append(f"silence from {start:.2f} to {stop:.2f} s is left as it is")
         if not any(powers):
             self._notes = ["the recording is silent; the output is the input"]
         return powers
@@ -158,9 +163,9 @@ class Pipeline:
         weights = self._store.load_weights()
         if weights is None:
             started = time.perf_counter()
-            segments = [self._read(self.recording, index) for index in with_sound(powers)]
+            segments = [self._read(self._view, index) for index in with_sound(powers)]
             try:
-                weights = self.solver.pretrain(segments, partial(self._report, None))
+                weights = self.solver.pretrain(segments, lambda each: self._report(None, self._at_level(each)))
             except RuntimeError as error:
                 _refuse_unless_memory(error, 1)
                 raise
@@ -179,18 +184,26 @@ class Pipeline:
             def report(iteration: Iteration) -> None:
                 if stopped.is_set():
                     raise _StoppedError
-                events.put((index, iteration))
+                events.put((index, self._at_level(iteration)))
 
             start, stop = self.plan[index]
-            samples = self._read(self.recording, index)
-            references = [self._read(each, index) for each in self.references]
+            samples = self._read(self._view, index)
+            references = [self._read(self._view.of(each), index) for each in self.references]
             segment = Segment(samples, start, stop, weights, np.stack(references) if references else None)
             with _own_stream(device):
                 estimate, record = self.solver.fit_segment(segment, report)
                 flat = estimate.double().cpu().flatten(0, 1).numpy()
                 restored = resample(flat, self.solver.rate, self.recording.rate)[:, : stop - start]
             shaped = restored.astype(np.float32).reshape(*estimate.shape[:2], -1)
-            self._keep(index, shaped, replace(record, start=start, stop=stop))
+            record = replace(
+                record,
+                start=start,
+                stop=stop,
+                power=record.power / self._view.gain**2,
+                noise_std=record.noise_std and record.noise_std / self._view.gain,
+                iterations=tuple(map(self._at_level, record.iterations)),
+            )
+            self._keep(index, shaped, record)
             return index
 
         threads = torch.get_num_threads()
@@ -222,6 +235,10 @@ class Pipeline:
         with self._reading:
             samples = recording.read(*self.plan[index])
         return resample(samples, recording.rate, self.solver.rate)
+
+    def _at_level(self, iteration: Iteration) -> Iteration:
+        """An iteration with its residual at the level of the recording."""
+        return replace(iteration, residual=iteration.residual / self._view.gain)
 
     def _report(self, index: int | None, iteration: Iteration) -> None:
         """Tell of an iteration of a segment, or of the pretraining where it is None."""
@@ -257,9 +274,9 @@ class Pipeline:
             start, stop = fit.start / recording.rate, fit.stop / recording.rate
             where = "" if len(self.plan) == 1 else f"from {start:.2f} to {stop:.2f} s "
             self._notes += [f"{where}{note}" for note in fit.notes]
-        joined = Joined(self.plan, solver.types, recording.channels, lambda index: self._load(index).estimate)
+        joined = Joined(self.plan, solver.types, self._view.channels, lambda index: self._load(index).estimate)
         shape = (recording.rate, recording.channels, recording.length, recording.subtype, recording.format)
-        estimates = Estimates(joined, recording, solver.finalise, solver.types, *shape)
+        estimates = Estimates(joined, self._view, solver.finalise, solver.types, *shape)
         bins = 1
         if solver.settings.prior != NO_PRIOR:
             with torch.device("meta"):

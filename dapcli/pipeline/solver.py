@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dapcli.audio import Samples
+from dapcli.audio.view import View
 from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Objective, StopContext, StoppingRule
 from dapcli.objectives import Setup
 from dapcli.priors import NO_PRIOR, build_priors
@@ -93,6 +94,14 @@ class Solver(ABC):
         """Iterations at the most for :meth:`pretrain`, 0 where it has no use, and for a segment."""
         return 0, self.settings.iterations
 
+    def alike(self, one: int, other: int, sign: int) -> bool:  # noqa: ARG002
+        """Whether all that is known of a channel holds for another that equals it, with this sign."""
+        return True
+
+    def for_view(self, view: View) -> Solver:  # noqa: ARG002
+        """The solver for what a view shows of the recording."""
+        return self
+
     def needs_fit(self, samples: Samples, start: int) -> bool:  # noqa: ARG002
         """Whether a fit has anything to do in samples ``[C, N]`` of the recording that begin at ``start``."""
         return True
@@ -113,7 +122,7 @@ class Solver(ABC):
         """
 
     def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
-        """An estimate ``[K, C, n]`` with what is known of it kept, and scaled by ``gain``.
+        """An estimate ``[K, C, n]`` with what is known of it kept, and then scaled by ``gain``.
 
         ``observed`` ``[C, n]`` is the recording from ``start`` on, ``step`` that of the integers in which the estimate
         is written, full scale at 1, None for other formats.

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import blocks
+from dapcli.audio.view import View
 from dapcli.errors import InputError, SettingsError
-from dapcli.signal.degradation import ROUNDING, Bounded, Flags, TrainingPair
+from dapcli.signal.degradation import Bounded, Flags, TrainingPair, full_scale
 
 # Levels of the training pairs relative to the recording's. At 1 there is nothing to learn: a restoration that is
 # clipped where the recording was is the recording, and restored in the same way it is the truth itself.
 _HARDER = (0.75, 0.6)
 
-# Samples within so much of the highest, relative to it and not less than a step of 16 bits, are at the highest.
+# Samples within so much of the highest, relative to it and not less than rounding makes, are at the highest.
 _WIDTH = 1e-4
 # Clipping piles up so many samples, in so many runs of two or more, and so many times more than at any of the next
 # lower values that occur. In other music a sample or two are the highest; waves that rest at their peaks, and values
@@ -47,6 +48,16 @@ class Clipping(Bounded):
     def __post_init__(self) -> None:
         if not all(low < 0 < high for low, high in zip(self.low, self.high, strict=True)):
             raise ValueError(f"levels are not on both sides of zero: {self.low}, {self.high}")
+
+    def alike(self, one: int, other: int, sign: int) -> bool:
+        """Whether two channels are clipped at the same levels, one of them multiplied by a sign."""
+        low, high = self.low[other], self.high[other]
+        return (self.low[one], self.high[one]) == ((low, high) if sign > 0 else (-high, -low))
+
+    def for_view(self, view: View) -> Clipping:
+        """Clipping of the channels that are seen, at their level."""
+        low, high = (tuple(view.gain * side[channel] for channel in view.kept) for side in (self.low, self.high))
+        return Clipping(low, high)
 
     def affected(self, samples: Samples) -> Flags:
         """True where samples ``[C, N]`` are at or beyond a level."""
@@ -93,18 +104,17 @@ class Clipping(Bounded):
 
 
 def clipping_at(level: float, recording: Recording) -> Clipping:
-    """Clipping of all channels at ``level`` and ``-level``, less what rounding to 16 bits may have taken from it.
+    """Clipping of all channels at ``level`` and ``-level``, less what rounding may have taken from it.
 
     Raises:
-        SettingsError: The level is not a finite number above one step of 16 bits.
+        SettingsError: The level is not a finite number above what rounding makes.
         InputError: No sample of the recording reaches the level.
     """
-    if not ROUNDING < level < np.inf:
-        raise SettingsError(
-            f"--level {level:g}: must be finite and above {ROUNDING:.1g}, a step of 16 bits; full scale is 1"
-        )
+    rounding = full_scale(recording)[1]
+    if not rounding < level < np.inf:
+        raise SettingsError(f"--level {level:g}: must be finite and above {rounding:.1g}; full scale is 1")
     peak = max((float(np.abs(block).max()) for block in blocks(recording)), default=0.0)
-    threshold = level - ROUNDING
+    threshold = level - rounding
     if peak < threshold:
         raise InputError(
             f"no sample reaches the level {level:g}: the highest is {peak:.6g}; "
@@ -125,7 +135,7 @@ def detect_clipping(recording: Recording) -> Clipping | None:
         return (np.concatenate([-block, block]) for block in blocks(recording))
 
     tops = reduce(np.maximum, (block.max(axis=1) for block in sides()), np.zeros(2 * channels))
-    widths = np.maximum(_WIDTH * tops, 1.01 * ROUNDING)
+    widths = np.maximum(_WIDTH * tops, 1.01 * full_scale(recording)[1])
     # Samples of a side by their distance from its top in widths, the lowest of those at the top, and runs of them.
     counts = [np.zeros(int(top / width) + 1, dtype=np.int64) for top, width in zip(tops, widths, strict=True)]
     lowest = np.full(2 * channels, np.inf)

@@ -7,6 +7,7 @@ differ in nothing else. To add one, write a class with the members of :class:`De
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
+from dapcli.audio.recording import blocks
+from dapcli.audio.view import View
+from dapcli.audio.writing import step_of
 from dapcli.signal.gaps import Flags as Flags
 from dapcli.signal.gaps import Gaps
 from dapcli.signal.spade import refine_sparse, restore_sparse
@@ -24,6 +28,17 @@ from dapcli.signal.spade import refine_sparse, restore_sparse
 TOLERANCE = 2.0**-16
 #: The most by which writing in 16 bits changes a sample: libsndfile rounds to the nearest in FLAC, but down in WAV.
 ROUNDING = 2.0**-15
+
+
+def full_scale(recording: Recording) -> tuple[float, float]:
+    """The power of two that holds the peak of a recording, and the most by which its samples may have been rounded.
+
+    The latter is a step of 16 bits at that scale, for recordings of finer steps may be of any level; but not less than
+    the step of the recording's own integers, if they have 16 bits or more.
+    """
+    peak = max((float(np.abs(block).max()) for block in blocks(recording)), default=0.0)
+    scale = 2.0 ** math.ceil(math.log2(peak)) if peak else 1.0
+    return scale, max(scale * ROUNDING, min(step_of(recording.subtype) or 0.0, ROUNDING))
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,14 @@ class Degradation(Protocol):
     def part(self, start: int, stop: int) -> Degradation:  # noqa: ARG002
         """The degradation of the samples ``start`` to ``stop`` alone."""
         return self
+
+    def alike(self, one: int, other: int, sign: int) -> bool:  # noqa: ARG002
+        """Whether two channels are degraded alike, one of them multiplied by a sign."""
+        return True
+
+    def for_view(self, view: View) -> Degradation:
+        """The degradation of what a view shows of the recording."""
+        ...
 
     def describe(self, recording: Recording) -> dict[str, Any]:
         """The degradation of a recording as JSON can hold it; ``kind`` is its name."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
+from dapcli.audio.view import View
 from dapcli.signal.degradation import TrainingPair
 from dapcli.signal.gaps import Flags, Gaps, Interval, list_intervals, merge
 from dapcli.signal.lpc import draw_deviation, predict
@@ -47,6 +48,14 @@ class Missing:
     def part(self, start: int, stop: int) -> Missing:
         """The gaps within the samples ``start`` to ``stop``."""
         return Missing(self.gaps.part(start, stop))
+
+    def alike(self, one: int, other: int, sign: int) -> bool:  # noqa: ARG002
+        """Whether two channels have the same gaps."""
+        return self.gaps.channels[one] == self.gaps.channels[other]
+
+    def for_view(self, view: View) -> Missing:
+        """The gaps of the channels that are seen."""
+        return Missing(Gaps(tuple(self.gaps.channels[channel] for channel in view.kept)))
 
     def describe(self, recording: Recording) -> dict[str, Any]:
         """Number and length of the gaps, and the intervals in samples."""

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import blocks
+from dapcli.audio.view import View
+from dapcli.audio.writing import step_of
 from dapcli.errors import InputError, SettingsError
-from dapcli.signal.degradation import ROUNDING, Bounded, Flags, TrainingPair
+from dapcli.signal.degradation import ROUNDING, Bounded, Flags, TrainingPair, full_scale
 
 #: The most levels that can be given: their cells are 16 times those of 16 bits.
 MOST_LEVELS = 4096
@@ -31,26 +33,35 @@ _FEWEST = 3
 class Quantization(Bounded):
     """A uniform quantizer whose centres are ``offset`` and what is any number of steps away from it.
 
-    Raises ``ValueError`` where rounding to 16 bits could take samples out of their cells.
+    Samples may be off the centres by ``rounding``. Raises ``ValueError`` where that could take them out of their cells.
     """
 
     task: ClassVar[str] = "dequantize"
 
     step: float
     offset: float
+    rounding: float = ROUNDING
 
     def __post_init__(self) -> None:
-        if not self.step > 4 * ROUNDING:
+        if not self.step > 4 * self.rounding:
             raise ValueError(f"steps are too small: {self.step}")
 
+    def alike(self, one: int, other: int, sign: int) -> bool:  # noqa: ARG002
+        """Whether the quantizer is the same for samples multiplied by a sign."""
+        return sign > 0 or self.offset in (0.0, self.step / 2)
+
+    def for_view(self, view: View) -> Quantization:
+        """The quantizer at the level of what is seen."""
+        return Quantization(view.gain * self.step, view.gain * self.offset, view.gain * self.rounding)
+
     def bounds(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """The cells of samples, narrower by one step of 16 bits on both sides.
+        """The cells of samples, narrower by the rounding on both sides.
 
         Between them a signal is quantized into the same samples again even after it is written in 16 bits. Samples
-        that were themselves rounded to 16 bits have the cell that they would have without.
+        that were themselves rounded have the cell that they would have without.
         """
         centre = torch.round((samples - self.offset) / self.step) * self.step + self.offset
-        reach = self.step / 2 - ROUNDING
+        reach = self.step / 2 - self.rounding
         return centre - reach, centre + reach
 
     def quantize(self, samples: Samples) -> Samples:
@@ -112,7 +123,8 @@ def quantization_of(levels: int, recording: Recording) -> Quantization:
 def detect_quantization(recording: Recording) -> Quantization | None:
     """The quantizer of a recording that takes few values, all on one grid; ``None`` for any other recording.
 
-    The grid has a centre or a bound of a cell at zero, and at most ``MOST_DETECTED`` cells between -1 and 1.
+    The grid has a centre or a bound of a cell at zero, and at most ``MOST_DETECTED`` cells between both ends of the
+    recording's scale, the power of two that holds its peak.
     """
     values = np.zeros(0)
     for block in blocks(recording):
@@ -122,15 +134,17 @@ def detect_quantization(recording: Recording) -> Quantization | None:
     if len(values) < _FEWEST or recording.length * recording.channels < _OFTEN * len(values):
         return None
     step = float(np.diff(values).min())
-    if step < 2 / MOST_DETECTED - 2 * ROUNDING:
+    scale, rounding = full_scale(recording)
+    # The steps of integers themselves are none to restore.
+    if step < max(2 * scale / MOST_DETECTED, 2 * (step_of(recording.subtype) or 0.0), 8 * rounding) - 2 * rounding:
         return None
     # The slope of the values over their numbers does not hang on the rounding of any two of them.
     numbers = np.concatenate([[0], np.cumsum(np.round(np.diff(values) / step))])
     step = float(np.polyfit(numbers, values, 1)[0])
     # A whole number of levels is far more likely than one close to it.
-    for exact in (2 / round(2 / step), step):
+    for exact in (2 * scale / round(2 * scale / step), step):
         for offset in (exact / 2, 0.0):
-            quantization = Quantization(exact, offset)
-            if np.abs(values - quantization.quantize(values)).max() <= 2 * ROUNDING:
+            quantization = Quantization(exact, offset, rounding)
+            if np.abs(values - quantization.quantize(values)).max() <= 2 * rounding:
                 return quantization
     return None

@@ -13,6 +13,7 @@ from torch import Tensor
 from dapcli.audio import Recording, Samples, read_audio, resample
 from dapcli.audio.files import digest
 from dapcli.audio.recording import count_channels
+from dapcli.audio.view import View
 from dapcli.errors import InputError, SettingsError
 from dapcli.fit import STOPPING_RULES, Iteration, StopContext, fit
 from dapcli.objectives.alternating import Alternating
@@ -107,6 +108,11 @@ class Denoiser(Solver):
         # A rule that may end a fit early has to see all of it.
         anew = self.objective.generates or not further or STOPPING_RULES[self.rule].patience
         return (0, first) if anew else (first, further)
+
+    def for_view(self, view: View) -> Denoiser:
+        """The solver with what a view shows of the noise profile."""
+        profile = self.profile
+        return self if profile is None else replace(self, profile=view.gain**2 * profile[list(view.kept)])
 
     def pretrain(self, segments: Sequence[Samples], report: Report) -> Weights:
         """The weights of one network that was fitted to some segments ``[C, N]`` in turn, for each to start from.

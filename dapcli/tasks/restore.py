@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
+from dapcli.audio.view import View
 from dapcli.errors import InputError
 from dapcli.fit import fit
 from dapcli.pipeline.result import Result
@@ -72,6 +73,14 @@ class Restorer(Solver):
 
     degradation: Degradation
     consistent: bool = True
+
+    def alike(self, one: int, other: int, sign: int) -> bool:
+        """Whether two channels that are equal, with this sign, are degraded alike."""
+        return self.degradation.alike(one, other, sign)
+
+    def for_view(self, view: View) -> Restorer:
+        """The solver with the degradation of what a view shows."""
+        return replace(self, degradation=self.degradation.for_view(view))
 
     def needs_fit(self, samples: Samples, start: int) -> bool:
         """Whether anything is degraded in samples ``[C, N]`` of the recording that begin at ``start``."""
