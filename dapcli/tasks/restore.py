@@ -68,11 +68,13 @@ def restore(
 class Restorer(Solver):
     """Restores what the segments of a recording have lost to a ``degradation``, at the recording's own rate.
 
-    Its estimates are ``consistent`` with what is known of the recording if that is true.
+    Its estimates are ``consistent`` with what is known of the recording if that is true; samples that are off by less
+    than the ``tolerance`` count as that.
     """
 
     degradation: Degradation
     consistent: bool = True
+    tolerance: float = TOLERANCE
 
     def alike(self, one: int, other: int, sign: int) -> bool:
         """Whether two channels that are equal, with this sign, are degraded alike."""
@@ -80,7 +82,7 @@ class Restorer(Solver):
 
     def for_view(self, view: View) -> Restorer:
         """The solver with the degradation of what a view shows."""
-        return replace(self, degradation=self.degradation.for_view(view))
+        return replace(self, degradation=self.degradation.for_view(view), tolerance=view.gain * self.tolerance)
 
     def needs_fit(self, samples: Samples, start: int) -> bool:
         """Whether anything is degraded in samples ``[C, N]`` of the recording that begin at ``start``."""
@@ -109,7 +111,7 @@ class Restorer(Solver):
         fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report)
         plain = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
         restored = degradation.add_texture(plain, observed, self.rate, self.settings.seed)
-        inconsistent = np.abs(degradation.project(restored, observed) - restored) > TOLERANCE
+        inconsistent = np.abs(degradation.project(restored, observed) - restored) > self.tolerance
         record = self.record(fitted, network, stretch)
         estimate = segment.samples.copy()
         estimate[:, first:last] = restored
