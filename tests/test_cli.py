@@ -414,6 +414,23 @@ def test_score_has_every_metric_or_a_note_for_every_estimate(dap: Dap, folder: P
     assert float(row.split()[2]) == pytest.approx(snr, abs=0.01)
 
 
+def test_what_is_wrong_in_files_is_told_by_every_command(dap: Dap, folder: Path) -> None:
+    data = (folder / "clean.wav").read_bytes()
+    (folder / "cut.wav").write_bytes(data[:-2])
+    (folder / "half.wav").write_bytes(data[: len(data) // 2])
+    scores = json.loads(ok(dap("score", "cut.wav", "cut.wav", "--json")).out)
+    assert [key for key, note in scores["cut.wav"]["notes"].items() if "truncated" in note] == ["input_1", "input_2"]
+    assert "truncated" in ok(dap("score", "cut.wav", "cut.wav")).out
+    doctor = ("doctor", "cut.wav", "--seconds", "0.1", "--prior", "conv", "--preset", "fast", "--json")
+    assert len(json.loads(ok(dap(*doctor)).out)["notes"]) == 1
+    run = ok(dap("denoise", "cut.wav", "out.wav", "--finetune-iterations", "1", *TINY))
+    assert record_of(folder / "out.wav")["notes"]["input_1"] in run.err
+    assert_refused(dap("score", "half.wav", "half.wav"), 3, "--accept-truncated")
+    ok(dap("score", "half.wav", "half.wav", "--accept-truncated"))
+    assert_refused(dap("denoise", "half.wav", "half_out.wav", *TINY), 3, "--accept-truncated")
+    ok(dap("denoise", "half.wav", "half_out.wav", "--accept-truncated", "--finetune-iterations", "1", *TINY))
+
+
 def test_priors_know_the_size_of_the_released_network(dap: Dap) -> None:
     priors = json.loads(ok(dap("priors", "--json", "--preset", "paper")).out)
     assert list(priors) == list(PRIORS)

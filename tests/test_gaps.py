@@ -232,7 +232,7 @@ def test_masks_that_are_not_there_are_refused(name: str, tmp_path: Path) -> None
     with pytest.raises(InputError, match="no such file"):
         read_mask(tmp_path / name, SECOND)
     (tmp_path / "a.json").write_text("[[0.5, 0.6]]")
-    with pytest.raises(InputError, match="cannot be read as audio"):
+    with pytest.raises(InputError, match="is a text file"):
         read_mask(tmp_path / "a.json", SECOND)
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=r"cannot be read|is a folder"):

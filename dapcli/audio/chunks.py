@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,9 +46,12 @@ class Chunk:
     size: int
 
 
+# What a name may be; in W64 the rest of an identifier of 16 bytes follows.
+_NAME = re.compile(rb"[A-Za-z0-9 _()]{4}(?:[\x00-\xff]{12})?")
 #: The layouts by the first four bytes of a file.
 LAYOUTS = {
     b"RIFF": Layout(12),
+    b"RIFX": Layout(12, size=">I"),
     b"RF64": Layout(12, whole=None),
     b"BW64": Layout(12, whole=None),
     b"FORM": Layout(12, size=">I"),
@@ -62,15 +66,22 @@ def layout_of(stream: BinaryIO) -> Layout | None:
     return LAYOUTS.get(stream.read(4))
 
 
-def chunks(stream: BinaryIO) -> Iterator[Chunk]:
-    """All chunks of a file in their order, as far as it has any; the last may be cut off."""
+def chunks(stream: BinaryIO, position: int | None = None) -> Iterator[Chunk]:
+    """All chunks of a file in their order, as far as it has any; the last may be cut off.
+
+    They begin at the first, or at a position behind the samples.
+    """
     layout = layout_of(stream)
     end = stream.seek(0, 2)
-    position, long_data = (end, 0) if layout is None else (layout.first, 0)
-    while layout is not None and position + layout.header <= end:
+    long_data = 0
+    if layout is not None and position is None:
+        position = layout.first
+    while layout is not None and position is not None and position + layout.header <= end:
         stream.seek(position)
         header = stream.read(layout.header)
         name, start = header[: layout.name], position + layout.header
+        if not _NAME.fullmatch(name):
+            return
         (size,) = struct.unpack(layout.size, header[layout.name :])
         if layout.inclusive:
             size -= layout.header

@@ -7,27 +7,29 @@ import os
 import re
 import stat
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from dapcli.audio.foreign import convert_line, describe_foreign
+from dapcli.audio.headers import Contents, View, inspect
 from dapcli.audio.recording import BLOCK, PORTABLE_SUBTYPES, Audio, Recording, Samples, check_range, shape_in_words
 from dapcli.errors import InputError
 from dapcli.settings import MAX_RATE, MIN_RATE
 
-# How libsndfile logs the size of a data chunk that does not match its file: WAV, AIFF, AU, W64 and SVX; RF64.
-_DATA_SIZE = re.compile(r"^\s*(?:data|SSND|Data Size|riff|BODY)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
-_DS64_FRAMES = re.compile(r"Calculated frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
-# How it logs that a VOC or MAT4 file ends too early.
+# How libsndfile logs that a VOC or MAT4 file ends too early; of others headers.py knows better.
 _ENDS_EARLY = re.compile(r"[Ss]eems to be (?:a )?truncated")
-_UNKNOWN_LENGTH = 0x7FFF_0000
 # The number of frames that libsndfile gives for a FLAC file out of a pipe, which does not tell its own.
 _UNKNOWN_FRAMES = 0x7FFF_FFFF_FFFF_FFFF
 # Blocks that a file keeps after reading them: the next reading begins a little before the end of the last.
 _RECENT_BLOCKS = 4
-# The last page of an Ogg file lies within so many bytes: a page has 65,307 at the most, and tags may follow.
-_OGG_TAIL = 100_000
+# A file that lacks no more than this of its end is restored: so many seconds, and this share of it. So is one that
+# lacks a single block of its encoding.
+_UNNOTICED_SECONDS, _UNNOTICED_SHARE = 0.1, 0.05
+# Samples of all channels that are read at once where nobody knows yet whether there are any.
+_PROBED = 1 << 20
 
 
 class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
@@ -39,7 +41,7 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
 
     def __init__(self, path: Path, decoder: _Decoder, length: int, notes: tuple[str, ...] = ()) -> None:
         self.rate = int(decoder.samplerate)
-        self.subtype = str(decoder.subtype)
+        self.subtype = decoder.alignment.subtype if decoder.alignment else str(decoder.subtype)
         self.format = str(decoder.format)
         self.channels = int(decoder.channels)
         self.length = length
@@ -78,7 +80,7 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
                 offset = index * BLOCK
                 first, last = max(start, offset), min(stop, offset + BLOCK)
                 samples[:, first - start : last - start] = self._block(index)[:, first - offset : last - offset]
-        except (soundfile.LibsndfileError, EOFError) as error:
+        except (soundfile.LibsndfileError, EOFError, OSError) as error:
             raise InputError(f"{self._path}: changed while it was in use; leave it alone until all is done") from error
         return samples
 
@@ -90,14 +92,14 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
                 self._decoder.seek(index * BLOCK)
                 self._position = index
             elif index < self._position:
-                self._decoder.close()
-                self._decoder = _Decoder(self._path)
+                self._decoder = self._decoder.reopened()
                 self._position = 0
         while self._position <= index:
-            block = self._decoder.read(BLOCK, dtype="float64", always_2d=True).T
-            if block.shape[1] < min(BLOCK, self.length - self._position * BLOCK):
+            wanted = min(BLOCK, self.length - self._position * BLOCK)
+            block = self._decoder.next_block(wanted)
+            if len(block) < wanted:
                 raise EOFError
-            self._recent.append(block)
+            self._recent.append(block.T)
             self._position += 1
         return self._recent[index - self._position]
 
@@ -105,48 +107,170 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
 class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read forwards: SoundFile itself seeks to the end of each reading, which is not always exact."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, contents: Contents) -> None:
+        self.path, self.contents = path, contents
+        self.alignment: Alignment | None = None
+        self.view = View(path, contents.pieces) if contents.pieces else None
         # As bytes, for names of files need not be UTF-8; Windows has no such names.
-        super().__init__(path if os.name == "nt" else os.fsencode(path))
+        name = path if os.name == "nt" else os.fsencode(path)
+        try:
+            with self._silenced():
+                super().__init__(self.view or name)
+        except BaseException:
+            self._close_view()
+            raise
 
     def seekable(self) -> bool:
         return False
 
+    def close(self) -> None:
+        super().close()
+        self._close_view()
 
-def open_audio(path: Path) -> AudioFile:
+    def _close_view(self) -> None:
+        if self.view:
+            self.view.close()
+
+    def _silenced(self) -> contextlib.AbstractContextManager[None]:
+        return _silence() if self.contents.is_mpeg else contextlib.nullcontext()
+
+    def reopened(self) -> _Decoder:
+        """The same file at its beginning."""
+        self.close()
+        again = _Decoder(self.path, self.contents)
+        again.alignment = self.alignment
+        return again
+
+    def next_block(self, count: int) -> Samples:
+        """The next samples ``[n, C]``, ``count`` of them or all that are left."""
+        with self._silenced():
+            block: Samples = self.read(count, dtype="float64", always_2d=True)
+        return self.alignment.aligned(block) if self.alignment else block
+
+    def probe(self, count: int) -> tuple[Samples, str]:
+        """The next samples ``[n, C]`` that can be decoded, ``count`` at the most, and what stopped their decoding."""
+        block = np.full((count, self.channels), np.nan)
+        try:
+            with self._silenced():
+                return block[: len(self.read(out=block))], ""
+        except soundfile.LibsndfileError as error:
+            # What was decoded before the error is there, and finite for integers and for what was encoded.
+            decoded = np.isfinite(block).all(axis=1)
+            return block[: count if decoded.all() else int(decoded.argmin())], error.error_string
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep off stderr what libsndfile's decoder of MP3 writes there about damaged files, from C."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a number is wanted
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+class Alignment:
+    """Where the ``bits`` of a sample that count lie in the integers that hold it; all samples ``[n, C]`` are looked at.
+
+    By the standards they are the upper ones. Many programs use the lower ones, with or without extending the sign.
+    """
+
+    def __init__(self, subtype: str, bits: int) -> None:
+        self.bits = bits
+        self._taken = int(subtype.removeprefix("PCM_"))
+        self._is_upper = self._is_lower = self._is_unsigned = True
+
+    def look_at(self, samples: Samples) -> None:
+        """Take note of samples as libsndfile reads them."""
+        if not samples.size:
+            return
+        integers = samples * 2.0 ** (self._taken - 1)
+        full = 2.0**self.bits
+        low, high = integers.min(), integers.max()
+        self._is_lower = self._is_lower and low >= -full / 2 and high < full / 2
+        self._is_unsigned = self._is_unsigned and low >= 0 and high < full
+        self._is_upper = self._is_upper and not np.fmod(integers, 2.0 ** (self._taken - self.bits)).any()
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the lower bits count."""
+        return not self._is_upper and (self._is_lower or self._is_unsigned)
+
+    @property
+    def subtype(self) -> str:
+        """The subtype that holds the bits that count."""
+        needed = self.bits if self._is_upper or self.is_shifted else self._taken
+        return f"PCM_{max(16, -(-needed // 8) * 8)}"
+
+    def aligned(self, samples: Samples) -> Samples:
+        """The samples with full scale at 1."""
+        if not self.is_shifted:
+            return samples
+        half = 2.0 ** (self.bits - 1)
+        integers = samples * 2.0 ** (self._taken - 1)
+        return (np.mod(integers + half, 2 * half) - half) / half
+
+    def describe(self) -> str:
+        """How the samples are stored, and how they were taken."""
+        where = "lower" if self.is_shifted else "upper" if self._is_upper else "and other"
+        return f"{self.bits} bits in {self._taken // 8} bytes, taken from the {where} bits"
+
+
+def open_audio(path: Path, *, accept_truncated: bool = False) -> AudioFile:
     """Open any file that libsndfile reads, and check all of it.
 
+    Args:
+        path: The file.
+        accept_truncated: Read also a file that lacks a noticeable part of its end, or has its samples damaged from
+            somewhere on.
+
     Raises:
-        InputError: The file is missing, not audio, truncated or empty, has samples that are not finite, or a
-            rate outside 8 to 192 kHz.
+        InputError: The file is missing, not audio, truncated or empty, has samples that are not finite, or a rate
+            that dap does not work at.
     """
     try:
         mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path}: is a folder; name one audio file")
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{path}: is not a regular file; write what it delivers to a file first")
+        contents = inspect(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if stat.S_ISDIR(mode):
-        raise InputError(f"{path}: is a folder; name one audio file")
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{path}: is not a regular file; write what it delivers to a file first")
+    if contents.refusal:
+        raise InputError(f"{path}: {contents.refusal}; convert it first: {convert_line(path)}")
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(_Decoder(path))
-            truncated = _is_cut_off(file.extra_info) or (file.format == "OGG" and not _has_last_page(path))
-            if not soundfile.SoundFile.seekable(file):
-                raise ValueError("this encoding does not tell its length")  # noqa: TRY301
-            length, finite = 0, True
-            while len(block := file.read(BLOCK, dtype="float64", always_2d=True)):
-                length += len(block)
-                finite = finite and bool(np.isfinite(block).all())
+            file = stack.enter_context(_Decoder(path, contents))
         except (RuntimeError, TypeError, ValueError) as error:  # libsndfile's are RuntimeErrors; the others: RAW, XI
             reason = str(error).split(":")[-1].strip().rstrip(".")
-            raise InputError(f"{path}: cannot be read as audio ({reason})") from error
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-        if truncated or length < file.frames != _UNKNOWN_FRAMES:
-            raise InputError(f"{path}: is truncated: part of its samples is missing; copy it again")
+            unknown = f"cannot be read as audio ({reason}); if other programs play it: {convert_line(path)}"
+            raise InputError(f"{path}: {describe_foreign(path) or unknown}") from error
+        if file.format == "RAW":
+            raise InputError(f"{path}: has no header that tells what it holds; convert it first: {convert_line(path)}")
+        alignment = Alignment(file.subtype, contents.bits) if contents.bits else None
+        length, finite, reason = 0, True, ""
+        limit = _UNKNOWN_FRAMES if contents.limit is None else contents.limit
+        while not reason:
+            block, reason = file.probe(min(BLOCK, max(1, _PROBED // file.channels), limit - length))
+            if not len(block):
+                break
+            length += len(block)
+            finite = finite and bool(np.isfinite(block).all())
+            if alignment:
+                alignment.look_at(block)
+        file.alignment = alignment
+        notes = [*contents.notes, *([alignment.describe()] if alignment else [])]
+        notes += _missing(path, file, contents, length, reason, accept=accept_truncated)
         if length == 0:
             raise InputError(f"{path}: holds no samples")
         if not finite:
@@ -154,26 +278,54 @@ def open_audio(path: Path) -> AudioFile:
         if not MIN_RATE <= file.samplerate <= MAX_RATE:
             raise InputError(f"{path}: {file.samplerate} Hz is outside {MIN_RATE} to {MAX_RATE} Hz; resample it first")
         stack.pop_all()
-    return AudioFile(path, file, length)
+    return AudioFile(path, file, length, tuple(f"{path}: {note}" for note in notes))
 
 
-def read_audio(path: Path) -> Audio:
+def _missing(path: Path, file: _Decoder, contents: Contents, length: int, reason: str, *, accept: bool) -> list[str]:
+    """Notes on what a file lacks of its end.
+
+    Raises:
+        InputError: That may be noticed, or nobody knows how much it is, and it is not accepted.
+    """
+    missing = 0
+    if contents.frames is not None:
+        missing = contents.frames - length
+    elif contents.announced > contents.present:
+        missing = round(length * (contents.announced / contents.present - 1)) if contents.present else 1
+    if contents.limit is None and file.frames != _UNKNOWN_FRAMES:
+        missing = max(missing, file.frames - length)
+    unknown = contents.cut or (bool(reason) and file.frames == _UNKNOWN_FRAMES)
+    unknown = unknown or (not contents.checked and _ENDS_EARLY.search(file.extra_info) is not None)
+    if missing <= 0 and not unknown:
+        return []
+    if not length:
+        raise InputError(f"{path}: is truncated: none of its samples is there")
+    lost = f"the last {missing} of {length + missing} samples are missing" if missing > 0 else "its end is missing"
+    if reason:
+        lost += f" or damaged ({reason.split(':')[-1].strip().rstrip('.')})"
+    tolerated = max(contents.block, min(_UNNOTICED_SECONDS * file.samplerate, _UNNOTICED_SHARE * (length + missing)))
+    if (unknown or missing > tolerated) and not accept:
+        raise InputError(f"{path}: is truncated: {lost}; add --accept-truncated to restore the {length} that are there")
+    return [f"is truncated: {lost}"]
+
+
+def read_audio(path: Path, *, accept_truncated: bool = False) -> Audio:
     """Read the whole of any file that libsndfile reads.
 
     Raises:
         InputError: As in :func:`open_audio`.
     """
-    with open_audio(path) as file:
+    with open_audio(path, accept_truncated=accept_truncated) as file:
         return Audio(file.read(0, file.length), file.rate, file.subtype, file.format)
 
 
-def open_matching(path: Path, other: Recording) -> AudioFile:
+def open_matching(path: Path, other: Recording, *, accept_truncated: bool = False) -> AudioFile:
     """Open a recording that is to be compared with another, sample by sample.
 
     Raises:
         InputError: It cannot be read, or has another rate, length or number of channels.
     """
-    file = open_audio(path)
+    file = open_audio(path, accept_truncated=accept_truncated)
     if (file.rate, file.channels, file.length) != (other.rate, other.channels, other.length):
         file.close()
         raise InputError(
@@ -181,27 +333,3 @@ def open_matching(path: Path, other: Recording) -> AudioFile:
             f"{shape_in_words(other)}; they must match"
         )
     return file
-
-
-def _is_cut_off(log: str) -> bool:
-    """Whether libsndfile logged that a file ends before the data that it announces (it then reads what is there).
-
-    Programs that write to a pipe cannot know the length and announce the largest one; that is no degradation.
-    """
-    return (
-        any(int(there) < int(announced) < _UNKNOWN_LENGTH for announced, there in _DATA_SIZE.findall(log))
-        or any(int(there) < int(announced) for there, announced in _DS64_FRAMES.findall(log))
-        or _ENDS_EARLY.search(log) is not None
-    )
-
-
-def _has_last_page(path: Path) -> bool:
-    """Whether an Ogg file ends with the whole page that is marked as its last (RFC 3533, section 6)."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _OGG_TAIL))
-        tail = file.read()
-    page = tail[tail.rfind(b"OggS") :]
-    if len(page) < 27 or not page[5] & 4:
-        return False
-    sizes = page[27 : 27 + page[26]]  # of the segments; cut off itself, the page is too short for them too
-    return len(page) >= 27 + page[26] + sum(sizes)

@@ -22,6 +22,8 @@ ARGUMENTS = "Arguments"
 OUTPUT_PANEL = "Output"
 #: The default of an option that has to be given.
 REQUIRED = MISSING
+#: Help of --accept-truncated.
+ACCEPT_TRUNCATED = "Also read files that lack part of their end, as far as they go."
 
 argument = partial(option, panel=ARGUMENTS)
 #: A field as :func:`dataclasses.make_dataclass` takes it: name, type, and default with metadata.

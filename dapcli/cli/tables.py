@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dapcli.cli.command import REQUIRED, Command, argument, own
+from dapcli.cli.command import ACCEPT_TRUNCATED, REQUIRED, Command, argument, own
 from dapcli.settings import PAPER_RATE, choose_settings
 from dapcli.tasks import TASKS
 
@@ -58,18 +58,22 @@ class Score(TableCommand):
 
     reference: Path = argument(REQUIRED, "Clean recording.", metavar="REF")
     estimates: tuple[Path, ...] = argument(REQUIRED, "Recordings to compare with it.", metavar="EST...")
+    accept_truncated: bool = own(False, ACCEPT_TRUNCATED)
 
     def run(self) -> None:
         """Print the metrics."""
-        from dapcli.audio import open_matching, read_audio
+        from dapcli.audio import open_audio, open_matching
         from dapcli.metrics import score
         from dapcli.report.table import metric_table
 
-        clean = read_audio(self.reference)
+        reading = {"accept_truncated": self.accept_truncated}
+        with open_audio(self.reference, **reading) as clean:
+            reference, read = clean.read(0, clean.length), clean.notes
         scores: dict[str, dict[str, Any]] = {}
         for path in self.estimates:
-            with open_matching(path, clean) as file:
-                values, notes = score(clean.samples, file.read(0, file.length), clean.rate)
+            with open_matching(path, clean, **reading) as file:
+                values, notes = score(reference, file.read(0, file.length), clean.rate)
+            notes |= {f"input_{number}": note for number, note in enumerate((*read, *file.notes), 1)}
             scores[str(path)] = {"metrics": values, "notes": notes}
         table = metric_table({name: each["metrics"] for name, each in scores.items()})
         reasons = [(name, metric, note) for name, each in scores.items() for metric, note in each["notes"].items()]
@@ -115,6 +119,7 @@ class Doctor(TableCommand):
     preset: str = own("quality", _PRESET)
     prior: tuple[str, ...] = own((), "Prior to measure, may be repeated.", shown="all")
     device: tuple[str, ...] = own((), "Device to measure, may be repeated.", shown="all")
+    accept_truncated: bool = own(False, ACCEPT_TRUNCATED)
     seconds: float = own(10.0, "How long to measure each, s.", least=0.1)
 
     def run(self) -> None:
@@ -123,7 +128,11 @@ class Doctor(TableCommand):
         from dapcli.audio import open_audio
 
         with ExitStack() as files:
-            recording = files.enter_context(open_audio(self.input_path)) if self.input_path else None
+            recording = (
+                files.enter_context(open_audio(self.input_path, accept_truncated=self.accept_truncated))
+                if self.input_path
+                else None
+            )
             from dapcli.priors import PRIORS
             from dapcli.report.console import make_console
             from dapcli.report.table import Table, row, tabulate
@@ -151,10 +160,12 @@ class Doctor(TableCommand):
         measured_on = {"channels": channels, "samples": length, "sample_rate": rate}
         on = f"{length / rate:.3g} s of {count(channels, 'channel')} at {rate} Hz"
         words = [f"preset {self.preset}, an iteration on {on}"]
+        notes = list(recording.notes) if recording else []
+        words += notes
         if recording:
             words.append(f"estimates are for {self.input_path}, {duration(recording.length / recording.rate)} long")
         about = {**machine, **machine["devices"], "devices": None}
         named = Table((), [row(name, str(value)) for name, value in about.items() if value is not None], texts=2)
         columns = _SPEEDS | ({"estimate": "{total}"} if any(each["estimate"] for each in speeds) else {})
-        result = {**machine, "preset": self.preset, "measured_on": measured_on, "speed": speeds}
+        result = {**machine, "preset": self.preset, "measured_on": measured_on, "speed": speeds, "notes": notes}
         self.show(result, named, "", tabulate(lines, columns, texts=3), *words)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import typer
 
 import dapcli
-from dapcli.cli.command import OUTPUT_PANEL, REQUIRED, RunCommand, add_command, argument, declare
+from dapcli.cli.command import ACCEPT_TRUNCATED, OUTPUT_PANEL, REQUIRED, RunCommand, add_command, argument, declare
 from dapcli.errors import OutputError, SettingsError
 from dapcli.settings import RUN_PANEL, choose_settings, option
 from dapcli.tasks import TASKS, load
@@ -80,6 +80,7 @@ class TaskCommand(RunCommand):
     )
     parallel: int | None = option(None, "Segments to fit at the same time; memory grows.", panel=RUN_PANEL, least=1)
     resume: bool = option(False, "Go on where an interrupted run has left OUT.partial.", panel=RUN_PANEL)
+    accept_truncated: bool = option(False, ACCEPT_TRUNCATED, panel=RUN_PANEL)
 
     def run(self) -> None:
         """Restore the recording, or separate it."""
@@ -171,6 +172,7 @@ class TaskCommand(RunCommand):
         from dapcli.audio.files import check_writable, claim, output_folder
         from dapcli.audio.writing import format_notes
 
+        reading = {"accept_truncated": self.accept_truncated}
         source, target, references = self.input_path, self.output_path, self.reference
         outputs = {"output": target}
         record, kept = (target.parent / name for name in (f"{target.name}.json", f"{target.name}.partial"))
@@ -196,9 +198,9 @@ class TaskCommand(RunCommand):
                 raise OutputError("what is restored, its .json and --report must be different files")
             for path in dict.fromkeys((target, *(path for _, path in written))):
                 opened.enter_context(claim(path))
-            recording = opened.enter_context(open_audio(source))
+            recording = opened.enter_context(open_audio(source, **reading))
             container, subtype = output_format(next(iter(outputs.values())), recording)
-            clean = {path: opened.enter_context(open_matching(path, recording)) for path in references}
+            clean = {path: opened.enter_context(open_matching(path, recording, **reading)) for path in references}
             told = (note for file in (recording, *clean.values()) for note in file.notes)
             notes = {f"input_{number}": note for number, note in enumerate(told, 1)}
             lost = format_notes(target, recording, container, subtype)

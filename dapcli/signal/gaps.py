@@ -197,7 +197,7 @@ def read_mask(path: Path, recording: Recording) -> tuple[Gaps, list[str]]:
     """
     if path.suffix.lower() in (".csv", ".txt"):
         return make_gaps(_read_lines(path, recording), recording, f"{path}: ")
-    return _read_audio_mask(path, recording), []
+    return _read_audio_mask(path, recording)
 
 
 def _read_lines(path: Path, recording: Recording) -> Iterator[Interval]:
@@ -230,7 +230,7 @@ def _read_lines(path: Path, recording: Recording) -> Iterator[Interval]:
         yield interval
 
 
-def _read_audio_mask(path: Path, recording: Recording) -> Gaps:
+def _read_audio_mask(path: Path, recording: Recording) -> tuple[Gaps, list[str]]:
     with open_audio(path) as mask:
         fits = (mask.rate, mask.length) == (recording.rate, recording.length)
         if not fits or mask.channels not in (1, recording.channels):
@@ -241,7 +241,7 @@ def _read_audio_mask(path: Path, recording: Recording) -> Gaps:
         if not mask.subtype.startswith(PORTABLE_SUBTYPES):
             raise InputError(f"{path}: {mask.subtype} may not keep zeros; save the mask as WAV or FLAC")
         channels = find_stretches((block == 0 for block in blocks(mask)), mask.channels, 1)
-    return checked_gaps(channels * (recording.channels // mask.channels), recording, f"{path}: ")
+    return checked_gaps(channels * (recording.channels // mask.channels), recording, f"{path}: "), list(mask.notes)
 
 
 def find_stretches(flags: Iterable[Flags], channels: int, shortest: int) -> list[list[Interval]]:

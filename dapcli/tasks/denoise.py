@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dapcli.audio import Recording, Samples, read_audio, resample
+from dapcli.audio import Audio, Recording, Samples, open_audio, resample
 from dapcli.audio.files import digest
 from dapcli.audio.recording import count_channels
 from dapcli.audio.view import View
@@ -88,8 +88,11 @@ def denoise(
 def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem[None]:  # noqa: ARG001
     """The problem of a noisy recording by the options of the command line."""
     given = options.profile
-    profile, fingerprint = (read_audio(given), digest(given)) if isinstance(given, Path) else (given, given)
-    return Problem(recording, noise_profile=profile, fingerprint={"noise_profile": fingerprint})
+    if not isinstance(given, Path):
+        return Problem(recording, noise_profile=given, fingerprint={"noise_profile": given})
+    with open_audio(given) as file:
+        profile = Audio(file.read(0, file.length), file.rate)
+    return Problem(recording, noise_profile=profile, fingerprint={"noise_profile": digest(given)}, notes=file.notes)
 
 
 @dataclass(frozen=True, kw_only=True)

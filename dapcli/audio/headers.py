@@ -1,0 +1,412 @@
+"""The headers of files, read before libsndfile reads them.
+
+There may be tags in front, sizes that are wrong, or samples in more bytes than they need. libsndfile believes a header
+where it should not, and stops where people would go on. What it is to see in place of a file is a :class:`View`: the
+file's bytes with another header.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from dapcli.audio import mpeg
+from dapcli.audio.chunks import Chunk, Layout, chunks, layout_of
+from dapcli.audio.recording import count_channels
+
+#: A part of a view: bytes, or those of the file in this range.
+Piece = bytes | range
+
+# Sizes that programs announce when they write to a pipe and cannot know: about 2 or 4 GB, and all bits of 8 bytes.
+_UNKNOWN_SIZES = (range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0000), range(2**62, 2**64))
+_FORMAT_PCM, _FORMAT_FLOAT, _FORMAT_EXTENSIBLE = 1, 3, 0xFFFE
+_FORMATS_MPEG = (0x50, 0x55)
+# Bytes of a sample in an AU file, by its encoding.
+_AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+_AIFF_LINEAR = (b"NONE", b"TWOS", b"SOWT", b"FL32", b"FL64", b"IN24", b"IN32")
+# The last page of an Ogg file lies within so many bytes: a page has 65,307 at the most, and tags may follow.
+_OGG_TAIL = 100_000
+_ID3_HEADER, _ID3_TRAILER, _APE_FOOTER = 10, 128, 32
+
+
+class View(io.RawIOBase):
+    """Pieces of a file, one behind the other; it can be read, and seek."""
+
+    def __init__(self, path: Path, pieces: Sequence[Piece]) -> None:
+        self._file = path.open("rb")
+        self._pieces = pieces
+        self._starts = list(accumulate(map(len, pieces), initial=0))
+        self._position = 0
+        self.size = self._starts[-1]
+
+    def readable(self) -> bool:
+        """True, as streams say it."""
+        return True
+
+    def seekable(self) -> bool:
+        """True, as streams say it."""
+        return True
+
+    def tell(self) -> int:
+        """The position of the next byte."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position, also beyond the end."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, or all of it that there is; libsndfile does not ask again for the rest."""
+        target, done = memoryview(buffer).cast("B"), 0
+        while done < len(target) and self._position < self.size:
+            index = bisect_right(self._starts, self._position) - 1
+            piece = self._pieces[index][self._position - self._starts[index] :][: len(target) - done]
+            if isinstance(piece, range):
+                self._file.seek(piece.start)
+                read = self._file.readinto(target[done : done + len(piece)])
+                if not read:
+                    break  # the file has shrunk
+            else:
+                read = len(piece)
+                target[done : done + read] = piece
+            done += read
+            self._position += read
+        return done
+
+    def at(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset`` on, fewer at the end."""
+        self.seek(offset)
+        return self.read(count) or b""
+
+    def close(self) -> None:
+        """Close the file, too."""
+        self._file.close()
+        super().close()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """How a file keeps its samples.
+
+    ``pieces`` is what libsndfile is to read, nothing where that is the file itself. ``announced`` and ``present`` are
+    bytes of samples, and ``frames`` the number of samples per channel, as far as the header tells them; ``cut`` is true
+    where the end is missing and nobody knows how much. ``block`` is the number of samples per channel that are encoded
+    together; ``limit`` that of all, where libsndfile would read more. ``bits`` is the number of bits that count in a
+    sample, where it takes more. ``checked`` means that libsndfile need not be asked about sizes, ``is_mpeg`` that its
+    decoder of MP3 is used.
+    """
+
+    pieces: tuple[Piece, ...] = ()
+    announced: int = 0
+    present: int = 0
+    frames: int | None = None
+    cut: bool = False
+    block: int = 1
+    limit: int | None = None
+    bits: int | None = None
+    checked: bool = False
+    is_mpeg: bool = False
+    notes: tuple[str, ...] = ()
+    refusal: str = ""
+
+
+def inspect(path: Path) -> Contents:
+    """What the header of a file tells of its samples.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    size = path.stat().st_size
+    with View(path, [range(size)]) as file:
+        start, stop = _without_tags(file)
+    with View(path, [range(start, stop)]) as body:
+        contents = _inspect(body)
+    if not contents.pieces and stop - start < size:
+        contents = replace(contents, pieces=(range(stop - start),))
+    # Ranges of the body are ranges of the file from the end of its tags on.
+    pieces = tuple(range(p.start + start, p.stop + start) if isinstance(p, range) else p for p in contents.pieces)
+    return replace(contents, pieces=pieces)
+
+
+def _inspect(body: View) -> Contents:
+    magic = body.at(0, 16)
+    if (layout := layout_of(cast(BinaryIO, body))) is not None:
+        return _inspect_chunks(body, layout)
+    if magic.startswith((b".snd", b"dns.")):
+        return _inspect_au(body, ">" if magic.startswith(b".") else "<")
+    if magic.startswith(b"fLaC"):
+        return Contents(block=int.from_bytes(magic[10:12], "big"))
+    if magic.startswith(b"OggS"):
+        return _inspect_ogg(body)
+    return _inspect_mpeg(body)
+
+
+def _without_tags(file: View) -> tuple[int, int]:
+    """Where a file begins and ends without ID3 and APE tags around it."""
+    start, stop = 0, file.size
+    while (header := file.at(start, _ID3_HEADER))[:3] == b"ID3" and len(header) == _ID3_HEADER:
+        size = sum((byte & 0x7F) << shift for byte, shift in zip(header[6:10], (21, 14, 7, 0), strict=True))
+        start += _ID3_HEADER + size + (_ID3_HEADER if header[5] & 0x10 else 0)
+    if start >= file.size:
+        return 0, file.size
+    for _ in range(2):  # either may be the last
+        if stop - start > _ID3_TRAILER and file.at(stop - _ID3_TRAILER, 3) == b"TAG":
+            stop -= _ID3_TRAILER
+        footer = file.at(max(start, stop - _APE_FOOTER), _APE_FOOTER)
+        if footer[:8] == b"APETAGEX" and len(footer) == _APE_FOOTER:
+            size, _, flags = struct.unpack_from("<III", footer, 12)
+            stop = max(start + 1, stop - size - (_APE_FOOTER if flags & 0x8000_0000 else 0))
+    return start, stop
+
+
+# Files of chunks
+
+# Chunks that are commonly found behind the samples.
+_COMMON = frozenset(
+    b"LIST bext iXML cue_ smpl fact PEAK id3_ ID3_ JUNK junk PAD_ FLLR DISP _PMX axml inst acid cart MARK INST COMT "
+    b"NAME AUTH ANNO APPL COMM CHAN pakt info chan free uuid".replace(b"_", b" ").split(b" ")
+)
+
+
+def _inspect_chunks(body: View, layout: Layout) -> Contents:
+    magic = body.at(0, 12)
+    found: dict[bytes, Chunk] = {}
+    for chunk in chunks(cast(BinaryIO, body)):
+        found.setdefault(chunk.name[:4], chunk)
+    data = next((found[name] for name in (b"data", b"SSND", b"BODY") if name in found), None)
+    if data is None:
+        return Contents()  # libsndfile says what is wrong
+    described = next((found[name] for name in (b"fmt ", b"COMM", b"desc") if name in found), None)
+    description = body.at(described.start, min(40, described.size)) if described else b""
+    if data.name == b"SSND":
+        form, skipped = _read_comm(description), 8 + int.from_bytes(body.at(data.start, 4), "big")
+    elif layout.size == ">q":
+        form, skipped = _read_desc(description), 4
+    else:
+        form, skipped = _read_fmt(description, layout.size[0]) if data.name != b"BODY" else _Form(), 0
+    if form.refusal:
+        return Contents(refusal=form.refusal)
+    announced = data.size - skipped
+    start = data.start + skipped
+    available = max(0, body.size - start)
+    present = announced
+    notes: tuple[str, ...] = ()
+    if announced > available:
+        present = available
+        if any(data.size in sizes for sizes in _UNKNOWN_SIZES):
+            announced = available
+    else:
+        present, notes = _with_unannounced(body, layout, start, max(0, announced), form.unit)
+    if present != announced:
+        present -= present % form.unit
+    if form.is_mpeg:
+        contents = _inspect_mpeg(body, range(start, start + present))
+        return replace(contents, notes=(*notes, *contents.notes))
+
+    patches: dict[int, bytes] = {0: b"RF64"} if magic.startswith(b"BW64") else {}
+    if described and form.patch:
+        patches[described.start + form.patch[0]] = form.patch[1]
+    if present != announced:
+        patches[data.start - struct.calcsize(layout.size)] = _packed(
+            layout.size, present + skipped + (layout.header if layout.inclusive else 0)
+        )
+        if layout.whole is not None:
+            patches[layout.whole] = _packed(layout.size, start + present - layout.outside)
+        if b"ds64" in found:
+            patches[data.start - 4] = _packed("<I", 2**32)
+            patches[found[b"ds64"].start] = struct.pack("<QQQ", start + present - 8, present, present // form.unit)
+        if described and data.name == b"SSND":
+            patches[described.start + 2] = _packed(">I", present // form.unit)
+    pieces = _patched(patches, body.size if present == announced else start + present) if patches else ()
+    # More samples than the header announces are no fewer than they should be.
+    announced = max(0, present if notes else announced)
+    frames, cut, limit = None, False, None
+    if layout.size == ">q" and form.block > 1:  # packets of any size, with a table behind them
+        cut = b"pakt" not in found
+        frames = None if cut else int.from_bytes(body.at(found[b"pakt"].start + 8, 8), "big")
+    if described and data.name == b"SSND":
+        counted = int.from_bytes(description[2:6], "big")
+        # libsndfile counts a byte of padding as a sample, and writes it so.
+        limit = counted if present - counted * form.unit == 1 else None
+    return Contents(pieces, announced, present, frames, cut, form.block, limit, form.bits, checked=True, notes=notes)
+
+
+def _packed(kind: str, value: int) -> bytes:
+    """A number, or the largest that there is."""
+    most = 2 ** (8 * struct.calcsize(kind) - kind[-1].islower()) - 1
+    return struct.pack(kind, min(value, most))
+
+
+def _with_unannounced(body: View, layout: Layout, start: int, announced: int, unit: int) -> tuple[int, tuple[str, ...]]:
+    """The bytes of samples from ``start`` on, with those that follow without being announced, and a note on them."""
+    stop = start + announced
+    aligned = stop + -stop % layout.alignment
+    behind = body.size - aligned
+    if behind < max(unit, layout.header) or any(_are_chunks(body, at) for at in {stop, aligned}):
+        return announced, ()
+    if _are_zeros(body, aligned):
+        return announced, (f"{behind} bytes of zeros follow the samples; they are left out",)
+    available = body.size - start
+    return available, (_more(announced, available),)
+
+
+def _are_chunks(body: View, position: int) -> bool:
+    """Whether chunks fill the file from a position on, or one begins there that is commonly found behind samples."""
+    found = list(chunks(cast(BinaryIO, body), position))
+    return bool(found) and (found[0].name[:4] in _COMMON or 0 <= found[-1].start + found[-1].size - body.size <= 1)
+
+
+def _are_zeros(body: View, position: int) -> bool:
+    while block := body.at(position, 1 << 20):
+        if block.strip(b"\0"):
+            return False
+        position += len(block)
+    return True
+
+
+def _patched(patches: Mapping[int, bytes], stop: int) -> tuple[Piece, ...]:
+    """The bytes before ``stop`` with others from some positions on."""
+    pieces: list[Piece] = []
+    done = 0
+    for position, new in sorted(patches.items()):
+        pieces += [range(done, position), new]
+        done = position + len(new)
+    return tuple(piece for piece in (*pieces, range(done, max(done, stop))) if piece)
+
+
+# How a container describes its samples
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Bytes of a frame, or of a block of ``block`` samples per channel that are encoded together.
+
+    ``bits`` of a sample count, where it takes more; ``patch`` is what is to be in the header instead, and where.
+    """
+
+    unit: int = 1
+    block: int = 1
+    bits: int | None = None
+    patch: tuple[int, bytes] | None = None
+    is_mpeg: bool = False
+    refusal: str = ""
+
+
+def _read_fmt(fmt: bytes, order: str) -> _Form:
+    """The ``fmt`` chunk of a WAV file."""
+    if len(fmt) < 16:
+        return _Form()
+    tag, channels, _, _, unit, bits = struct.unpack(f"{order}HHIIHH", fmt[:16])
+    taken = bits
+    if tag == _FORMAT_EXTENSIBLE and len(fmt) >= 26:
+        valid, _, tag = struct.unpack(f"{order}HIH", fmt[18:26])
+        bits = min(bits, valid) or bits
+    if tag in _FORMATS_MPEG:
+        return _Form(is_mpeg=True)
+    if tag in (_FORMAT_PCM, _FORMAT_FLOAT):
+        return _linear(channels, unit, bits, taken, tag == _FORMAT_FLOAT, (14, f"{order}H"))
+    samples = struct.unpack(f"{order}H", fmt[18:20])[0] if len(fmt) >= 20 else 1
+    return _Form(max(1, unit), max(1, samples))
+
+
+def _read_desc(desc: bytes) -> _Form:
+    """The ``desc`` chunk of a CAF file."""
+    if len(desc) < 32:
+        return _Form()
+    name, flags, unit, block, channels, bits = struct.unpack(">4sIIIII", desc[8:32])
+    if name == b"lpcm":
+        return _linear(channels, unit, bits, bits, bool(flags & 1), (28, ">I"))
+    return _Form(max(1, unit), max(1, block))
+
+
+def _read_comm(comm: bytes) -> _Form:
+    """The ``COMM`` chunk of an AIFF file."""
+    if len(comm) < 18:
+        return _Form()
+    channels, _, bits = struct.unpack(">HIH", comm[:8])
+    encoding = comm[18:22] or b"NONE"
+    if encoding == b"ima4":
+        return _Form(max(1, 34 * channels), 64)
+    return _Form(max(1, channels * -(-bits // 8)) if encoding.upper() in _AIFF_LINEAR else 1)
+
+
+def _linear(channels: int, unit: int, bits: int, taken: int, is_float: bool, at: tuple[int, str]) -> _Form:
+    """Plain samples of ``bits`` in frames of ``unit`` bytes; that each takes ``taken`` bits is told at a position."""
+    if not channels or not unit or not bits:
+        return _Form()  # libsndfile says what is wrong
+    width, rest = divmod(unit, channels)
+    if rest or not -(-bits // 8) <= width <= (8 if is_float else 4) or (is_float and bits != 8 * width):
+        layout = f"{bits} bits in frames of {unit} bytes for {count_channels(channels)}"
+        return _Form(refusal=f"keeps samples of {layout}, which do not go together")
+    if is_float or width == 1 or bits == 8 * width:
+        return _Form(unit)
+    return _Form(unit, bits=bits, patch=(at[0], struct.pack(at[1], 8 * width)) if taken != 8 * width else None)
+
+
+def _inspect_au(body: View, order: str) -> Contents:
+    start, announced, encoding, _, channels = struct.unpack(f"{order}IIIII", body.at(4, 20).ljust(20, b"\0"))
+    unit = max(1, _AU_WIDTHS.get(encoding, 1) * channels)
+    available = max(0, body.size - start)
+    present = available - available % unit
+    if present <= announced < available or any(announced in sizes for sizes in _UNKNOWN_SIZES):
+        return Contents(checked=True)
+    notes = (_more(announced, available),) if announced < available else ()
+    pieces = _patched({8: b"\xff" * 4}, start + present)
+    return Contents(pieces, present if notes else announced, present, checked=True, notes=notes)
+
+
+# Streams of pages or frames
+
+
+def _inspect_ogg(body: View) -> Contents:
+    """Whether an Ogg file ends with the page that is marked as its last (RFC 3533, section 6)."""
+    begin = max(0, body.size - _OGG_TAIL)
+    tail = body.at(begin, _OGG_TAIL)
+    at = tail.rfind(b"OggS\0")
+    page = tail[at:]
+    if at < 0 or len(page) < 6:
+        return Contents(cut=True)
+    is_last = bool(page[5] & 4)
+    sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    is_whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(sizes)
+    if is_whole and is_last:
+        return Contents()
+    if not is_whole and not is_last:
+        return Contents(cut=True)
+    return Contents(notes=("its last page is missing, and with it the end of the sound",))
+
+
+def _inspect_mpeg(body: View, part: range | None = None) -> Contents:
+    """What MP3 holds; libsndfile is shown nothing but its frames, and enough of them where it has to estimate."""
+    part = part or range(body.size)
+    stream = mpeg.scan(body.at, part.start, part.stop)
+    if stream is None:
+        return Contents(() if part == range(body.size) else (part,), is_mpeg=True)
+    pieces: tuple[Piece, ...] = stream.runs
+    first, *others = stream.runs
+    is_right = stream.announced is not None and stream.announced >= stream.count
+    if is_right and pieces == (range(body.size),):
+        pieces = ()
+    if is_right:
+        return Contents(pieces, block=stream.samples, is_mpeg=True)
+    notes: tuple[str, ...] = ()
+    if stream.announced is not None:
+        notes = (f"its header announces {stream.announced} frames, it holds {stream.count}; all are read",)
+    elif stream.is_cut:
+        notes = ("its last frame is cut off",)
+    pieces = (range(first.start + stream.leading, first.stop), *others)
+    short = stream.count * stream.largest - sum(map(len, pieces))
+    pieces += (stream.silence,) * (-(-short // len(stream.silence)) + 1)
+    return Contents(pieces, block=stream.samples, limit=stream.count * stream.samples, is_mpeg=True, notes=notes)
+
+
+def _more(announced: int, available: int) -> str:
+    return f"its header announces {announced} bytes of samples, it holds {available}; all are read"
