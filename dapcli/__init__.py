@@ -1,7 +1,8 @@
 """Restore one damaged recording with no training data.
 
     from dapcli import Settings, denoise, read_audio
-    result = denoise(read_audio(Path("noisy.wav")), Settings(prior="exp-dense"))
+    result = denoise(read_audio("noisy.wav"), Settings(prior="exp-dense"))
+    result.save("restored.wav")
 
 Names load on first use: importing the package does not import torch.
 """

@@ -11,7 +11,8 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, get_args, get_type_hints
 
 from dapcli.errors import SettingsError
 
@@ -80,6 +81,31 @@ def check_limits(values: Any) -> None:
                 raise SettingsError(f"{name} must be {words}")
 
 
+# Kinds of values, with what numpy has for such, and in words.
+_KINDS: dict[type, tuple[type, str]] = {
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "a name"),
+}
+
+
+def make_types(values: Any) -> None:
+    """Make the fields of a dataclass the numbers and names that they are declared to be.
+
+    Raises:
+        SettingsError: One is something else.
+    """
+    for name, hint in get_type_hints(type(values)).items():
+        value = getattr(values, name)
+        kind, *none = get_args(hint) or (hint,)
+        allowed, words = _KINDS[kind]
+        if value is None and none:
+            continue
+        if isinstance(value, bool) or not isinstance(value, allowed):
+            raise SettingsError(f"{name} is {value!r}; give {words}{' or None' if none else ''}")
+        object.__setattr__(values, name, kind(value))
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of one fit. The defaults are those of ``dap denoise``'s ``quality`` preset.
@@ -87,7 +113,7 @@ class Settings:
     Lengths are in seconds, so that they scale with the sample rate.
 
     Raises:
-        SettingsError: A number is out of range.
+        SettingsError: A value is of another type, or a number out of range.
     """
 
     prior: str = own("exp-dense", "Network; `dap priors` lists them. none leaves the classical estimate, if any.")
@@ -149,6 +175,7 @@ class Settings:
     seed: int = option(0, "Seed of all random numbers.", panel=RUN_PANEL, least=0, below=2**63)
 
     def __post_init__(self) -> None:
+        make_types(self)
         check_limits(self)
         if self.hop > self.window / 2:
             raise SettingsError("--hop must be at most half of --window, or samples between frames are lost")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from dapcli import TASKS, Progress, denoise, read_audio
-from dapcli.audio import encode
 
 
 def show(progress: Progress) -> None:
@@ -16,6 +14,6 @@ def show(progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    result = denoise(read_audio(Path(sys.argv[1])), TASKS["denoise"].presets["fast"], on_step=show)
+    result = denoise(read_audio(sys.argv[1]), TASKS["denoise"].presets["fast"], on_step=show)
     print(f"noise of standard deviation {result.noise_std}, input SNR about {result.input_snr_db} dB")
-    Path(sys.argv[2]).write_bytes(encode(result.audio))
+    result.save(sys.argv[2])

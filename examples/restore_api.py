@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from dapcli import TASKS, read_audio, restore
-from dapcli.audio import encode
 from dapcli.signal.gaps import make_gaps, parse_gap
 from dapcli.signal.missing import Missing
 
 if __name__ == "__main__":
-    damaged = read_audio(Path(sys.argv[1]))
+    damaged = read_audio(sys.argv[1])
     gaps, _ = make_gaps([parse_gap(f"{sys.argv[3]}:{sys.argv[4]}", damaged.rate)], damaged)
     result = restore(damaged, Missing(gaps), TASKS["inpaint"].presets["fast"])
-    Path(sys.argv[2]).write_bytes(encode(result.audio))
+    result.save(sys.argv[2])

@@ -29,6 +29,6 @@ if __name__ == "__main__":
     folder.mkdir(exist_ok=True)
     (folder / "mixture.wav").write_bytes(encode(mixture))
     scores = score_sources(sources, result.estimates.read(0, mixture.length), RATE, fixed_order=True)
-    for name, source, (metrics, _) in zip(TYPES, result.estimates, scores.sources, strict=True):
-        (folder / f"{name}.wav").write_bytes(encode(source.audio))
+    result.save(*(folder / f"{name}.wav" for name in TYPES), overwrite=True)
+    for name, (metrics, _) in zip(TYPES, scores.sources, strict=True):
         print(f"{name}: SDR {metrics['sdr_db']:.1f} dB")

@@ -259,8 +259,8 @@ def test_an_ordinary_file_is_not_quantized(level: float, bits: int | None) -> No
 
 @pytest.mark.parametrize(
     "samples",
-    [[[0.0] * 500] * 2, [[]], [[0.25]], [[0.5] * 500], [[0.0, 0.5, 0.6137] * 170], [[-0.5, 0.0, 0.5]]],
-    ids=["silence", "nothing", "one sample", "constant", "no grid", "few samples"],
+    [[[0.0] * 500] * 2, [[0.25]], [[0.5] * 500], [[0.0, 0.5, 0.6137] * 170], [[-0.5, 0.0, 0.5]]],
+    ids=["silence", "one sample", "constant", "no grid", "few samples"],
 )
 def test_few_values_alone_are_neither_clipping_nor_quantization(samples: list[list[float]]) -> None:
     audio = Audio(np.array(samples), RATE)
@@ -294,7 +294,6 @@ def test_a_level_is_that_of_both_sides_of_all_channels() -> None:
     [
         *((clipping_at, level, music(), SettingsError, "--level") for level in (0.0, -0.5, math.nan, INF)),
         (clipping_at, 0.9, np.full((1, 9), 0.5), InputError, r"the highest is 0\.5; "),
-        (clipping_at, 0.9, np.zeros((1, 0)), InputError, "the highest is 0; "),
         *((quantization_of, levels, music(), SettingsError, "--levels") for levels in (1, 0, -2, MOST_LEVELS + 1)),
         (quantization_of, 16, music(), InputError, r"up to 0\.06\d* off the 16 levels"),
         (quantization_of, 16, centres(music(), 16) + 0.01, InputError, r"up to 0\.01\d* off the 16 levels"),

@@ -223,7 +223,7 @@ class Alignment:
         return f"{self.bits} bits in {self._taken // 8} bytes, taken from the {where} bits"
 
 
-def open_audio(path: Path, *, accept_truncated: bool = False) -> AudioFile:
+def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile:
     """Open any file that libsndfile reads, and check all of it.
 
     Args:
@@ -235,6 +235,10 @@ def open_audio(path: Path, *, accept_truncated: bool = False) -> AudioFile:
         InputError: The file is missing, not audio, truncated or empty, has samples that are not finite, or a rate
             that dap does not work at.
     """
+    try:
+        path = Path(path)
+    except TypeError as error:
+        raise InputError(f"{path!r} is no path ({error})") from None
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -309,7 +313,7 @@ def _missing(path: Path, file: _Decoder, contents: Contents, length: int, reason
     return [f"is truncated: {lost}"]
 
 
-def read_audio(path: Path, *, accept_truncated: bool = False) -> Audio:
+def read_audio(path: str | Path, *, accept_truncated: bool = False) -> Audio:
     """Read the whole of any file that libsndfile reads.
 
     Raises:
@@ -319,7 +323,7 @@ def read_audio(path: Path, *, accept_truncated: bool = False) -> Audio:
         return Audio(file.read(0, file.length), file.rate, file.subtype, file.format)
 
 
-def open_matching(path: Path, other: Recording, *, accept_truncated: bool = False) -> AudioFile:
+def open_matching(path: str | Path, other: Recording, *, accept_truncated: bool = False) -> AudioFile:
     """Open a recording that is to be compared with another, sample by sample.
 
     Raises:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from numbers import Integral
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from dapcli.errors import SettingsError
+from dapcli.errors import InputError, SettingsError
 
 Samples = NDArray[np.float64]
 
@@ -23,8 +25,13 @@ BLOCK = 65_536
 _RESAMPLER_WIDTH = 64
 # A polyphase resampler keeps one filter per output phase: this many coefficients are 200 MB.
 _MAX_RESAMPLER_COEFFICIENTS = 50_000_000
+# How integers become samples with full scale at 1.
+_TO_FULL_SCALE = {"int8": "/ 128", "uint8": "/ 128 - 1", "int32": "/ 2147483648"}
+# More channels than this are no recording if they are longer than it is: samples and channels have changed places.
+_USUAL_CHANNELS = 8
 
 
+@runtime_checkable
 class Recording(Protocol):
     """What can be restored and written: samples ``[C, N]``, full scale at 1, that are read in parts."""
 
@@ -58,12 +65,28 @@ class Recording(Protocol):
 
 @dataclass(frozen=True)
 class Audio:
-    """A :class:`Recording` in memory: ``samples`` is ``[C, N]`` with full scale at 1, ``rate`` is in Hz."""
+    """A :class:`Recording` in memory: ``samples`` is ``[C, N]`` with full scale at 1, ``rate`` is in Hz.
+
+    Anything that numpy takes for floats will do; ``[N]`` is one channel.
+
+    Raises:
+        InputError: The samples are none, integers, not finite or not ``[C, N]``, or the rate is no whole number of Hz.
+    """
 
     samples: Samples
     rate: int
     subtype: str = "FLOAT"
     format: str = "WAV"
+
+    def __post_init__(self) -> None:
+        # Arrays that are reversed or read-only would trouble torch.
+        samples = np.require(as_signal(self.samples), np.float64, ["C", "W"])
+        if not samples.size:
+            raise InputError("there are no samples")
+        if not np.isfinite(samples).all():
+            raise InputError("some samples are NaN or infinite; repair them first")
+        object.__setattr__(self, "samples", samples)
+        object.__setattr__(self, "rate", as_rate(self.rate))
 
     @property
     def channels(self) -> int:
@@ -83,6 +106,48 @@ class Audio:
     def with_samples(self, samples: Samples) -> Audio:
         """The same recording with other samples ``[C, N]``."""
         return replace(self, samples=samples)
+
+
+def as_signal(given: ArrayLike) -> NDArray[np.floating[Any]]:
+    """Samples ``[C, N]`` of what people have for such; ``[N]`` is one channel.
+
+    Raises:
+        InputError: They are no floats, or not ``[C, N]``.
+    """
+    try:
+        samples = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's are the first and the last
+        raise InputError(f"the samples are no array ({str(error).splitlines()[0]}); give floats [C, N]") from None
+    if samples.dtype.kind in "iu":
+        how = _TO_FULL_SCALE.get(str(samples.dtype), "/ 32768 for those of 16 bits")
+        raise InputError(f"the samples are {samples.dtype}, full scale must be at 1; give samples {how}")
+    if samples.dtype.kind != "f":
+        name = type(given).__name__ if samples.dtype == object else samples.dtype
+        raise InputError(f"the samples are {name}; give an array of floats [C, N] with full scale at 1")
+    if samples.ndim == 1:
+        samples = samples[None]
+    if samples.ndim != 2:
+        raise InputError(f"the samples are {list(samples.shape)}; give [C, N], channels first")
+    channels, length = samples.shape
+    if channels > max(length, _USUAL_CHANNELS):
+        raise InputError(
+            f"the samples are {channels} channels of {length}; give [C, N], channels first: did you mean samples.T?"
+        )
+    return samples
+
+
+def as_rate(given: object) -> int:
+    """A rate, Hz; raises ``InputError`` unless it is a whole number above 0."""
+    rate = operator.index(given) if isinstance(given, Integral) else 0
+    if rate < 1:
+        raise InputError(f"the rate is {given!r}; give a whole number of Hz, such as 16000")
+    return rate
+
+
+def check_recording(given: object, name: str = "the recording") -> None:
+    """Raise ``InputError`` unless something is a :class:`Recording`."""
+    if not isinstance(given, Recording):
+        raise InputError(f"{name} is of type {type(given).__name__}; give Audio(samples, rate) or read_audio(path)")
 
 
 def check_range(recording: Recording, start: int, stop: int) -> None:

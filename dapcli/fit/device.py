@@ -10,13 +10,14 @@ from dapcli.settings import look_up
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-def find_device(name: str) -> torch.device:
+def find_device(device: str | torch.device) -> torch.device:
     """The device of a name: ``auto`` (CUDA, then Apple's MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
         SettingsError: There is no such kind of device.
         DeviceError: The machine does not have it.
     """
+    name = str(device)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, index = name.partition(":")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dapcli.audio.recording import as_rate, as_signal
 from dapcli.metrics import perceptual, waveform
 from dapcli.metrics.separation import SOURCE_METRICS, SourceScores, score_sources
 from dapcli.metrics.waveform import Metric, MetricUndefined, Scores, Signal, score_with
@@ -62,9 +63,9 @@ def score(reference: Signal, estimate: Signal, rate: int) -> Scores:
         so both can be written as JSON.
 
     Raises:
-        InputError: The two differ in shape, or are not ``[C, N]``.
+        InputError: The two differ in shape, or are no floats ``[C, N]``.
     """
-    return score_with(METRICS, reference, estimate, rate)
+    return score_with(METRICS, as_signal(reference), as_signal(estimate), as_rate(rate))
 
 
 def score_gaps(reference: Signal, estimate: Signal, rate: int, gaps: Gaps) -> Scores:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from dapcli.audio import Audio, Samples, full_scale_gain
+from dapcli.audio import Audio, Samples, full_scale_gain, output_format, write_audio
+from dapcli.audio.files import Content, check_writable, write_files
 from dapcli.audio.recording import blocks
 from dapcli.audio.view import View
 from dapcli.audio.writing import step_of
+from dapcli.errors import SettingsError
 from dapcli.fit import Iteration
 from dapcli.pipeline.segments import Joined
 from dapcli.pipeline.solver import SegmentFit
@@ -110,6 +114,32 @@ class Result:
     inconsistent: float | None
     seconds: float
     notes: tuple[str, ...]
+
+    def save(self, *paths: str | Path, overwrite: bool = False) -> float:
+        """Write each estimate to a file of its own, all of them or none; their extension is their format.
+
+        Returns:
+            The gain of all of them: below 1 where an integer format would not have held their peaks.
+
+        Raises:
+            SettingsError: There are more or fewer paths than estimates, or their extension stands for no one format
+                that can hold them.
+            OutputError: A file is there and ``overwrite`` is false, or it cannot be written.
+        """
+        files = [Path(path) for path in paths]
+        if len(set(files)) != len(self.estimates):
+            raise SettingsError(
+                f"there are {len(self.estimates)} estimates; give a path for each, not {len(set(files))}"
+            )
+        formats = {output_format(path, self.estimates) for path in files}
+        if len(formats) > 1:
+            raise SettingsError("the paths have several extensions; give one format for all estimates")
+        for path in files:
+            check_writable(path, overwrite=overwrite)
+        written = self.estimates.as_file(*formats.pop())
+        contents: list[Content] = [partial(write_audio, recording=each) for each in written]
+        write_files(dict(zip(files, contents, strict=True)))
+        return written.gain
 
     @property
     def restored(self) -> Restored:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from dapcli.audio import Recording, Samples, resample
+from dapcli.audio.recording import check_recording, shape_in_words
 from dapcli.audio.view import view
 from dapcli.errors import DeviceError, InputError, OutputError
 from dapcli.fit import Iteration
@@ -82,14 +83,18 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         recording, solver = self.recording, self.solver
+        if not isinstance(self.references, Sequence):
+            raise InputError("references are a sequence, with one for each source; give [reference]")
+        for each in self.references:
+            check_recording(each, "a reference")
         if recording.length < 2:
             raise InputError("the recording has one sample only; there is nothing to fit to")
         if self.references and len(self.references) != len(solver.types):
             raise InputError(f"{len(self.references)} references for {len(solver.types)} sources; give one for each")
-        shape = (recording.channels, recording.length)
+        shape = shape_in_words(recording)
         for each in self.references:
-            if (each.channels, each.length) != shape:
-                raise InputError(f"a reference has shape {(each.channels, each.length)}, the recording {shape}")
+            if shape_in_words(each) != shape:
+                raise InputError(f"a reference has {shape_in_words(each)}, the recording {shape}; they must match")
         self._view = view(recording, solver.alike)
         self.solver = solver.for_view(self._view)
         self.plan = plan(recording, solver.settings)

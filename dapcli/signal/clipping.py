@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
-from dapcli.audio.recording import blocks
+from dapcli.audio.recording import blocks, count_channels
 from dapcli.audio.view import View
 from dapcli.errors import InputError, SettingsError
 from dapcli.signal.degradation import Bounded, Flags, TrainingPair, full_scale
@@ -48,6 +48,13 @@ class Clipping(Bounded):
     def __post_init__(self) -> None:
         if not all(low < 0 < high for low, high in zip(self.low, self.high, strict=True)):
             raise ValueError(f"levels are not on both sides of zero: {self.low}, {self.high}")
+
+    def check(self, recording: Recording) -> None:
+        """Raise ``InputError`` unless there are levels for every channel of a recording."""
+        if len(self.low) != recording.channels:
+            raise InputError(
+                f"there are levels for {count_channels(len(self.low))}, the recording has {recording.channels}"
+            )
 
     def alike(self, one: int, other: int, sign: int) -> bool:
         """Whether two channels are clipped at the same levels, one of them multiplied by a sign."""

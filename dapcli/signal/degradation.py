@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class TrainingPair:
     scored: Flags
 
 
+@runtime_checkable
 class Degradation(Protocol):
     """The degradation of a recording ``[C, N]``, or of a part of it.
 
@@ -69,6 +70,10 @@ class Degradation(Protocol):
     def gaps(self) -> Gaps | None:
         """The missing samples; ``None`` where something is known of every sample."""
         return None
+
+    def check(self, recording: Recording) -> None:  # noqa: ARG002
+        """Raise ``InputError`` where a recording cannot have it."""
+        return
 
     def part(self, start: int, stop: int) -> Degradation:  # noqa: ARG002
         """The degradation of the samples ``start`` to ``stop`` alone."""

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dapcli.audio import Recording, open_audio
-from dapcli.audio.recording import PORTABLE_SUBTYPES, blocks, shape_in_words
+from dapcli.audio.recording import PORTABLE_SUBTYPES, blocks, count_channels, shape_in_words
 from dapcli.errors import InputError, SettingsError
 
 #: Start and stop in samples: ``start <= n < stop``.
@@ -37,16 +38,20 @@ _NAME = re.compile(r"(?!(?:nan|inf|infinity)$)[^\W\d]", re.IGNORECASE)
 class Gaps:
     """The missing samples of a recording: ``channels`` holds the intervals of every channel.
 
-    They are in order, and between any two of a channel is a sample that is there; ``ValueError`` is raised otherwise.
-    True where anything is missing.
+    They are in order, and between any two of a channel is a sample that is there. True where anything is missing.
+
+    Raises:
+        InputError: They are not so, or no whole numbers of samples.
     """
 
     channels: tuple[tuple[Interval, ...], ...]
 
     def __post_init__(self) -> None:
         for channel in self.channels:
+            if not isinstance(channel, tuple) or not all(map(_is_interval, channel)):
+                raise InputError(f"gaps are (start, stop) in whole samples, for every channel, not {channel}")
             if channel != merge(channel) or not all(0 <= start < stop for start, stop in channel):
-                raise ValueError(f"intervals are empty, negative, not in order, or touch: {channel}")
+                raise InputError(f"intervals are empty, negative, not in order, or touch: {channel}")
 
     def __bool__(self) -> bool:
         return any(self.channels)
@@ -69,6 +74,15 @@ class Gaps:
     def merged(self) -> tuple[Interval, ...]:
         """The intervals in which any channel misses samples, as one channel's."""
         return merge(chain(*self.channels))
+
+    def check(self, recording: Recording, source: str = "") -> None:
+        """Raise ``InputError``, with ``source`` first, unless these are within a recording, and of its channels."""
+        if len(self.channels) != recording.channels:
+            raise InputError(
+                f"{source}the gaps are of {count_channels(len(self.channels))}, the recording has {recording.channels}"
+            )
+        for interval in chain(*self.channels):
+            _check_inside(interval, recording, source)
 
     def part(self, start: int, stop: int) -> Gaps:
         """The gaps within the samples ``start`` to ``stop``, counted from there."""
@@ -130,9 +144,7 @@ def make_gaps(intervals: Iterable[Interval], recording: Recording, source: str =
     Raises:
         InputError: A gap is not within the recording, or nothing of the recording is left.
     """
-    given = list(intervals)
-    for interval in given:
-        _check_inside(interval, recording, source)
+    given = [(start, stop) for start, stop in intervals]
     merged = merge(given)
     notes = []
     if len(merged) < len(given):
@@ -143,6 +155,7 @@ def make_gaps(intervals: Iterable[Interval], recording: Recording, source: str =
 def checked_gaps(channels: Iterable[Iterable[Interval]], recording: Recording, source: str) -> Gaps:
     """Gaps at these intervals of every channel; ``InputError``, with ``source`` first, where a channel is all gap."""
     gaps = Gaps(tuple(merge(channel) for channel in channels))
+    gaps.check(recording, source)
     for number, channel in enumerate(gaps.channels, 1):
         if channel == ((0, recording.length),):
             raise InputError(f"{source}all samples of channel {number} are missing; nothing is left to restore it from")
@@ -312,6 +325,10 @@ def warn_of_long(gaps: Gaps, recording: Recording) -> list[str]:
 def span_in_words(interval: Interval, rate: int) -> str:
     """Start and end in seconds; ``rate`` is in Hz."""
     return f"{interval[0] / rate:.3f}-{interval[1] / rate:.3f} s"
+
+
+def _is_interval(given: object) -> bool:
+    return isinstance(given, tuple) and len(given) == 2 and all(isinstance(each, Integral) for each in given)
 
 
 def _length(interval: Interval) -> int:

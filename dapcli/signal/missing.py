@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dapcli.audio import Recording, Samples
 from dapcli.audio.view import View
+from dapcli.errors import InputError
 from dapcli.signal.degradation import TrainingPair
 from dapcli.signal.gaps import Flags, Gaps, Interval, list_intervals, merge
 from dapcli.signal.lpc import draw_deviation, predict
@@ -44,6 +45,12 @@ class Missing:
     initial_estimate: ClassVar[str] = "linear prediction"
 
     gaps: Gaps
+
+    def check(self, recording: Recording) -> None:
+        """Raise ``InputError`` unless the gaps are those of a recording."""
+        if not isinstance(self.gaps, Gaps):
+            raise InputError(f"the gaps are {self.gaps!r}; give those of make_gaps(intervals, recording)")
+        self.gaps.check(recording)
 
     def part(self, start: int, stop: int) -> Missing:
         """The gaps within the samples ``start`` to ``stop``."""

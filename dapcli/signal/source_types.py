@@ -40,10 +40,14 @@ DEFAULT_TYPES = {
 }
 
 
-def check_types(types: Sequence[str]) -> None:
-    """Raise ``SettingsError`` unless these are the types of two to four sources."""
+def check_types(types: Sequence[str], *, any_type: bool = False) -> None:
+    """Raise ``SettingsError`` unless these are the types of two to four sources, or so many of ``any_type``."""
+    if isinstance(types, str) or not isinstance(types, Sequence):
+        raise SettingsError(
+            f"the types are of type {type(types).__name__}; give one for each source, such as {DEFAULT_TYPES[2]}"
+        )
     for each in types:
-        if each not in SOURCE_TYPES:
+        if each not in SOURCE_TYPES and not any_type:
             raise SettingsError(f"unknown type {each!r}; choose from {', '.join(SOURCE_TYPES)}")
     if len(types) not in DEFAULT_TYPES:
         raise SettingsError(f"a mixture is separated into 2 to 4 sources, and {len(types)} types were given")

@@ -31,6 +31,8 @@ def check(
         SettingsError: A name is unknown, or a setting has no effect here.
         DeviceError: The device is not there.
     """
+    if not isinstance(settings, Settings):
+        raise SettingsError(f"settings are {settings!r}; give Settings, such as TASKS['denoise'].presets['fast']")
     look_up(settings.estimator, task.estimators, "estimator")
     estimator = task.estimators[settings.estimator]
     objective = load(estimator.objective)
@@ -46,8 +48,8 @@ def check(
     given = {"validation": objective.validates, "reference": references, "hidden": noisy}
     check_rule(rule, [need for need, is_given in given.items() if is_given])
     _refuse_unused(task, settings)
-    if parallel is not None and parallel < 1:
-        raise SettingsError("--parallel must be at least 1")
+    if parallel is not None and not (isinstance(parallel, int) and parallel >= 1):
+        raise SettingsError("--parallel must be a whole number, at least 1")
     where = find_device(device)
     working_rate = settings.rate or rate
     return {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dapcli.audio import Audio, Recording, Samples, open_audio, resample
 from dapcli.audio.files import digest
-from dapcli.audio.recording import count_channels
+from dapcli.audio.recording import check_recording, count_channels
 from dapcli.audio.view import View
 from dapcli.errors import InputError, SettingsError
 from dapcli.fit import STOPPING_RULES, Iteration, StopContext, fit
@@ -76,11 +76,12 @@ def denoise(
         InputError: The recording, the noise profile or the reference cannot be used.
         DeviceError: The device is not there, or its memory does not suffice.
     """
-    settings = settings or Settings()
+    check_recording(recording)
+    task = TASKS["denoise"]
+    settings = task.presets["quality"] if settings is None else settings
+    fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
     look_up(settings.noise_model, NOISE_MODELS, "noise model")
     look_up(settings.post_filter, POST_FILTERS, "post-filter")
-    task = TASKS["denoise"]
-    fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
     profile = _profile(fields["stft"], recording, fields["rate"], noise_profile)
     return Pipeline(recording, Denoiser(**fields, profile=profile), references, on_step, store).run(parallel)
 
@@ -217,21 +218,26 @@ def _profile(
     """The noise spectrum ``[C, F]`` of a stretch, in seconds, or of a recording that holds nothing but noise."""
     if given is None:
         return None
-    if isinstance(given, tuple):
-        start, stop = given
-        if not 0 <= start < stop:
-            raise SettingsError(f"--noise-profile {start:g}:{stop:g} is not a stretch; give START:END in seconds")
-        if stop * recording.rate > recording.length:
-            length = recording.length / recording.rate
-            raise InputError(f"--noise-profile ends at {stop:g} s, the recording at {length:.3f} s")
-        source, samples = recording, recording.read(round(start * recording.rate), round(stop * recording.rate))
-    else:
+    if isinstance(given, Recording):
         source, samples = given, given.read(0, given.length)
         if source.channels not in (1, recording.channels):
             raise InputError(
                 f"--noise-profile has {count_channels(source.channels)}, the recording {recording.channels}; "
                 "give as many, or one"
             )
+    else:
+        try:
+            start, stop = map(float, given)
+        except (TypeError, ValueError):
+            raise SettingsError(
+                "the noise profile is neither a recording nor (start, end) in seconds; give one"
+            ) from None
+        if not 0 <= start < stop:
+            raise SettingsError(f"--noise-profile {start:g}:{stop:g} is not a stretch; give START:END in seconds")
+        if stop * recording.rate > recording.length:
+            length = recording.length / recording.rate
+            raise InputError(f"--noise-profile ends at {stop:g} s, the recording at {length:.3f} s")
+        source, samples = recording, recording.read(round(start * recording.rate), round(stop * recording.rate))
     piece = torch.from_numpy(resample(samples, source.rate, rate)).float()
     if piece.shape[1] < 2 * stft.n_fft:
         raise InputError(f"--noise-profile must be at least {2 * stft.n_fft / rate:.3f} s long to show a spectrum")

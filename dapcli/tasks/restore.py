@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
+from dapcli.audio.recording import check_recording
 from dapcli.audio.view import View
 from dapcli.errors import InputError
 from dapcli.fit import fit
@@ -57,8 +58,15 @@ def restore(
         consistent: Move the estimate to where the degradation allows it: samples that are known come back bit by bit.
         device, parallel, references, on_step, store: As for :func:`dapcli.denoise`, whose errors it raises, too.
     """
+    check_recording(recording)
+    if not isinstance(degradation, Degradation):
+        raise InputError(
+            f"the degradation is of type {type(degradation).__name__}; give Missing(gaps), or Clipping or Quantization "
+            "where one was detected"
+        )
+    degradation.check(recording)
     task = TASKS[degradation.task]
-    settings = settings or task.presets["quality"]
+    settings = task.presets["quality"] if settings is None else settings
     fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
     solver = Restorer(**fields, degradation=degradation, consistent=consistent)
     return Pipeline(recording, solver, references, on_step, store).run(parallel)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
-from dapcli.audio.recording import blocks
+from dapcli.audio.recording import blocks, check_recording
 from dapcli.errors import InputError, SettingsError
 from dapcli.fit import fit
 from dapcli.pipeline.result import Result
@@ -60,17 +60,16 @@ def separate(
         InputError: The recording is silent, or it or the references cannot be used.
         DeviceError: The device is not there, or its memory does not suffice.
     """
+    check_recording(recording)
     task = TASKS["separate"]
-    settings = settings or task.presets["quality"]
+    settings = task.presets["quality"] if settings is None else settings
     fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
-    if fields["objective"].generates:
+    any_type = fields["objective"].generates
+    check_types(types, any_type=any_type)
+    if any_type:
         types = (ANY_TYPE,) * len(types)
-    else:
-        check_types(types)
-        if not consistent:
-            raise SettingsError(
-                "--no-consistent belongs to --estimator double-dip; ratio masks always sum to the mixture"
-            )
+    elif not consistent:
+        raise SettingsError("--no-consistent belongs to --estimator double-dip; ratio masks always sum to the mixture")
     if not any(block.any() for block in blocks(recording)):
         raise InputError("the mixture is silent; there is nothing to separate")
     solver = Separator(**fields, types=tuple(types), consistent=consistent)
