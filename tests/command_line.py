@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 
+from dapcli.fit.optimizers import Adam
 from tests.signals import RATE, Samples, clicks, tone
 
 MAIN = "from dapcli.cli import main; main()"
@@ -81,7 +81,7 @@ def process(code: str, *arguments: str) -> subprocess.Popen[str]:
 
 def count_steps(monkeypatch: pytest.MonkeyPatch, error: BaseException | None = None, after: int = 0) -> list[None]:
     """Count the steps of optimizers, and let all ``after`` so many raise an error if there is one."""
-    step = torch.optim.Adam.step  # Muon takes one of Adam's for biases
+    step = Adam.step  # Muon takes one of Adam's for biases
     steps: list[None] = []
 
     def counted(*arguments: Any, **options: Any) -> Any:
@@ -90,7 +90,7 @@ def count_steps(monkeypatch: pytest.MonkeyPatch, error: BaseException | None = N
             raise error
         return step(*arguments, **options)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", counted)
+    monkeypatch.setattr(Adam, "step", counted)
     return steps
 
 

@@ -111,9 +111,9 @@ def dap(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixt
 @pytest.fixture
 def no_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every fit fail that starts although something is wrong."""
-    import torch
+    from dapcli.fit.optimizers import Adam
 
-    def step(self: object, closure: object = None) -> None:
+    def step(self: object) -> None:
         raise AssertionError("a fit has started")
 
-    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    monkeypatch.setattr(Adam, "step", step)

@@ -24,7 +24,7 @@ from dapcli.fit import (
     find_device,
     fit,
 )
-from dapcli.fit.optimizers import Muon, orthogonalise
+from dapcli.fit.optimizers import Adam, Muon, orthogonalise
 from dapcli.settings import Settings
 from dapcli.signal.stft import STFT
 
@@ -178,6 +178,21 @@ def test_muon_moves_kernels_by_their_shape_and_biases_as_adam_does() -> None:
     steps = (model.bias.detach() - bias).abs()  # type: ignore[union-attr]
     torch.testing.assert_close(steps, steps[:1].expand(8))
     assert 0 < steps[0] < 0.1
+
+
+def test_adam_is_adam() -> None:
+    ours, theirs = nn.Conv2d(2, 3, 3), nn.Conv2d(2, 3, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer, reference = Adam(ours.parameters(), 0.1), torch.optim.Adam(theirs.parameters(), lr=0.1)
+    for seed in range(4):
+        x = torch.randn(1, 2, 9, 9, generator=torch.Generator().manual_seed(seed))
+        for network in (ours, theirs):
+            network(x).square().sum().backward()
+        optimizer.step()
+        reference.step()
+        reference.zero_grad()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
 
 
 # Stopping rules

@@ -45,7 +45,7 @@ def tensor(samples: np.ndarray) -> torch.Tensor:
 
 
 def estimate(samples: np.ndarray) -> np.ndarray:
-    return steady.estimate_spectrum(STFT_1022, tensor(samples), RATE)
+    return steady.estimate_spectrum(inner_power(samples)[None], BIN_HZ)
 
 
 def true_power(samples: np.ndarray) -> np.ndarray:
@@ -74,8 +74,7 @@ def test_white_noise_is_recognised_and_its_level_found(samples: np.ndarray, tole
 
 
 def test_coloured_noise_is_followed_over_frequency_in_each_channel() -> None:
-    both = torch.from_numpy(np.stack([white(), coloured()]))
-    spectra = steady.estimate_spectrum(STFT_1022, both, RATE)
+    spectra = steady.estimate_spectrum(np.stack([inner_power(white()), inner_power(coloured())]), BIN_HZ)
     np.testing.assert_allclose(spectra[0], estimate(white())[0])
     assert not steady.is_white(spectra[1:])
     error_db = 10 * np.log10(spectra[1, 8:-8] / true_power(coloured(30.0, seed=9))[8:-8, 0])

@@ -97,7 +97,6 @@ class TaskCommand(RunCommand):
 
             from dapcli.pipeline.store import Store
             from dapcli.report.console import fit_progress, make_console, print_summary
-            from dapcli.report.page import render_page
             from dapcli.report.record import build_record, to_json
 
             problem = load(task.pose)(files.recording, options, self.input_path)
@@ -139,7 +138,11 @@ class TaskCommand(RunCommand):
                     notes=files.notes,
                 )
                 text = to_json(record)
-                page = render_page(record, problem, result, written, files.references) if self.report else ""
+                page = ""
+                if self.report:
+                    from dapcli.report.page import render_page  # deferred: it draws, and few runs ask for it
+
+                    page = render_page(record, problem, result, written, files.references)
                 files.write(written, text, page)
             if self.as_json:
                 typer.echo(text, nl=False)

@@ -110,7 +110,7 @@ def fit(
     network = network.to(device=generator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     iterations = settings.finetune_iterations if finetune else settings.iterations
     learning_rate = settings.learning_rate * (_FINETUNING_RATE if finetune else 1.0)
-    stepper = OPTIMIZERS[settings.optimizer](network.parameters(), learning_rate)
+    optimizer = OPTIMIZERS[settings.optimizer](network.parameters(), learning_rate)
 
     def forward(x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -125,12 +125,11 @@ def fit(
     stopped_by = f"all iterations done ({iterations})"
     for iteration in range(1, iterations + 1):
         if finetune:
-            stepper.param_groups[0]["lr"] = (1 - (iteration - 1) / iterations) * learning_rate
+            optimizer.rate = (1 - (iteration - 1) / iterations) * learning_rate
         step = objective.step(forward, state, generator)
         state = step.state
-        stepper.zero_grad(set_to_none=True)
         step.loss.backward()  # type: ignore[no-untyped-call]
-        stepper.step()
+        optimizer.step()
         loss = float(step.loss.detach())
         if not math.isfinite(loss):
             raise SettingsError(f"the fit diverged at iteration {iteration}; use a smaller --learning-rate")

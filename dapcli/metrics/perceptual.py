@@ -13,9 +13,8 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-import pystoi
+import scipy
 from pesq import PesqError, pesq
-from scipy.signal import resample_poly
 
 from dapcli.metrics import waveform
 from dapcli.metrics.waveform import Array, Metric, MetricUndefined, Signal, comparable, is_silent
@@ -88,6 +87,7 @@ def stoi(reference: Signal, estimate: Signal, rate: int) -> float:
     s, e = comparable(reference, estimate, silence=True)
     if s.shape[1] < _STOI_MIN_S * rate:
         raise MetricUndefined(f"shorter than the {_STOI_MIN_S} s that STOI compares")
+    import pystoi  # deferred: takes half a second, and most runs have no reference
 
     def channel_value(s: Array, e: Array) -> float:
         if is_silent(s):
@@ -153,7 +153,10 @@ def _at_rate(reference: Array, estimate: Array, rate: int, rates: tuple[int, ...
     if rate in rates:
         return reference, estimate, rate
     divisor = math.gcd(rate, _WIDE_BAND_RATE)
-    s, e = (resample_poly(x, _WIDE_BAND_RATE // divisor, rate // divisor, axis=1) for x in (reference, estimate))
+    s, e = (
+        scipy.signal.resample_poly(x, _WIDE_BAND_RATE // divisor, rate // divisor, axis=1)
+        for x in (reference, estimate)
+    )
     return s, e, _WIDE_BAND_RATE
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-import mir_eval
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from dapcli.errors import InputError
 from dapcli.metrics import waveform
@@ -66,7 +65,7 @@ def score_sources(references: Signal, estimates: Signal, rate: int, *, fixed_ord
     order = np.arange(len(references))
     if not fixed_order:
         costs = _squared_errors(references, estimates) if ratios is None else -ratios[1]
-        order = linear_sum_assignment(costs)[1]
+        order = scipy.optimize.linear_sum_assignment(costs)[1]
     sources = []
     for k, j in enumerate(order):
         values, notes = score_with(_PAIR_METRICS, references[k], estimates[j], rate)
@@ -91,6 +90,8 @@ def _bss_eval(references: Signal, estimates: Signal, *, fixed_order: bool) -> Ar
         MetricUndefined: A source is silent in some channel, has samples that are no numbers, or all are so short that
             filters alone make the references into anything.
     """
+    import mir_eval  # deferred: takes a second, and most runs have no references
+
     count, channels, length = references.shape
     pairs = [comparable(*pair, silence=True) for pair in zip(references, estimates, strict=True)]
     if length < count * _FILTER:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Any, ParamSpec
 
 import numpy as np
+import scipy
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.signal import hilbert, stft
 
 from dapcli.errors import InputError
 from dapcli.signal.gaps import Gaps, Interval
@@ -192,7 +192,7 @@ def spectral_snr_db(reference: Signal, estimate: Signal, rate: int) -> float:
     s, e = comparable(reference, estimate)
     if s.shape[1] < 256:
         raise MetricUndefined("shorter than one window of 256 samples")
-    S, E = (np.abs(stft(x, window="hann", nperseg=256, noverlap=128)[2]) for x in (s, e))
+    S, E = (np.abs(scipy.signal.stft(x, window="hann", nperseg=256, noverlap=128)[2]) for x in (s, e))
     exact = "the magnitudes of the estimate equal those of the reference"
     return _decibels(np.sum(S**2), np.sum((S - E) ** 2), exact)
 
@@ -207,7 +207,7 @@ def envelope_distance(reference: Signal, estimate: Signal, rate: int) -> float:
         MetricUndefined: There is nothing to compare (see ``comparable``).
     """
     s, e = comparable(reference, estimate, silence=True)
-    return float(np.sqrt(np.mean((np.abs(hilbert(s)) - np.abs(hilbert(e))) ** 2)))
+    return float(np.sqrt(np.mean((np.abs(scipy.signal.hilbert(s)) - np.abs(scipy.signal.hilbert(e))) ** 2)))
 
 
 # In gaps: over the whole recording, the samples that were known hide what a restoration has put there.

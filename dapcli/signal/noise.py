@@ -105,9 +105,9 @@ def estimate_noise(stft: STFT, samples: Tensor, rate: int, model: str, profile: 
     Its steady spectrum is estimated from them, or that of a ``profile`` ``[C, F]``.
     """
     hop_s, bin_hz = stft.hop / rate, rate / stft.n_fft
-    spectrum = estimate_spectrum(stft, samples, rate) if profile is None else PROFILE_MARGIN * profile
     power = power_spectrogram(stft, samples)
     inner = inner_frames(power, stft)
+    spectrum = estimate_spectrum(inner, bin_hz) if profile is None else PROFILE_MARGIN * profile
     lines = float(np.mean([tonality(channel, hop_s, bin_hz) for channel in inner]))
     noise = replace(
         Noise.steady(torch.from_numpy(spectrum).float(), power.shape[-1], hop_s),

@@ -47,8 +47,8 @@ def profile_spectrum(stft: STFT, noise: Tensor) -> Spectrum:
     return np.asarray(np.maximum(inner_frames(power_spectrogram(stft, noise), stft).mean(axis=2), _TINY))
 
 
-def estimate_spectrum(stft: STFT, samples: Tensor, rate: int) -> Spectrum:
-    """Blind estimate of the noise spectrum ``[C, F]`` of a noisy recording ``[C, N]``.
+def estimate_spectrum(power: NDArray[np.float64], bin_hz: float) -> Spectrum:
+    """Blind estimate of the noise spectrum ``[C, F]`` of a noisy recording's power ``[C, F, T]``.
 
     The power of Gaussian noise in one bin is exponentially distributed, so that any quantile q tells its mean,
     ``Q(q) / -ln(1 - q)``, and low quantiles see little of the sound. First the tilt: one quantile per bin over time,
@@ -56,8 +56,7 @@ def estimate_spectrum(stft: STFT, samples: Tensor, rate: int) -> Spectrum:
     over time and neighbouring bins together, of which the lowest counts. A spectrum that is flat within what a short
     clip can tell is taken for white, which is what it usually is.
     """
-    power = inner_frames(power_spectrogram(stft, samples), stft)
-    return np.stack([_estimate_channel(channel, rate / stft.n_fft) for channel in power])
+    return np.stack([_estimate_channel(channel, bin_hz) for channel in power])
 
 
 def noise_std(spectrum: Spectrum, stft: STFT) -> float:

@@ -28,8 +28,9 @@ _PRESENT_SNR = 10 ** (15 / 10)
 _SURE = 0.99
 _START_S = 0.04
 
-# Sound lasts where a median over this time, s, keeps it, and one over this range, Hz, does not.
-_LASTING_S, _LINE_HZ = 0.5, 480.0
+# Sound lasts where a median over this time, s, keeps it, and one over this range, Hz, does not. Frames so far apart, s,
+# are enough to tell, and nine times faster.
+_LASTING_S, _LINE_HZ, _FRAME_S = 0.5, 480.0, 0.024
 _LASTING_HZ = (200.0, 7600.0)
 _LOUDEST = 0.2
 _TINY = 1e-12
@@ -64,7 +65,9 @@ def tonality(power: Power, hop_s: float, bin_hz: float) -> float:
     "Harmonic/percussive separation using median filtering" (DAFx 2010).
     """
     low, high = (round(hz / bin_hz) for hz in _LASTING_HZ)
-    amplitude = np.sqrt(power[low:high])
+    stride = max(1, round(_FRAME_S / hop_s))
+    power, hop_s = power[low:high, ::stride], stride * hop_s
+    amplitude = np.sqrt(power)
     if not amplitude.any():
         return 0.0
     lasting, brief = (
@@ -72,8 +75,8 @@ def tonality(power: Power, hop_s: float, bin_hz: float) -> float:
         for size in ((1, 2 * round(_LASTING_S / hop_s / 2) + 1), (2 * round(_LINE_HZ / bin_hz / 2) + 1, 1))
     )
     mask = lasting / (lasting + brief + _TINY * power.max())
-    loud = power[low:high] >= np.quantile(power[low:high], 1 - _LOUDEST)
-    energy = power[low:high][loud]
+    loud = power >= np.quantile(power, 1 - _LOUDEST)
+    energy = power[loud]
     return float((mask[loud] * energy).sum() / energy.sum())
 
 

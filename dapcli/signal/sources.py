@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 # Power that every source is given in every bin, so that masks of silence are finite, and equal.
@@ -19,7 +19,7 @@ def match(errors: NDArray[np.floating], types: Sequence[str]) -> NDArray[np.intp
     Only sources of the same type are matched.
     """
     allowed = np.array([[one == other for other in types] for one in types])
-    return np.asarray(linear_sum_assignment(np.where(allowed, errors, errors.sum() + 1))[1])
+    return np.asarray(scipy.optimize.linear_sum_assignment(np.where(allowed, errors, errors.sum() + 1))[1])
 
 
 def ratio_masked(mixture: Tensor, sources: Tensor) -> Tensor:

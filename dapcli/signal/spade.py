@@ -9,10 +9,10 @@ synthesis variant right and compare the two; Záviška, Rajmic & Mokrý, "Audio 
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import fft
 from torch.nn.functional import avg_pool2d
 
 from dapcli.signal.stft import STFT
@@ -99,11 +99,11 @@ def _sparsest(given: Frames, low: Frames, high: Frames) -> Frames:
     """
     restored: Frames = np.array(given)
     length = given.shape[1]
-    size = fft.next_fast_len(_REDUNDANCY * length, real=True)
+    size = scipy.fft.next_fast_len(_REDUNDANCY * length, real=True)
     bins = size // 2 + 1
     # The frames that are not done, and where they are in the result.
     left = np.arange(len(given))
-    spectrum = fft.rfft(given, size, norm="ortho")
+    spectrum = scipy.fft.rfft(given, size, norm="ortho")
     dual = np.zeros_like(spectrum)
     step = max(1, round(length / _SAMPLES_PER_BIN))
     for k in range(step, length // 2, step):
@@ -112,10 +112,10 @@ def _sparsest(given: Frames, low: Frames, high: Frames) -> Frames:
         sparse = spectrum + dual
         power = sparse.real**2 + sparse.imag**2
         sparse[power <= np.partition(power, bins - k - 1, axis=1)[:, bins - k - 1, None]] = 0
-        near = fft.irfft(sparse - dual, size, norm="ortho")[:, :length]
+        near = scipy.fft.irfft(sparse - dual, size, norm="ortho")[:, :length]
         estimate = np.clip(near, low[left], high[left])
         restored[left] = estimate
-        spectrum = fft.rfft(estimate, size, norm="ortho")
+        spectrum = scipy.fft.rfft(estimate, size, norm="ortho")
         residual = spectrum - sparse
         dual += residual
         on = (residual.real**2 + residual.imag**2).sum(axis=1) > length * _RESIDUAL**2
