@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from dapcli.errors import DeviceError, SettingsError
@@ -36,7 +38,8 @@ def find_device(device: str | torch.device) -> torch.device:
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The type that convolutions compute in; weights, spectrograms and losses are float32 throughout.
 
-    ``auto`` is bfloat16 where the hardware multiplies it natively, which is as good and several times as fast.
+    ``auto`` is bfloat16 where that is faster, for it is as good: on processors with matrix units for it, and on AMD's,
+    which multiply it at twice the rate. Intel's AVX-512 does not, and GPUs are faster with TF32 (docs/performance.md).
 
     Raises:
         SettingsError: The precision has another name.
@@ -44,9 +47,6 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     look_up(precision, PRECISIONS, "precision")
     if precision != "auto":
         return torch.float32 if precision == "float32" else torch.bfloat16
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        # AVX-512 without its bfloat16 instructions emulates them, slower than float32.
-        native = device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return torch.bfloat16 if native else torch.float32
+    processor: dict[str, Any] = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    fast = processor.get("amx_bf16") or (processor.get("avx512_bf16") and "AMD" in processor["cpu_name"])
+    return torch.bfloat16 if fast else torch.float32

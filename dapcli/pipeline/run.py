@@ -5,9 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,8 +33,7 @@ FIT_THREAD = "dap-fit"
 _PRETRAINED_SEGMENTS = 8
 # Of the loudest segment's power above the quietest's; below that a segment may hold nothing but noise.
 _SOUND_FRACTION = 0.1
-# Cores that one fit keeps busy; further ones serve a second segment.
-_CORES_PER_FIT = 4
+# Fits take turns in Python, and memory grows with them.
 _MAX_PARALLEL = 4
 
 
@@ -58,10 +57,25 @@ OnStep = Callable[[Progress], None]
 
 
 def choose_parallel(device: torch.device) -> int:
-    """How many segments to fit at the same time: where one leaves cores idle, or a GPU."""
-    if device.type == "cuda":
-        return _MAX_PARALLEL
-    return 1 if device.type == "mps" else min(max(torch.get_num_threads() // _CORES_PER_FIT, 1), _MAX_PARALLEL)
+    """How many segments to fit at the same time: one for each core, as far as Python can keep them busy."""
+    cores = {"cuda": _MAX_PARALLEL, "mps": 1}.get(device.type, torch.get_num_threads())
+    return min(cores, _MAX_PARALLEL)
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """One thread for each fit on a CPU.
+
+    Two are little faster than one, and several times slower beside other programs, for each waits for the other. And
+    the bits of a fit do not depend on how many segments are fitted at the same time.
+    """
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass
@@ -123,20 +137,21 @@ class Pipeline:
         pending = [index for index in range(len(self.plan)) if index not in self._finished]
         workers = choose_parallel(self.solver.device) if parallel is None else parallel
         self._workers = min(workers, max(len(pending), 1))
-        weights = self._pretrained(powers) if self._most_pretraining and pending else None
-        while pending:
-            try:
-                self._fit(pending, weights)
-            except RuntimeError as error:
-                _refuse_unless_memory(error, self._workers)
-                # Its traceback holds the tensors that did not fit.
-                error.__traceback__ = None
-                self._workers //= 2
-                at_once = "one segment" if self._workers == 1 else f"{self._workers} segments"
-                self._notes.append(f"memory did not suffice for more than {at_once} at a time")
-                if self.solver.device.type == "cuda":
-                    torch.cuda.empty_cache()
-            pending = [index for index in pending if index not in self._finished]
+        with _one_thread(self.solver.device):
+            weights = self._pretrained(powers) if self._most_pretraining and pending else None
+            while pending:
+                try:
+                    self._fit(pending, weights)
+                except RuntimeError as error:
+                    _refuse_unless_memory(error, self._workers)
+                    # Its traceback holds the tensors that did not fit.
+                    error.__traceback__ = None
+                    self._workers //= 2
+                    at_once = "one segment" if self._workers == 1 else f"{self._workers} segments"
+                    self._notes.append(f"memory did not suffice for more than {at_once} at a time")
+                    if self.solver.device.type == "cuda":
+                        torch.cuda.empty_cache()
+                pending = [index for index in pending if index not in self._finished]
         return self._result(time.perf_counter() - started)
 
     def _keep_unfitted(self) -> list[float]:
@@ -211,9 +226,6 @@ class Pipeline:
             self._keep(index, shaped, record)
             return index
 
-        threads = torch.get_num_threads()
-        if device.type == "cpu":
-            torch.set_num_threads(max(threads // self._workers, 1))
         # Until it is asked, a new thread does not know torch's number, and its first fit would have other bits.
         with ThreadPoolExecutor(
             self._workers, thread_name_prefix=FIT_THREAD, initializer=torch.get_num_threads
@@ -233,7 +245,6 @@ class Pipeline:
             finally:
                 stopped.set()
                 pool.shutdown(cancel_futures=True)
-                torch.set_num_threads(threads)
 
     def _read(self, recording: Recording, index: int) -> Samples:
         """A segment ``[C, n]`` at the working rate."""
