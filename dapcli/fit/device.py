@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -47,6 +48,6 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     look_up(precision, PRECISIONS, "precision")
     if precision != "auto":
         return torch.float32 if precision == "float32" else torch.bfloat16
-    processor: dict[str, Any] = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    processor: Mapping[str, Any] = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     fast = processor.get("amx_bf16") or (processor.get("avx512_bf16") and "AMD" in processor["cpu_name"])
     return torch.bfloat16 if fast else torch.float32
