@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -14,8 +14,8 @@ class Layout:
     """How a family of containers lays out its chunks: a name, a size in ``struct``'s ``size`` format, and the content.
 
     The first chunk begins at ``first``. ``whole`` is where the file's own size stands, ``outside`` the bytes that this
-    does not count. A size counts the chunk's own header where ``inclusive``; the next chunk begins at a multiple of
-    ``alignment``.
+    does not count; RF64 has it in a chunk. A size counts the chunk's own header where ``inclusive``; the next chunk
+    begins at a multiple of ``alignment``.
     """
 
     first: int
@@ -30,11 +30,6 @@ class Layout:
     def header(self) -> int:
         """Bytes before the content of a chunk."""
         return self.name + struct.calcsize(self.size)
-
-    def pack(self, name: bytes, content: bytes) -> bytes:
-        """A whole chunk, padded to the alignment."""
-        size = len(content) + (self.header if self.inclusive else 0)
-        return name + struct.pack(self.size, size) + content + bytes(-len(content) % self.alignment)
 
 
 @dataclass(frozen=True)
@@ -93,3 +88,20 @@ def chunks(stream: BinaryIO, position: int | None = None) -> Iterator[Chunk]:
             long_data = int.from_bytes(stream.read(16)[8:], "little")
         yield Chunk(name, start, size)
         position = start + size + -size % layout.alignment
+
+
+def append(stream: BinaryIO, added: Iterable[tuple[bytes, bytes]]) -> None:
+    """Append chunks, by name and content, to a file that has some."""
+    layout = layout_of(stream)
+    assert layout
+    stream.write(bytes(-stream.seek(0, 2) % layout.alignment))
+    for name, content in added:
+        size = len(content) + layout.inclusive * layout.header
+        stream.write(name + struct.pack(layout.size, size) + content + bytes(-len(content) % layout.alignment))
+    size = stream.tell() - layout.outside
+    if layout.whole is not None:
+        stream.seek(layout.whole)
+        stream.write(struct.pack(layout.size, size))
+    elif (sizes := next(chunks(stream))).name == b"ds64":
+        stream.seek(sizes.start)
+        stream.write(struct.pack("<Q", size))

@@ -126,7 +126,7 @@ def inspect(path: Path) -> Contents:
     """
     size = path.stat().st_size
     with View(path, [range(size)]) as file:
-        start, stop = _without_tags(file)
+        start, stop = without_tags(file)
     with View(path, [range(start, stop)]) as body:
         contents = _inspect(body)
     if not contents.pieces and stop - start < size:
@@ -149,7 +149,7 @@ def _inspect(body: View) -> Contents:
     return _inspect_mpeg(body)
 
 
-def _without_tags(file: View) -> tuple[int, int]:
+def without_tags(file: View) -> tuple[int, int]:
     """Where a file begins and ends without ID3 and APE tags around it."""
     start, stop = 0, file.size
     while (header := file.at(start, _ID3_HEADER))[:3] == b"ID3" and len(header) == _ID3_HEADER:

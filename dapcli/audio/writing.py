@@ -12,10 +12,12 @@ from typing import BinaryIO
 
 import numpy as np
 import soundfile
+from mutagen import MutagenError
 from mutagen.ogg import OggPage
 from numpy.typing import NDArray
 
 from dapcli.audio.chunks import chunks
+from dapcli.audio.metadata import Metadata, read_metadata
 from dapcli.audio.recording import PORTABLE_SUBTYPES, Audio, Recording, Samples, blocks, count_channels
 from dapcli.errors import OutputError, SettingsError
 
@@ -32,12 +34,12 @@ _FLOAT_SUBTYPES = (*_FLOATING_POINT, "VORBIS", "OPUS")
 # Bits of a sample of the subtypes that hold samples on a linear scale.
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
 _BITS |= {"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32}
+# Bytes of a file that may be metadata.
+_ROOM = 1 << 26
 # Bytes that a file may have, for sizes in it have 32 bits, elsewhere 31 or, without blocks, 24.
 _UNLIMITED = ("RF64", "W64", "CAF", "FLAC", "OGG", "MP3")
-_LARGEST = {"WAV": 1 << 32, "WAVEX": 1 << 32, "AIFF": 1 << 32, "VOC": 1 << 24}
+_LARGEST = {"WAV": 1 << 32, "WAVEX": 1 << 32, "AIFF": 1 << 32, "VOC": (1 << 24) + _ROOM - 1000}
 _LARGEST_OF_OTHERS = 1 << 31
-# So many of them are kept for what is not samples.
-_ROOM = 1 << 20
 # Samples that a subtype with blocks would make longer.
 _PROBE = 63
 
@@ -87,11 +89,25 @@ def format_notes(path: Path, source: Recording, container: str, subtype: str) ->
     return notes
 
 
+def metadata_to_write(path: Path, source: Recording, container: str, subtype: str) -> Metadata:
+    """The metadata of a recording's file, for one in this format; none if they are so damaged that it fails."""
+    metadata = read_metadata(path, source)
+    try:
+        encode(_silence(container, subtype, source), metadata)
+    except Exception:  # mutagen raises all kinds, and that would be after the fit
+        return Metadata(metadata.family, lost=["tags and all else but the samples, for they are damaged"])
+    return metadata
+
+
+def _silence(container: str, subtype: str, source: Recording) -> Audio:
+    """A probe of a format."""
+    return Audio(np.zeros((source.channels, _PROBE)), source.rate, subtype, container)
+
+
 def _holds(container: str, subtype: str, source: Recording) -> bool:
     """Whether a format keeps the source's rate, channels and length, which libsndfile only tells on writing."""
-    silence = Audio(np.zeros((source.channels, _PROBE)), source.rate, subtype, container)
     try:
-        with soundfile.SoundFile(io.BytesIO(encode(silence))) as file:
+        with soundfile.SoundFile(io.BytesIO(encode(_silence(container, subtype, source)))) as file:
             shape = file.read(2 * _PROBE, always_2d=True).shape
             # What cannot seek does not tell its length.
             return file.seekable() and (file.samplerate, *shape) == (source.rate, _PROBE, source.channels)
@@ -115,19 +131,19 @@ def keeps_samples(subtype: str) -> bool:
     return subtype in _BITS
 
 
-def encode(recording: Recording) -> bytes:
+def encode(recording: Recording, metadata: Metadata | None = None) -> bytes:
     """The bytes of an audio file, as :func:`write_audio` writes it.
 
     Raises:
         OutputError: libsndfile refuses the combination of format, rate and channels.
     """
     buffer = io.BytesIO()
-    write_audio(buffer, recording)
+    write_audio(buffer, recording, metadata)
     return buffer.getvalue()
 
 
-def write_audio(stream: BinaryIO, recording: Recording) -> None:
-    """Write an audio file of a recording, in its own format and subtype, into an empty stream.
+def write_audio(stream: BinaryIO, recording: Recording, metadata: Metadata | None = None) -> None:
+    """Write an audio file of a recording, in its own format and subtype, with metadata, into an empty stream.
 
     ``stream`` can seek and read. The same samples make the same bytes.
 
@@ -164,6 +180,11 @@ def write_audio(stream: BinaryIO, recording: Recording) -> None:
             file.close()
 
     _correct(stream, recording)
+    if metadata:
+        try:
+            metadata.write(stream, recording.format, recording.subtype)
+        except MutagenError as error:  # an OSError of the stream is its only argument
+            raise next((each for each in error.args if isinstance(each, OSError)), error) from None
 
 
 def _integers(samples: Samples, step: float) -> NDArray[np.int32]:

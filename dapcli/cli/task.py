@@ -22,6 +22,7 @@ from dapcli.tasks.options import TaskOptions
 if TYPE_CHECKING:
     from dapcli.audio import Recording
     from dapcli.audio.files import Content
+    from dapcli.audio.metadata import Metadata
     from dapcli.pipeline.result import Estimates
     from dapcli.settings import Settings
     from dapcli.tasks.problem import Problem
@@ -36,9 +37,9 @@ _SOURCES = "separation"
 class Files:
     """The files of a run; the recording and its references are open.
 
-    ``outputs`` are recordings of one ``container`` and ``subtype``, by what people call them; ``written`` are all files
-    that are written. ``partial`` is the folder of finished segments. ``notes``, by their keys in the record, tell what
-    is wrong in what is read, and what cannot be kept in what is written.
+    ``outputs`` are recordings of one ``container`` and ``subtype`` with the same ``metadata``, by what people call
+    them; ``written`` are all files that are written. ``partial`` is the folder of finished segments. ``notes``, by
+    their keys in the record, tell what is wrong in what is read, and what cannot be kept in what is written.
     """
 
     recording: Recording
@@ -46,6 +47,7 @@ class Files:
     outputs: Mapping[str, Path]
     container: str
     subtype: str
+    metadata: Metadata
     written: Sequence[tuple[str, Path]]
     partial: Path
     notes: Mapping[str, str]
@@ -59,7 +61,7 @@ class Files:
         from dapcli.audio import write_audio
         from dapcli.audio.files import write_files
 
-        contents: list[Content] = [partial(write_audio, recording=each) for each in estimates]
+        contents: list[Content] = [partial(write_audio, recording=each, metadata=self.metadata) for each in estimates]
         contents += [record.encode(), page.encode()]
         write_files({path: content for (_, path), content in zip(self.written, contents, strict=False)})
 
@@ -173,7 +175,7 @@ class TaskCommand(RunCommand):
         """
         from dapcli.audio import open_audio, open_matching, output_format
         from dapcli.audio.files import check_writable, claim, output_folder
-        from dapcli.audio.writing import format_notes
+        from dapcli.audio.writing import format_notes, metadata_to_write
 
         reading = {"accept_truncated": self.accept_truncated}
         source, target, references = self.input_path, self.output_path, self.reference
@@ -206,9 +208,10 @@ class TaskCommand(RunCommand):
             clean = {path: opened.enter_context(open_matching(path, recording, **reading)) for path in references}
             told = (note for file in (recording, *clean.values()) for note in file.notes)
             notes = {f"input_{number}": note for number, note in enumerate(told, 1)}
-            lost = format_notes(target, recording, container, subtype)
+            metadata = metadata_to_write(source, recording, container, subtype)
+            lost = format_notes(target, recording, container, subtype) + metadata.note(target, container)
             notes |= {f"output_{number}": note for number, note in enumerate(lost, 1)}
-            yield Files(recording, clean, outputs, container, subtype, written, kept, notes)
+            yield Files(recording, clean, outputs, container, subtype, metadata, written, kept, notes)
 
 
 def add_tasks(app: typer.Typer) -> None:

@@ -1,0 +1,351 @@
+"""Metadata: what files hold beside samples, read from one and written into another as far as that can hold it.
+
+Chunks and blocks go into a file of the same family as they are, for no task moves samples. Texts, by the names that
+they have in Vorbis comments, and pictures go from any family into any other.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from mutagen import apev2, id3
+from mutagen._vorbis import is_valid_key
+from mutagen.flac import FLAC, Picture
+from mutagen.oggopus import OggOpus
+from mutagen.oggvorbis import OggVorbis
+
+from dapcli.audio.chunks import append, chunks, layout_of
+from dapcli.audio.headers import View, without_tags
+from dapcli.audio.recording import Recording
+
+# Formats whose chunks go into one another as they are; all others are families of their own.
+_FAMILIES = {"WAV": "RIFF", "WAVEX": "RIFF", "RF64": "RIFF"}
+_WITH_ID3 = ("RIFF", "AIFF", "MP3")
+_WITH_PICTURES = (*_WITH_ID3, "FLAC", "OGG")
+_WITH_TAGS = (*_WITH_PICTURES, "CAF")
+# Chunks that hold samples or nothing, or are about the samples as they were.
+_SKIPPED = (
+    *(b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"PAD ", b"FLLR", b"levl"),
+    *(b"COMM", b"SSND", b"FVER", b"VHDR", b"BODY", b"desc", b"pakt", b"kuki", b"free", b"peak", b"ovvw", b"MD5 "),
+)
+# Chunks in the words of people.
+_WORDS = {b"cue ": "cue points", b"adtl": "labels of cue points", b"smpl": "loops", b"inst": "instrument"}
+_WORDS |= {b"MARK": "markers", b"INST": "loops", b"COMT": "comments", b"chan": "speakers", b"CHAN": "speakers"}
+# Chunks of texts, which are among the tags.
+_TEXTS = (b"id3 ", b"ID3 ", b"info", b"NAME", b"AUTH", b"(c) ", b"ANNO")
+
+
+def _table(pairs: str) -> dict[str, str]:
+    return dict(pair.split(":") for pair in pairs.split(", "))
+
+
+# Names of texts, by those in Vorbis comments, in the chunks of a family and in ID3.
+_NAMES = {
+    "RIFF": _table(
+        "TITLE:INAM, ARTIST:IART, ALBUM:IPRD, DATE:ICRD, GENRE:IGNR, COMMENT:ICMT, COPYRIGHT:ICOP, TRACKNUMBER:ITRK, "
+        "ENCODER:ISFT"
+    ),
+    "AIFF": _table("TITLE:NAME, ARTIST:AUTH, COPYRIGHT:(c) , COMMENT:ANNO"),
+    "CAF": _table("DATE:recorded date, COMMENT:comments, TRACKNUMBER:track number"),
+}
+_FRAMES = _table(
+    "TITLE:TIT2, SUBTITLE:TIT3, ARTIST:TPE1, ALBUMARTIST:TPE2, CONDUCTOR:TPE3, ALBUM:TALB, DATE:TDRC, GENRE:TCON, "
+    "TRACKNUMBER:TRCK, DISCNUMBER:TPOS, COMPOSER:TCOM, LYRICIST:TEXT, COPYRIGHT:TCOP, ORGANIZATION:TPUB, "
+    "ISRC:TSRC, BPM:TBPM, LANGUAGE:TLAN, ENCODED-BY:TENC, ENCODER:TSSE"
+)
+_KEYS = {frame: key for key, frame in _FRAMES.items()}
+_PICTURE, _MASK = "METADATA_BLOCK_PICTURE", "WAVEFORMATEXTENSIBLE_CHANNEL_MASK"
+_APPLICATION, _CUE_SHEET = 2, 5
+_EXTENSIBLE = 0xFFFE
+# Speakers of one and two channels, which go without saying.
+_USUAL_MASKS = (None, 0, 3, 4)
+# Chunks are kept in memory up to so many bytes.
+_LARGEST = 1 << 25
+
+
+@dataclass
+class Metadata:
+    """What a file of a ``family`` of formats holds beside samples.
+
+    ``tags`` and ``pictures`` are also in ``chunks``, which are by name, in the ID3 ``frames``, or in Vorbis comments.
+    ``blocks`` are FLAC's cue sheet and data of applications, ``mask`` is that of the speakers, and ``lost`` is in words
+    what no file will hold.
+    """
+
+    family: str
+    chunks: list[tuple[bytes, bytes]] = field(default_factory=list)
+    frames: id3.ID3 = field(default_factory=id3.ID3)
+    blocks: list[Any] = field(default_factory=list)
+    tags: list[tuple[str, str]] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    mask: int | None = None
+    lost: list[str] = field(default_factory=list)
+
+    def note(self, path: Path, container: str) -> list[str]:
+        """A note on what a file in this format will not hold; none if it holds all."""
+        family, lost = _family(container), list(self.lost)
+        if family != self.family:
+            lost += [_word(*chunk) for chunk in self.chunks if not _is_text(*chunk)]
+            lost += ["cue sheet" if block.code == _CUE_SHEET else "data of applications" for block in self.blocks]
+            lost += ["tags"] * bool(self.tags and family not in _WITH_TAGS)
+            lost += ["pictures"] * bool(self.pictures and family not in _WITH_PICTURES)
+        if family not in _WITH_ID3:
+            lost += [
+                f"ID3 {frame.FrameID}"
+                for frame in self.frames.values()
+                if not (_texts(frame) or frame.FrameID == "APIC")
+            ]
+        if self.mask not in _USUAL_MASKS and container not in ("WAVEX", "RF64", "FLAC"):
+            lost.append("speaker mask")
+        return [f"{path}: not kept: {', '.join(dict.fromkeys(lost))}"] if lost else []
+
+    def write(self, stream: BinaryIO, container: str, subtype: str) -> None:
+        """Write what can be kept into a file of samples in this format, opened ``w+b``."""
+        family = _family(container)
+        if family in ("FLAC", "OGG"):
+            self._write_comments(stream, container, subtype)
+        elif family == "MP3":
+            if tag := self._id3():
+                stream.seek(0)
+                _save(tag, stream)
+        else:
+            there = list(chunks(stream))
+            names = [chunk.name for chunk in there]
+            added = self.chunks if family == self.family else self._as_chunks(family)
+            if added := [each for each in added if each[0] not in names]:
+                append(stream, added)
+            if self.mask is not None and b"fmt " in names:
+                start = there[names.index(b"fmt ")].start
+                stream.seek(start)
+                if int.from_bytes(stream.read(2), "little") == _EXTENSIBLE:
+                    stream.seek(start + 20)
+                    stream.write(struct.pack("<I", self.mask))
+
+    def _write_comments(self, stream: BinaryIO, container: str, subtype: str) -> None:
+        """Write tags and pictures into FLAC or Ogg, and blocks into FLAC."""
+        tags = list(self.tags)
+        if self.mask not in _USUAL_MASKS and container == "FLAC":
+            tags.append((_MASK, f"0x{self.mask:04X}"))
+        if container == "OGG":
+            tags += [(_PICTURE, base64.b64encode(picture.write()).decode()) for picture in self.pictures]
+        if not tags and not self.pictures and not self.blocks:
+            return
+        file = _open_comments(stream, subtype)
+        if file.tags is None:
+            file.add_tags()
+        file.tags[:] = tags
+        if container == "FLAC":
+            file.metadata_blocks += [*self.blocks, *self.pictures]
+        stream.seek(0)
+        file.save(stream)
+
+    def _as_chunks(self, family: str) -> list[tuple[bytes, bytes]]:
+        """Tags and pictures as chunks of another family: texts, and an ID3 tag where these do not hold all."""
+        names = _NAMES.get(family, {})
+        texts: dict[str, str] = {}
+        for key, value in self.tags:
+            name = names.get(key.upper(), key.lower() if family == "CAF" else "")
+            texts[name] = f"{texts[name]}; {value}" if name in texts else value
+        whole = len(texts) == len(self.tags) and "" not in texts and not self.pictures and not self.frames
+        texts.pop("", None)
+        encoded = [(name.encode(), value.encode() + b"\0") for name, value in texts.items()]
+        if family == "CAF" and texts:
+            pairs = b"".join(name + b"\0" + value for name, value in encoded)
+            return [(b"info", struct.pack(">I", len(texts)) + pairs)]
+        if family == "RIFF" and texts:
+            listed = b"".join(
+                name + struct.pack("<I", len(text)) + text + bytes(len(text) % 2) for name, text in encoded
+            )
+            encoded = [(b"LIST", b"INFO" + listed)]
+        if family in _WITH_ID3 and not whole:
+            encoded.append(_id3_chunk(self._id3(), family))
+        return encoded if family in _NAMES else []
+
+    def _id3(self) -> id3.ID3:
+        """The ID3 tag: that of the file, or its tags and pictures as one."""
+        if self.frames:
+            return self.frames
+        tag, texts = id3.ID3(), dict[str, list[str]]()
+        for key, value in self.tags:
+            texts.setdefault(key.upper(), []).append(value)
+        for key, values in texts.items():
+            frame = id3.Frames.get(_FRAMES.get(key, key), id3.Frame)
+            if key == "COMMENT":
+                tag.add(id3.COMM(encoding=3, lang="und", desc="", text=values))
+            elif issubclass(frame, id3.TextFrame):
+                tag.add(frame(encoding=3, text=values))
+            else:
+                tag.add(id3.TXXX(encoding=3, desc=key, text=values))
+        for number, each in enumerate(self.pictures):
+            text = each.desc or f"{number or ''}"  # which tells pictures of one type apart
+            tag.add(id3.APIC(encoding=3, mime=each.mime, type=each.type, desc=text, data=each.data))
+        return tag
+
+
+def read_metadata(path: Path, recording: Recording) -> Metadata:
+    """The metadata of a recording's file; what cannot be understood is ``lost``."""
+    found = Metadata(_family(recording.format))
+    with View(path, [range(path.stat().st_size)]) as file:
+        start, stop = without_tags(file)
+        try:
+            with View(path, [range(start, stop)]) as body:
+                _read(cast(BinaryIO, body), found, recording)
+            if start:
+                file.seek(0)
+                found.frames = id3.ID3(file)
+                if found.family in ("RIFF", "AIFF"):
+                    found.chunks.append(_id3_chunk(found.frames, found.family))
+            _add_frames(found)
+            if stop < file.size:
+                apev2.APEv2(file)
+                found.lost.append("APEv2 tags")
+        except apev2.APENoHeaderError:
+            pass
+        except Exception:  # mutagen raises all kinds on what is damaged
+            found.lost.append("tags, which are damaged")
+    return found
+
+
+def _read(stream: BinaryIO, found: Metadata, recording: Recording) -> None:
+    magic = stream.read(4)
+    if magic in (b"fLaC", b"OggS"):
+        file = _open_comments(stream, recording.subtype)
+        for key, value in file.tags or ():
+            if key.upper() == _PICTURE:
+                found.pictures.append(Picture(base64.b64decode(value)))
+            elif key.upper() == _MASK:
+                found.mask = int(value, 16)
+            else:
+                found.tags.append((key, value))
+        if magic == b"fLaC":
+            found.pictures += file.pictures
+            found.blocks += [block for block in file.metadata_blocks if block.code in (_APPLICATION, _CUE_SHEET)]
+    elif layout_of(stream):
+        _read_chunks(stream, magic, found, recording)
+        order = "<>"[magic == b"RIFX"]  # of the bytes in numbers
+        for name, content in found.chunks:
+            if name in (b"id3 ", b"ID3 "):
+                found.frames = id3.ID3(io.BytesIO(content))
+            elif _is_text(name, content):
+                _add(found, _texts_of_chunk(name, content, order))
+
+
+def _read_chunks(stream: BinaryIO, magic: bytes, found: Metadata, recording: Recording) -> None:
+    left = _LARGEST
+    if magic == b"RIFX":  # whose numbers are the other way round
+        found.family = "RIFX"
+    elif magic.upper() == b"RIFF" and found.family == "MP3":
+        found.family = "RIFF"
+    end = stream.seek(0, 2)
+    for chunk in chunks(stream):
+        if chunk.start + chunk.size > end or (chunk.name[:4] == b"data" and chunk.size < recording.length):
+            return  # what follows are samples, if anything
+        stream.seek(chunk.start)
+        name = chunk.name[:4]
+        if name == b"fmt ":
+            form = stream.read(min(chunk.size, 24))
+            if form[:2] == struct.pack("<H", _EXTENSIBLE) and found.family == "RIFF":
+                found.mask = int.from_bytes(form[20:], "little")
+        if name in _SKIPPED:
+            continue
+        left -= chunk.size
+        if left < 0:
+            found.lost.append(_word(name))
+            continue
+        found.chunks.append((chunk.name, stream.read(chunk.size)))
+
+
+def _add(found: Metadata, tags: Iterable[tuple[str, str]]) -> None:
+    """Add tags whose keys are not there yet."""
+    keys = {key.upper() for key, _ in found.tags}
+    found.tags += [(key, value) for key, value in tags if key.upper() not in keys]
+
+
+def _add_frames(found: Metadata) -> None:
+    """Add the texts and the pictures of the ID3 tag."""
+    _add(found, [(key, text) for frame in found.frames.values() for key, text in _texts(frame)])
+    for frame in found.frames.getall("APIC"):
+        picture = Picture()
+        picture.type, picture.mime, picture.desc, picture.data = frame.type, frame.mime, frame.desc, frame.data
+        found.pictures.append(picture)
+
+
+def _texts(frame: Any) -> list[tuple[str, str]]:
+    """The texts of an ID3 frame by their key in Vorbis comments; none if it has no such texts."""
+    if isinstance(frame, id3.USLT):
+        return [("LYRICS", frame.text)]
+    if not isinstance(frame, id3.TextFrame):
+        return []
+    keys = {"COMM": "COMMENT", "TXXX": getattr(frame, "desc", "").upper()}
+    key = keys.get(frame.FrameID) or _KEYS.get(frame.FrameID, frame.FrameID)
+    return [(key, str(text)) for text in getattr(frame, "genres", frame.text)] if is_valid_key(key) else []
+
+
+def _texts_of_chunk(name: bytes, content: bytes, order: str) -> list[tuple[str, str]]:
+    """The texts of a chunk, or of a list of them, by their key in Vorbis comments."""
+    pairs, family = [(name, content)], "AIFF"
+    if name == b"LIST":
+        pairs, family, position = [], "RIFF", 4
+        while position + 8 <= len(content):
+            key, size = struct.unpack_from(f"{order}4sI", content, position)
+            pairs.append((key, content[position + 8 : position + 8 + size]))
+            position += 8 + size + size % 2
+    elif name == b"info":
+        parts = content[4:].split(b"\0")
+        pairs, family = list(zip(parts[::2], parts[1::2], strict=False)), "CAF"
+    keys = {name: key for key, name in _NAMES[family].items()}
+    texts = [(keys.get(_decode(name), _decode(name).upper()), _decode(text)) for name, text in pairs]
+    return [(key, text) for key, text in texts if is_valid_key(key)]
+
+
+def _decode(text: bytes) -> str:
+    """A text up to its end, in UTF-8 or, if it is not that, in Latin-1."""
+    text = text.split(b"\0")[0]
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def _family(container: str) -> str:
+    return _FAMILIES.get(container, container)
+
+
+def _is_text(name: bytes, content: bytes) -> bool:
+    """Whether a chunk holds texts, which are among the tags."""
+    return name in _TEXTS or (name == b"LIST" and content[:4] == b"INFO")
+
+
+def _word(name: bytes, content: bytes = b"") -> str:
+    """A chunk in the words of people."""
+    if name == b"LIST":
+        name = content[:4]
+    return _WORDS.get(name[:4], name[:4].decode("latin-1").strip())
+
+
+def _save(tag: id3.ID3, stream: BinaryIO) -> None:
+    """Write an ID3 tag in front of what a stream holds, in the tag's own version."""
+    if old := tag.version < (2, 4):
+        tag = copy.deepcopy(tag)
+        tag.update_to_v23()
+    tag.save(stream, v2_version=3 if old else 4, padding=lambda _: 0)
+
+
+def _id3_chunk(tag: id3.ID3, family: str) -> tuple[bytes, bytes]:
+    """An ID3 tag as a chunk."""
+    buffer = io.BytesIO()
+    _save(tag, buffer)
+    return b"id3 " if family == "RIFF" else b"ID3 ", buffer.getvalue()
+
+
+def _open_comments(stream: BinaryIO, subtype: str) -> Any:
+    """A FLAC or Ogg file, as mutagen reads it."""
+    stream.seek(0)
+    return {"VORBIS": OggVorbis, "OPUS": OggOpus}.get(subtype, FLAC)(stream)
