@@ -10,23 +10,27 @@ decaying sounds around it tell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.linalg import LinAlgError, cho_solve_banded, cholesky_banded, solve, solve_banded
+from scipy.linalg import cho_solve_banded, cholesky_banded, solve_banded, solve_toeplitz
 from scipy.ndimage import label, uniform_filter1d
 from scipy.signal import fftconvolve
 
 Signal = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Operator: TypeAlias = Callable[[Signal], Signal]
 
 # Ridge on the coefficients relative to the signal's power: without it a pure tone has many solutions.
 _RIDGE = 1e-4
-# For the rare matrices that rounding leaves indefinite all the same.
-_FIRM_RIDGE = 1e-2
 # Rounds of estimating the coefficients, each with the variances that the last one left.
 _ROUNDS = 3
+# Squared errors that may exceed the least by such a part, and the most steps towards them.
+_EXCESS = 1e-4
+_MOST_STEPS = 40
 # Innovations that share a variance, s: for the coefficients, and for the missing samples.
 _COEFFICIENT_SPAN = 0.004
 _FILL_SPAN = 0.008
@@ -101,34 +105,90 @@ def _interpolate(
 
 
 def _coefficients(samples: Signal, missing: Flags, order: int, span: int) -> Signal:
-    """The coefficients ``[order + 1]``, the first of which is 1; ``span`` is that of a variance in samples."""
+    """The coefficients ``[order + 1]``, the first of which is 1, from samples that are zero where they are missing.
+
+    ``span`` is that of a variance in samples.
+    """
+    length = len(samples)
     count = np.concatenate([[0], np.cumsum(missing)])
     # The windows of order + 1 samples of which none is missing.
-    known = np.flatnonzero(count[order + 1 :] == count[: -order - 1])
-    windows = sliding_window_view(samples.astype(np.float32), order + 1)[known]
-    weights = np.ones(len(windows), dtype=np.float32)
+    known = count[order + 1 :] == count[: -order - 1]
+    # A matrix of all windows would be large. Products with it are convolutions.
+    size, padded = (next_fast_len(least, real=True) for least in (length, length + order))
+    spectrum = rfft(samples, size)
+    weights = known.astype(np.float64)
+
+    def errors(coefficients: Signal) -> Signal:
+        """Errors ``[2, N - order]`` of the predictions of a window from its past and from its future."""
+        both = np.stack([coefficients, coefficients[::-1]])
+        return np.asarray(irfft(spectrum * rfft(both, size), size)[:, order:length])
+
+    def gram(coefficients: Signal) -> Signal:
+        """Half the gradient of the sum of squared errors, each with its weight."""
+        weighted = rfft(weights * errors(coefficients), size)
+        past, future = irfft(spectrum * weighted.conj(), size)[:, : order + 1]
+        return np.asarray(past[::-1] + future)
+
+    earlier = np.zeros(order)
     for _ in range(_ROUNDS):
-        coefficients = _least_squares(windows, weights)
-        # Both predictions of a window, from its past and from its future, that neighbours in time share.
-        error = (windows @ coefficients[::-1].astype(np.float32)) ** 2
-        error += (windows @ coefficients.astype(np.float32)) ** 2
-        weights = (1 / _floored(_smooth(error.astype(np.float64), span))).astype(np.float32)
-    return coefficients
+        # Windows in which all samples had the mean of the weights would make the matrix a Toeplitz one.
+        shared = np.maximum(fftconvolve(weights, np.full(order + 1, 1 / (order + 1))), 0.0)
+        weighted = np.sqrt(shared) * samples
+        toeplitz = 2 * irfft(np.abs(rfft(weighted, padded)) ** 2, padded)[:order]
+        ridge = _RIDGE * toeplitz[0]
+        if ridge == 0:
+            break
+        toeplitz[0] += ridge
+        total, *right = gram(np.append(1.0, np.zeros(order)))
+
+        def matrix(values: Signal, ridge: float = ridge) -> Signal:
+            return gram(np.append(0.0, values))[1:] + ridge * values
+
+        earlier = _least_squares(matrix, _toeplitz_inverse(toeplitz), -np.array(right), total, earlier)
+        error = np.square(errors(np.append(1.0, earlier))).sum(axis=0)
+        # Both errors of a window have a variance, that neighbours in time share.
+        weights[known] = 1 / _floored(_smooth(error[known], span))
+    return np.append(1.0, earlier)
 
 
-def _least_squares(windows: NDArray[np.float32], weights: NDArray[np.float32]) -> Signal:
-    """The coefficients with the least squared errors of prediction in windows, forwards and backwards in time."""
-    gram = (windows.T @ (weights[:, None] * windows)).astype(np.float64)
-    gram += gram[::-1, ::-1]
-    p = windows.shape[1] - 1
-    power = np.trace(gram[:p, :p]) / p
-    for ridge in (_RIDGE, _FIRM_RIDGE):
-        try:
-            ahead = solve(gram[:p, :p] + ridge * power * np.eye(p), gram[:p, p], assume_a="pos")
-        except LinAlgError:
-            continue
-        return np.concatenate([[1.0], -ahead[::-1]])
-    return np.concatenate([[1.0], np.zeros(p)])
+def _least_squares(matrix: Operator, near: Operator, right: Signal, total: float, start: Signal) -> Signal:
+    """The values for which ``values @ matrix(values) - 2 * values @ right + total``, a sum of squares, is least.
+
+    It is so but for a small part. The method is that of conjugate gradients, from ``start`` on, with an operator that
+    is ``near`` to the inverse of the matrix.
+    """
+    values, residual = start, right - matrix(start)
+    step = np.zeros_like(start)
+    before = np.inf
+    for _ in range(_MOST_STEPS):
+        likely = near(residual)
+        excess = residual @ likely
+        if not excess > _EXCESS * (total - values @ (right + residual)):
+            break
+        step = likely + excess / before * step
+        before = excess
+        product = matrix(step)
+        length = excess / (step @ product)
+        values, residual = values + length * step, residual - length * product
+    return values
+
+
+def _toeplitz_inverse(column: Signal) -> Operator:
+    """The inverse of the symmetric Toeplitz matrix with a first column ``[n]``, as an operator.
+
+    Gohberg & Semencul (1972): it is the difference of two products of triangular Toeplitz matrices.
+    """
+    n = len(column)
+    size = next_fast_len(2 * n, real=True)
+    first = solve_toeplitz(column, np.append(1.0, np.zeros(n - 1)))
+    factors = rfft([first, np.append(0.0, first[:0:-1])], size) / np.sqrt(first[0])
+
+    def apply(values: Signal) -> Signal:
+        upper = irfft(factors * rfft(values[::-1], size), size)[:, n - 1 :: -1]
+        one, other = irfft(factors * rfft(upper, size), size)[:, :n]
+        return np.asarray(one - other)
+
+    return apply
 
 
 def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signal) -> tuple[Signal, Signal]:
