@@ -22,6 +22,8 @@ from scipy.signal import fftconvolve
 
 Signal = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Places = NDArray[np.intp]
+Factor: TypeAlias = tuple[Places, Signal]
 Operator: TypeAlias = Callable[[Signal], Signal]
 
 # Ridge on the coefficients relative to the signal's power: without it a pure tone has many solutions.
@@ -96,11 +98,11 @@ def _interpolate(
     """The prediction and a deviation by given coefficients; ``span`` is that of a variance in samples."""
     filled, _ = _fill(samples, missing, coefficients, np.ones(len(samples)))
     variance = _innovation_variance(filled, missing, coefficients, span)
-    filled, factor = _fill(filled, missing, coefficients, variance)
+    filled, factors = _fill(filled, missing, coefficients, variance)
     deviation = np.zeros(len(samples))
     if rng is not None:
-        white = rng.standard_normal(factor.shape[1])
-        deviation[missing] = solve_banded((0, len(factor) - 1), factor, white)
+        for places, factor in factors:
+            deviation[places] = solve_banded((0, len(factor) - 1), factor, rng.standard_normal(len(places)))
     return filled, deviation
 
 
@@ -139,12 +141,12 @@ def _coefficients(samples: Signal, missing: Flags, order: int, span: int) -> Sig
         if ridge == 0:
             break
         toeplitz[0] += ridge
-        total, *right = gram(np.append(1.0, np.zeros(order)))
+        total, right = np.split(gram(np.append(1.0, np.zeros(order))), [1])
 
         def matrix(values: Signal, ridge: float = ridge) -> Signal:
             return gram(np.append(0.0, values))[1:] + ridge * values
 
-        earlier = _least_squares(matrix, _toeplitz_inverse(toeplitz), -np.array(right), total, earlier)
+        earlier = _least_squares(matrix, _toeplitz_inverse(toeplitz), -right, total.item(), earlier)
         error = np.square(errors(np.append(1.0, earlier))).sum(axis=0)
         # Both errors of a window have a variance, that neighbours in time share.
         weights[known] = 1 / _floored(_smooth(error[known], span))
@@ -158,11 +160,10 @@ def _least_squares(matrix: Operator, near: Operator, right: Signal, total: float
     is ``near`` to the inverse of the matrix.
     """
     values, residual = start, right - matrix(start)
-    step = np.zeros_like(start)
-    before = np.inf
+    step, before = np.zeros_like(start), np.inf
     for _ in range(_MOST_STEPS):
         likely = near(residual)
-        excess = residual @ likely
+        excess = float(residual @ likely)
         if not excess > _EXCESS * (total - values @ (right + residual)):
             break
         step = likely + excess / before * step
@@ -191,27 +192,41 @@ def _toeplitz_inverse(column: Signal) -> Operator:
     return apply
 
 
-def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signal) -> tuple[Signal, Signal]:
+def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signal) -> tuple[Signal, list[Factor]]:
     """The samples, of which the missing ones make the sum of squared innovations, each over its variance, least.
 
-    The second value is the factor U of the equations' matrix U'U, which is a band, in LAPACK's storage of one.
+    The second value has the places of missing samples that meet in innovations, and the factor U of their equations'
+    matrix U'U, which is a band, in LAPACK's storage of one.
     """
     order = len(coefficients) - 1
     index = np.flatnonzero(missing)
-    first, last = index[0], index[-1]
-    known = np.where(missing, 0.0, samples)
+    filled = np.where(missing, 0.0, samples)
+    # Samples that hardly any innovation depends on, near the ends, stay within the signal's power.
+    loose = _LOOSENESS / np.mean(filled[~missing] ** 2)
     # Innovations near either end would need samples that are not there: they do not count. Those that no missing sample
     # is in would only bring their rounding errors, large ones in silence.
     count = np.cumsum(missing)
     concerned = count > np.concatenate([np.zeros(order + 1, dtype=count.dtype), count])[: len(count)]
     weight = np.concatenate([np.zeros(order), (concerned / variance)[order:], np.zeros(order)])
-    innovation = weight[: len(known)] * fftconvolve(known, coefficients)[: len(known)]
-    right = -fftconvolve(np.append(innovation, np.zeros(order)), coefficients[::-1], "valid")[index]
-    # The equations' matrix is a band: missing samples further apart than the order do not meet in an innovation.
-    rank = np.cumsum(missing) - 1
-    width = int((rank[np.minimum(index + order, last)] - rank[index]).max())
-    band = np.zeros((width + 1, len(index)))
-    weight = weight[first : last + 1 + order]
+    innovation = weight[: len(filled)] * fftconvolve(filled, coefficients)[: len(filled)]
+    right = -fftconvolve(np.append(innovation, np.zeros(order)), coefficients[::-1], "valid")
+    factors = []
+    for places in np.split(index, np.flatnonzero(np.diff(index) > order) + 1):
+        factor = _factor(places, coefficients, weight[places[0] : places[-1] + 1 + order], loose)
+        filled[places] = cho_solve_banded((factor, False), right[places])
+        factors.append((places, factor))
+    return filled, factors
+
+
+def _factor(places: Places, coefficients: Signal, weight: Signal, loose: float) -> Signal:
+    """The factor of the equations of missing samples; ``weight`` is that of the innovations that they are in."""
+    order = len(coefficients) - 1
+    first, last = places[0], places[-1]
+    rank = np.full(last + 1 - first, -1)
+    rank[places - first] = np.arange(len(places))
+    # Missing samples further apart than the order do not meet in an innovation.
+    width = int((np.searchsorted(places, places + order, "right") - 1 - np.arange(len(places))).max())
+    band = np.zeros((width + 1, len(places)))
     lags = np.arange(min(order, last - first) + 1)
     size = next_fast_len(len(weight), real=True)
     spectrum = rfft(weight, size)
@@ -221,16 +236,13 @@ def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signa
             row[: order + 1 - lag] = coefficients[: order + 1 - lag] * coefficients[lag:]
         correlations = irfft(spectrum * rfft(products, size).conj(), size)
         for lag, correlation in zip(some, correlations, strict=True):
-            later = index[(index >= lag) & missing[index - lag]]
-            band[width - (rank[later] - rank[later - lag]), rank[later]] = correlation[later - first]
-    # Samples that hardly any innovation depends on, near the ends, stay within the signal's power.
-    power = np.mean(known[~missing] ** 2)
+            earlier, later = rank[: len(rank) - lag], rank[lag:]
+            both = (earlier >= 0) & (later >= 0)
+            band[width - (later - earlier)[both], later[both]] = correlation[lag : len(rank)][both]
     # Silence beside clicks has weights so far apart that the rounding of the transforms may exceed the rest.
     rounding = 64 * np.finfo(np.float64).eps * weight.max() * np.sum(coefficients**2)
-    band[width] += _LOOSENESS / power + 1e-9 * band[width] + 1e-13 * band[width].max() + rounding
-    factor = cholesky_banded(band)
-    known[index] = cho_solve_banded((factor, False), right)
-    return known, factor
+    band[width] += loose + 1e-9 * band[width] + 1e-13 * band[width].max() + rounding
+    return np.asarray(cholesky_banded(band))
 
 
 def _innovation_variance(filled: Signal, missing: Flags, coefficients: Signal, span: int) -> Signal:
