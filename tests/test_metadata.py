@@ -252,3 +252,29 @@ def test_a_tag_in_front_is_kept(extension: str, tmp_path: Path) -> None:
     source.write_bytes(tag.getvalue() + encode(Audio(SOUND.samples, RATE, subtype, container)))
     assert convert(source, tmp_path / f"out.{extension}") == ""
     assert tags_of(tmp_path / f"out.{extension}") == (TAGS, PICTURE)
+
+
+def au(data: bytes) -> bytes:
+    return data[:4] + struct.pack(">I", 40) + data[8:24] + b"Interview 7".ljust(16, b"\0") + data[24:]
+
+
+def nist(data: bytes) -> bytes:
+    head, rest = data[:1024].replace(b"end_head", b"title -s11 Interview 7\nend_head"), data[1024:]
+    return head[:1024] + rest
+
+
+def id3v1(data: bytes) -> bytes:
+    return data + b"TAG" + b"Interview 7".ljust(124, b"\0") + b"\xff"
+
+
+@pytest.mark.parametrize(
+    ("container", "change", "key"),
+    [("AU", au, "COMMENT"), ("NIST", nist, "TITLE"), ("MP3", id3v1, "TITLE"), ("FLAC", id3v1, "TITLE")],
+)
+def test_texts_are_found_where_old_formats_have_them(container: str, change: Any, key: str, tmp_path: Path) -> None:
+    subtype = soundfile.default_subtype(container)
+    source = tmp_path / f"in.{container}"
+    source.write_bytes(change(encode(Audio(SOUND.samples, RATE, subtype, container))))
+    assert convert(source, tmp_path / "out.flac") == ""
+    assert FLAC(tmp_path / "out.flac")[key] == ["Interview 7"]
+    assert "tags" in convert(source, tmp_path / "out.au")

@@ -7,6 +7,7 @@ they have in Vorbis comments, and pictures go from any family into any other.
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import io
 import struct
@@ -60,12 +61,15 @@ _FRAMES = _table(
     "TRACKNUMBER:TRCK, DISCNUMBER:TPOS, COMPOSER:TCOM, LYRICIST:TEXT, COPYRIGHT:TCOP, ORGANIZATION:TPUB, "
     "ISRC:TSRC, BPM:TBPM, LANGUAGE:TLAN, ENCODED-BY:TENC, ENCODER:TSSE"
 )
+# Second names in chunks.
+_ALIASES = {"IPRT": "TRACKNUMBER", "TRACK": "TRACKNUMBER"}
 _KEYS = {frame: key for key, frame in _FRAMES.items()}
 _PICTURE, _MASK = "METADATA_BLOCK_PICTURE", "WAVEFORMATEXTENSIBLE_CHANNEL_MASK"
 _APPLICATION, _CUE_SHEET = 2, 5
 _EXTENSIBLE = 0xFFFE
 # Speakers of one and two channels, which go without saying.
 _USUAL_MASKS = (None, 0, 3, 4)
+_USUAL_CHAN = (struct.pack(">I", 100 << 16 | 1), struct.pack(">I", 101 << 16 | 2))
 # Chunks are kept in memory up to so many bytes.
 _LARGEST = 1 << 25
 
@@ -92,10 +96,11 @@ class Metadata:
         """A note on what a file in this format will not hold; none if it holds all."""
         family, lost = _family(container), list(self.lost)
         if family != self.family:
-            lost += [_word(*chunk) for chunk in self.chunks if not _is_text(*chunk)]
+            lost += [_word(*chunk) for chunk in self.chunks if not _is_text(*chunk) and chunk[1][:4] not in _USUAL_CHAN]
             lost += ["cue sheet" if block.code == _CUE_SHEET else "data of applications" for block in self.blocks]
-            lost += ["tags"] * bool(self.tags and family not in _WITH_TAGS)
             lost += ["pictures"] * bool(self.pictures and family not in _WITH_PICTURES)
+        if self.tags and family not in _WITH_TAGS and not (family == self.family and self.chunks):
+            lost.append("tags")
         if family not in _WITH_ID3:
             lost += [
                 f"ID3 {frame.FrameID}"
@@ -197,17 +202,16 @@ def read_metadata(path: Path, recording: Recording) -> Metadata:
         try:
             with View(path, [range(start, stop)]) as body:
                 _read(cast(BinaryIO, body), found, recording)
-            if start:
+            if start or stop < file.size:
                 file.seek(0)
-                found.frames = id3.ID3(file)
-                if found.family in ("RIFF", "AIFF"):
-                    found.chunks.append(_id3_chunk(found.frames, found.family))
+                with contextlib.suppress(id3.ID3NoHeaderError):
+                    found.frames = id3.ID3(file)
+                    if found.family in ("RIFF", "AIFF"):
+                        found.chunks.append(_id3_chunk(found.frames, found.family))
+                with contextlib.suppress(apev2.APENoHeaderError):
+                    apev2.APEv2(file)
+                    found.lost.append("APEv2 tags")
             _add_frames(found)
-            if stop < file.size:
-                apev2.APEv2(file)
-                found.lost.append("APEv2 tags")
-        except apev2.APENoHeaderError:
-            pass
         except Exception:  # mutagen raises all kinds on what is damaged
             found.lost.append("tags, which are damaged")
     return found
@@ -235,6 +239,14 @@ def _read(stream: BinaryIO, found: Metadata, recording: Recording) -> None:
                 found.frames = id3.ID3(io.BytesIO(content))
             elif _is_text(name, content):
                 _add(found, _texts_of_chunk(name, content, order))
+    elif magic in (b".snd", b"dns."):
+        start = int.from_bytes(stream.read(4), "big" if magic == b".snd" else "little")
+        if annotation := _decode(stream.read(min(start, 1 << 16))[16 : max(0, start - 8)]):
+            found.tags.append(("COMMENT", annotation))
+    elif magic == b"NIST":
+        header = stream.read(1 << 14).split(b"end_head")[0].splitlines()[2:]
+        fields = [_decode(line).split(maxsplit=2) for line in header]
+        _add(found, [(key, text) for key, _, text in fields if not key.startswith(("sample_", "channel_"))])
 
 
 def _read_chunks(stream: BinaryIO, magic: bytes, found: Metadata, recording: Recording) -> None:
@@ -300,8 +312,9 @@ def _texts_of_chunk(name: bytes, content: bytes, order: str) -> list[tuple[str, 
     elif name == b"info":
         parts = content[4:].split(b"\0")
         pairs, family = list(zip(parts[::2], parts[1::2], strict=False)), "CAF"
-    keys = {name: key for key, name in _NAMES[family].items()}
-    texts = [(keys.get(_decode(name), _decode(name).upper()), _decode(text)) for name, text in pairs]
+    keys = _ALIASES | {name: key for key, name in _NAMES[family].items()}
+    named = [(_decode(name), _decode(text)) for name, text in pairs]
+    texts = [(keys.get(name) or keys.get(name.upper(), name.upper()), text) for name, text in named]
     return [(key, text) for key, text in texts if is_valid_key(key)]
 
 
