@@ -414,6 +414,15 @@ def test_score_has_every_metric_or_a_note_for_every_estimate(dap: Dap, folder: P
     assert float(row.split()[2]) == pytest.approx(snr, abs=0.01)
 
 
+def test_an_inverted_reference_is_noted(dap: Dap, folder: Path) -> None:
+    soundfile.write(folder / "inverted.wav", -read(folder / "clean.wav").T, 16_000)
+    assert "looks inverted" in ok(dap("score", "inverted.wav", "noisy.wav")).out
+    run = ok(dap("denoise", "noisy.wav", "out.wav", "--reference", "inverted.wav", *TINY))
+    note = record_of(folder / "out.wav")["notes"]["alignment_1"]
+    assert "looks inverted" in note
+    assert note in run.err
+
+
 def test_what_is_wrong_in_files_is_told_by_every_command(dap: Dap, folder: Path) -> None:
     data = (folder / "clean.wav").read_bytes()
     (folder / "cut.wav").write_bytes(data[:-2])

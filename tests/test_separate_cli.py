@@ -118,6 +118,14 @@ def test_references_give_metrics_of_every_source_of_the_mixture_and_their_means(
     assert record["metrics"]["pesq_wb"] is None
 
 
+def test_a_source_whose_reference_is_inverted_is_noted(dap: Dap, folder: Path) -> None:
+    soundfile.write(folder / "inverted.wav", -read(folder / "tone.wav").T, 8_000)
+    ok(dap("separate", "mix.wav", "out", *TINY, "--reference", "clicks.wav", "--reference", "inverted.wav"))
+    notes = record_of(folder / "out")["notes"]
+    assert [key for key, note in notes.items() if "looks inverted" in note] == ["alignment_1"]
+    assert notes["alignment_1"].startswith("harmonic looks inverted")
+
+
 def test_references_are_matched_unless_their_order_is_fixed(dap: Dap, folder: Path) -> None:
     turned = ("--reference", "clicks.wav", "--reference", "tone.wav")
     found = {}

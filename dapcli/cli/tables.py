@@ -63,7 +63,7 @@ class Score(TableCommand):
     def run(self) -> None:
         """Print the metrics."""
         from dapcli.audio import open_audio, open_matching
-        from dapcli.metrics import score
+        from dapcli.metrics import describe_alignment, score
         from dapcli.report.table import metric_table
 
         reading = {"accept_truncated": self.accept_truncated}
@@ -72,7 +72,10 @@ class Score(TableCommand):
         scores: dict[str, dict[str, Any]] = {}
         for path in self.estimates:
             with open_matching(path, clean, **reading) as file:
-                values, notes = score(reference, file.read(0, file.length), clean.rate)
+                estimate = file.read(0, file.length)
+            values, notes = score(reference, estimate, clean.rate)
+            if words := describe_alignment(reference, estimate, clean.rate):
+                notes["alignment"] = words
             notes |= {f"input_{number}": note for number, note in enumerate((*read, *file.notes), 1)}
             scores[str(path)] = {"metrics": values, "notes": notes}
         table = metric_table({name: each["metrics"] for name, each in scores.items()})

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from dapcli.audio.recording import as_rate, as_signal
 from dapcli.metrics import perceptual, waveform
+from dapcli.metrics.alignment import describe_alignment
 from dapcli.metrics.separation import SOURCE_METRICS, SourceScores, score_sources
 from dapcli.metrics.waveform import Metric, MetricUndefined, Scores, Signal, score_with
 from dapcli.signal.gaps import Gaps
@@ -26,6 +27,7 @@ __all__ = [
     "Scores",
     "Signal",
     "SourceScores",
+    "describe_alignment",
     "score",
     "score_all",
     "score_gaps",

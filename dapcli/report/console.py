@@ -90,7 +90,9 @@ def print_summary(console: Console, record: Mapping[str, Any], files: Sequence[t
     first, *lines = map(escape, summary(record))
     lines.insert(0, f"[bold]{record['task']}[/]: {first}")
     # Those on the files and on the degradation were told before the fit.
-    lines += [f"note: {escape(note)}" for note in notes_on_the_run(record, ("restore", "consistency", "gain"))]
+    lines += [
+        f"note: {escape(note)}" for note in notes_on_the_run(record, ("restore", "consistency", "gain", "alignment"))
+    ]
     for line in lines:
         console.print(line, soft_wrap=True)
     for table in result_tables(record):

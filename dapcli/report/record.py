@@ -17,7 +17,7 @@ import dapcli
 from dapcli.audio import Recording
 from dapcli.audio.recording import BLOCK
 from dapcli.audio.writing import keeps_samples
-from dapcli.metrics import GAP_METRICS, METRICS, SOURCE_METRICS, score_all
+from dapcli.metrics import GAP_METRICS, METRICS, SOURCE_METRICS, describe_alignment, score_all
 from dapcli.pipeline.result import Estimates, Result
 from dapcli.priors import NO_PRIOR
 from dapcli.signal.degradation import TOLERANCE
@@ -150,9 +150,12 @@ def _metrics(
         scores = score_all(clean, estimates, written.rate, gaps=gaps, fixed_order=fixed_order)
         mixtures = np.broadcast_to(problem.samples, clean.shape)
         before = score_all(clean, mixtures, written.rate, gaps=gaps, fixed_order=True)
-        for path, index, *both in zip(references, scores.permutation, scores.sources, before.sources, strict=True):
+        compared = zip(references, clean, scores.permutation, scores.sources, before.sources, strict=True)
+        for path, truth, index, *both in compared:
             source, of = sources[index], f"{sources[index]['name']}." if several else ""
             source["reference"] = str(path)
+            if words := describe_alignment(truth, estimates[index], written.rate):
+                notes[f"alignment_{index + 1}"] = f"{source['name']} {words}"
             for side, (values, reasons) in zip(("", "_input"), both, strict=True):
                 for name, value in values.items():
                     metric = name.removeprefix("gaps_")

@@ -28,7 +28,7 @@ METRIC_TITLES = {
     "gaps_snr_db_mean": "SNR in the gaps, mean (dB)",
 }
 # Keys of notes that are on the run and not on a metric, by how they begin.
-_ON_THE_RUN = ("input", "output", "restore", "degradation", "consistency", "gain")
+_ON_THE_RUN = ("input", "output", "restore", "degradation", "consistency", "gain", "alignment")
 # A validation error that is lower by less, relative to the initial estimate's, is that of a network without effect.
 _NO_EFFECT = 5e-4
 
