@@ -59,7 +59,7 @@ def _find(reference: Signal, estimate: Signal) -> tuple[int, bool] | None:
     if abs(top) < _COHERENT:
         return None
     if _si_sdr_db(top) < _si_sdr_db(at_zero) + _GAIN_DB:
-        return 0, at_zero < 0
+        return (0, top < 0) if top * at_zero > 0 else None
     # Between the crossings of zero on either side of it, all is one maximum.
     crossings = np.concatenate([[-1], np.flatnonzero(correlations * top <= 0), [len(correlations)]])
     after = int(np.searchsorted(crossings, best))
