@@ -338,6 +338,52 @@ def test_near_silence_begins_60_db_below_the_peak_whatever_the_offset(decibels: 
         assert detect_gaps(audio)[0].count == expected
 
 
+def faded(samples: Samples, interval: Interval, length: int, shape: float) -> Samples:
+    """Zeros in an interval, with fades of some length into and out of them."""
+    start, stop = interval
+    distance = np.arange(samples.shape[1])
+    outside = np.maximum(start - distance, distance - stop + 1).clip(0, length) / length
+    return np.asarray(samples * outside**shape)
+
+
+@pytest.mark.parametrize("shape", [1, 2])
+@pytest.mark.parametrize("ms", [1, 3, 10])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-4, 0.0), (1.0, 0.0), (1.0, 0.25), (1e4, 0.0)])
+def test_a_pause_between_fades_is_no_gap_and_a_dropout_is_at_any_level(
+    ms: int, shape: float, scale: float, offset: float
+) -> None:
+    samples = faded(sound(), (4_000, 4_280), ms * RATE // 1_000, shape)
+    dropout = (10_007, 10_327)
+    audio = Audio(scale * (with_dropouts(samples, dropout) + offset), RATE)
+    if offset:
+        audio.samples[:, slice(*dropout)] = 0
+    found, notes = detect_gaps(audio)
+    assert found.channels == ((dropout,),)
+    assert ["beside a fade" in note for note in notes] == [True]
+
+
+def test_a_hit_out_of_digital_silence_after_a_decay_is_no_gap() -> None:
+    hit = sound(0.5) * np.exp(-np.arange(RATE // 2) / 800)
+    samples = in_16_bits(np.concatenate([hit, np.zeros((1, 3_000)), hit], axis=1))
+    assert not detect_gaps(Audio(samples, RATE))[0]
+
+
+def test_a_dropout_of_one_channel_is_found_and_one_of_all_is_in_the_quiet_channel_too() -> None:
+    samples = sound(channels=2)
+    samples[1] = faded(samples[1:], (3_007, 3_407), 160, 2)
+    samples[0, 8_001:8_401] = 0
+    assert detect_gaps(Audio(samples, RATE))[0].channels == (((8_001, 8_401),), ())
+    samples[0, 3_007:3_407] = 0
+    assert detect_gaps(Audio(samples, RATE))[0].channels == (((3_007, 3_407), (8_001, 8_401)), ((3_007, 3_407),))
+
+
+def test_every_run_is_said_to_be_taken_or_not() -> None:
+    samples = with_dropouts(faded(sound(), (4_000, 4_280), 80, 2), (0, 900), (10_007, 10_327))
+    _, notes = detect_gaps(Audio(samples, RATE), each=True)
+    assert [note.split(":")[0] for note in notes] == ["not taken for gaps"] * 2 + ["taken for a gap"]
+    assert ["0.625-0.645 s" in note for note in notes] == [False, False, True]
+
+
 @pytest.mark.parametrize(("length", "expected"), [(79, 0), (80, 1)])
 def test_the_shortest_dropout_is_5_ms_unless_another_is_asked_for(length: int, expected: int) -> None:
     assert round(DEFAULT_MIN_GAP * RATE) == 80

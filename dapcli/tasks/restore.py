@@ -149,7 +149,8 @@ def pose_gaps(recording: Recording, options: InpaintOptions, path: Path) -> Prob
                 f"{options.mask}: nothing is missing by this mask; give another, or gaps with --gap START:END"
             )
     else:
-        gaps, notes = detect_gaps(recording, DEFAULT_MIN_GAP if options.min_gap is None else options.min_gap)
+        shortest = DEFAULT_MIN_GAP if options.min_gap is None else options.min_gap
+        gaps, notes = detect_gaps(recording, shortest, each=options.dry_run)
         if not gaps:
             reasons = f" ({'; '.join(notes)})" if notes else ""
             raise InputError(f"{path}: no gaps were detected{reasons}; {BY_HAND}")
