@@ -22,6 +22,7 @@ from dapcli.pipeline.run import OnStep, Pipeline
 from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver, Weights
 from dapcli.pipeline.store import Store
 from dapcli.settings import Settings, look_up
+from dapcli.signal.hum import Hum, find_hum
 from dapcli.signal.noise import NOISE_MODELS, PROFILE_MARGIN, Noise, estimate_noise, protect
 from dapcli.signal.noise_spectrum import Spectrum, noise_std, profile_spectrum
 from dapcli.signal.stft import STFT
@@ -82,8 +83,17 @@ def denoise(
     fields = check(task, settings, recording.rate, device=device, parallel=parallel, references=bool(references))
     look_up(settings.noise_model, NOISE_MODELS, "noise model")
     look_up(settings.post_filter, POST_FILTERS, "post-filter")
+    notes, hum = [], None
+    if any(combs := find_hum(recording)):
+        found = max((comb for comb in combs if comb), key=lambda comb: comb.highest)
+        notes.append(f"mains hum at {found.frequency:.2f} Hz and its multiples to {found.highest:.0f} Hz was lowered")
+        if settings.attenuation_limit is not None:
+            hum = Hum(recording, combs, 0.0, 10 ** (-settings.attenuation_limit / 20))
+        recording = Hum(recording, combs, 1.0, 0.0)
     profile = _profile(fields["stft"], recording, fields["rate"], noise_profile)
-    return Pipeline(recording, Denoiser(**fields, profile=profile), references, on_step, store).run(parallel)
+    solver = Denoiser(**fields, profile=profile, hum=hum)
+    result = Pipeline(recording, solver, references, on_step, store).run(parallel)
+    return replace(result, notes=(*notes, *result.notes))
 
 
 def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem[None]:  # noqa: ARG001
@@ -100,10 +110,12 @@ def pose(recording: Recording, options: DenoiseOptions, path: Path) -> Problem[N
 class Denoiser(Solver):
     """Removes noise from the segments of a recording.
 
-    ``profile`` ``[C, F]`` is the spectrum of a noise profile; without one, every segment's noise is estimated.
+    ``profile`` ``[C, F]`` is the spectrum of a noise profile; without one, every segment's noise is estimated. ``hum``
+    is what is to be left of hum that the segments no longer have.
     """
 
     profile: Spectrum | None = None
+    hum: Recording | None = None
 
     @property
     def iterations(self) -> tuple[int, int]:
@@ -114,9 +126,15 @@ class Denoiser(Solver):
         return (0, first) if anew else (first, further)
 
     def for_view(self, view: View) -> Denoiser:
-        """The solver with what a view shows of the noise profile."""
-        profile = self.profile
-        return self if profile is None else replace(self, profile=view.gain**2 * profile[list(view.kept)])
+        """The solver with what a view shows of the noise profile and of the hum."""
+        profile = None if self.profile is None else view.gain**2 * self.profile[list(view.kept)]
+        return replace(self, profile=profile, hum=self.hum and view.of(self.hum))
+
+    def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
+        """The estimate with what is left of the hum."""
+        if self.hum is not None:
+            estimate = estimate + self.hum.read(start, start + observed.shape[1])
+        return super().finalise(estimate, observed, start, gain, step)
 
     def pretrain(self, segments: Sequence[Samples], report: Report) -> Weights:
         """The weights of one network that was fitted to some segments ``[C, N]`` in turn, for each to start from.
