@@ -26,6 +26,7 @@ from mutagen.wave import WAVE
 
 from dapcli.audio import Audio, encode, open_audio, output_format, read_audio, write_audio
 from dapcli.audio.chunks import chunks
+from dapcli.audio.metadata import Metadata, read_metadata
 from dapcli.audio.writing import metadata_to_write
 from tests.command_line import COMMANDS, Dap, ok, record_of
 
@@ -111,7 +112,8 @@ def tags_of(path: Path) -> tuple[dict[str, str], bytes]:
 @pytest.mark.parametrize("source", ["wav", "flac", "ogg", "opus", "mp3", "aiff"])
 def test_tags_and_pictures_go_into_every_format_that_has_them(source: str, target: str, tmp_path: Path) -> None:
     path = tagged(tmp_path / f"in.{source}")
-    assert convert(path, tmp_path / f"out.{target}") == ""
+    assert convert(path, tmp_path / f"out.{target}") == convert(path, tmp_path / f"again.{target}") == ""
+    assert (tmp_path / f"out.{target}").read_bytes() == (tmp_path / f"again.{target}").read_bytes()
     tags, picture = tags_of(tmp_path / f"out.{target}")
     assert tags.items() >= TAGS.items()
     assert picture == PICTURE
@@ -158,6 +160,7 @@ def test_a_cue_sheet_is_kept_in_flac_and_noted_elsewhere(tmp_path: Path) -> None
     assert convert(source, tmp_path / "out.flac") == ""
     assert [track.start_offset for track in FLAC(tmp_path / "out.flac").cuesheet.tracks] == [0, 4_001]
     assert "cue sheet" in convert(source, tmp_path / "out.wav")
+    assert "cue sheet, pictures" in convert(source, tmp_path / "out.caf")
 
 
 def test_an_id3_tag_that_is_not_all_text_is_kept_in_mp3_and_noted_elsewhere(tmp_path: Path) -> None:
@@ -181,7 +184,8 @@ def test_speakers_are_kept_or_noted(name: str, kept: bool, tmp_path: Path) -> No
         assert (tmp_path / name).read_bytes()[40:44] == struct.pack("<I", mask)
     elif kept:
         assert FLAC(tmp_path / name)["WAVEFORMATEXTENSIBLE_CHANNEL_MASK"] == ["0x010B"]
-        assert "speaker" in convert(tmp_path / name, tmp_path / "back.wav")
+        assert convert(tmp_path / name, tmp_path / "back.wav") == ""
+        assert (tmp_path / "back.wav").read_bytes()[40:44] == struct.pack("<I", mask)
 
 
 def test_chunks_that_describe_the_old_samples_are_not_copied(tmp_path: Path) -> None:
@@ -278,3 +282,33 @@ def test_texts_are_found_where_old_formats_have_them(container: str, change: Any
     assert convert(source, tmp_path / "out.flac") == ""
     assert FLAC(tmp_path / "out.flac")[key] == ["Interview 7"]
     assert "tags" in convert(source, tmp_path / "out.au")
+
+
+@pytest.mark.parametrize("length", [100, 101])
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [
+        ("WAV", "PCM_U8"),
+        ("RF64", "PCM_U8"),
+        ("AIFF", "PCM_S8"),
+        ("AIFF", "ULAW"),
+        ("CAF", "PCM_S8"),
+        ("CAF", "ALAC_16"),
+    ],
+)
+def test_chunks_behind_samples_are_no_samples(container: str, subtype: str, length: int, tmp_path: Path) -> None:
+    family = "RIFF" if container in ("WAV", "RF64") else container
+    metadata = Metadata(family, chunks=[(b"uuid", b"odd"), (b"cart", bytes(80))])
+    (tmp_path / "a").write_bytes(encode(Audio(SOUND.samples[:, :length], RATE, subtype, container), metadata))
+    assert read_audio(tmp_path / "a").length == soundfile.info(tmp_path / "a").frames == length
+    with open_audio(tmp_path / "a") as file:
+        assert read_metadata(tmp_path / "a", file).chunks == metadata.chunks
+
+
+@pytest.mark.parametrize("length", [100, 101])
+def test_chunks_of_w64_are_neither_samples_nor_copied(length: int, tmp_path: Path) -> None:
+    data = encode(Audio(SOUND.samples[:, :length], RATE, "PCM_U8", "W64"))
+    data += bytes(-len(data) % 8) + b"bext" + data[44:56] + struct.pack("<Q", 64) + bytes(40)
+    (tmp_path / "a.w64").write_bytes(data[:16] + struct.pack("<Q", len(data)) + data[24:])
+    assert "bext" in convert(tmp_path / "a.w64", tmp_path / "b.w64")
+    assert soundfile.info(tmp_path / "b.w64").frames == length

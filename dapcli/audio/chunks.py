@@ -94,7 +94,9 @@ def append(stream: BinaryIO, added: Iterable[tuple[bytes, bytes]]) -> None:
     """Append chunks, by name and content, to a file that has some."""
     layout = layout_of(stream)
     assert layout
-    stream.write(bytes(-stream.seek(0, 2) % layout.alignment))
+    *_, last = chunks(stream)
+    stream.seek(last.start + last.size)  # there may be padding where there should be none
+    stream.write(bytes(-stream.tell() % layout.alignment))
     for name, content in added:
         size = len(content) + layout.inclusive * layout.header
         stream.write(name + struct.pack(layout.size, size) + content + bytes(-len(content) % layout.alignment))

@@ -225,7 +225,10 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
             patches[found[b"ds64"].start] = struct.pack("<QQQ", start + present - 8, present, present // form.unit)
         if described and data.name == b"SSND":
             patches[described.start + 2] = _packed(">I", present // form.unit)
-    pieces = _patched(patches, body.size if present == announced else start + present) if patches else ()
+    # In W64 and SVX libsndfile takes chunks behind the samples for more of them.
+    alone = present != announced or layout.inclusive or data.name == b"BODY"
+    stop = start + present if alone else body.size
+    pieces = _patched(patches, stop) if patches or stop < body.size else ()
     # More samples than the header announces are no fewer than they should be.
     announced = max(0, present if notes else announced)
     frames, cut, limit = None, False, None

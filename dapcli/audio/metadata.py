@@ -28,6 +28,8 @@ from dapcli.audio.recording import Recording
 
 # Formats whose chunks go into one another as they are; all others are families of their own.
 _FAMILIES = {"WAV": "RIFF", "WAVEX": "RIFF", "RF64": "RIFF"}
+# Families to whose files chunks can be added; in others libsndfile takes what follows the samples for more of them.
+_WITH_CHUNKS = ("RIFF", "AIFF", "CAF")
 _WITH_ID3 = ("RIFF", "AIFF", "MP3")
 _WITH_PICTURES = (*_WITH_ID3, "FLAC", "OGG")
 _WITH_TAGS = (*_WITH_PICTURES, "CAF")
@@ -70,6 +72,8 @@ _EXTENSIBLE = 0xFFFE
 # Speakers of one and two channels, which go without saying.
 _USUAL_MASKS = (None, 0, 3, 4)
 _USUAL_CHAN = (struct.pack(">I", 100 << 16 | 1), struct.pack(">I", 101 << 16 | 2))
+# Speakers of so many channels of FLAC, if it says nothing else.
+_FLAC_MASKS = {3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
 # Chunks are kept in memory up to so many bytes.
 _LARGEST = 1 << 25
 
@@ -95,12 +99,13 @@ class Metadata:
     def note(self, path: Path, container: str) -> list[str]:
         """A note on what a file in this format will not hold; none if it holds all."""
         family, lost = _family(container), list(self.lost)
-        if family != self.family:
-            lost += [_word(*chunk) for chunk in self.chunks if not _is_text(*chunk) and chunk[1][:4] not in _USUAL_CHAN]
+        if family != self.family or family not in _WITH_CHUNKS:
+            others = [chunk for chunk in self.chunks if not _is_text(*chunk)]
+            lost += [_word(*chunk) for chunk in others if chunk[1][:4] not in _USUAL_CHAN]
+        if family != "FLAC":
             lost += ["cue sheet" if block.code == _CUE_SHEET else "data of applications" for block in self.blocks]
-            lost += ["pictures"] * bool(self.pictures and family not in _WITH_PICTURES)
-        if self.tags and family not in _WITH_TAGS and not (family == self.family and self.chunks):
-            lost.append("tags")
+        lost += ["tags"] * bool(self.tags and family not in _WITH_TAGS)
+        lost += ["pictures"] * bool(self.pictures and family not in _WITH_PICTURES)
         if family not in _WITH_ID3:
             lost += [
                 f"ID3 {frame.FrameID}"
@@ -120,7 +125,7 @@ class Metadata:
             if tag := self._id3():
                 stream.seek(0)
                 _save(tag, stream)
-        else:
+        elif family in _WITH_CHUNKS:
             there = list(chunks(stream))
             names = [chunk.name for chunk in there]
             added = self.chunks if family == self.family else self._as_chunks(family)
@@ -229,6 +234,7 @@ def _read(stream: BinaryIO, found: Metadata, recording: Recording) -> None:
             else:
                 found.tags.append((key, value))
         if magic == b"fLaC":
+            found.mask = found.mask or _FLAC_MASKS.get(recording.channels)
             found.pictures += file.pictures
             found.blocks += [block for block in file.metadata_blocks if block.code in (_APPLICATION, _CUE_SHEET)]
     elif layout_of(stream):

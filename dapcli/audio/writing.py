@@ -56,6 +56,8 @@ def output_format(path: Path, source: Recording) -> tuple[str, str]:
         raise SettingsError(f"{path}: unknown audio extension {path.suffix!r}; use .wav, .flac, .ogg, .aiff or .mp3")
     if name == "WAV" and source.format in _WAV_FAMILY:
         name = source.format
+    if name == "WAV" and source.format == "FLAC" and source.channels > 2:
+        name = "WAVEX"  # which tells the speakers
     candidates = [source.subtype] if name == source.format or source.subtype.startswith(PORTABLE_SUBTYPES) else []
     if _BITS.get(source.subtype, 0) > 16:  # for the others more would only be larger
         candidates += ["PCM_32", "PCM_24"] if source.subtype == "ALAC_32" else ["PCM_24"]
