@@ -204,6 +204,8 @@ def test_silence_and_few_samples_are_restored(clean: Samples, degradation: Clipp
 
 # Detection
 
+T = np.arange(RATE) / RATE
+
 
 @SUBTYPES
 @pytest.mark.parametrize("level", [0.1, 0.3, 0.5])
@@ -231,6 +233,19 @@ def test_recordings_that_were_not_clipped_are_not_called_so(bits: int | None) ->
     for signal in (music()[0], noise, 0.9 * np.sin(2 * np.pi * 30.1 * t), np.tanh(3 * music(4.0)[0])):
         samples = np.round(signal * 2 ** (bits - 1)) / 2 ** (bits - 1) if bits else signal
         assert detect_clipping(Audio(samples[None], RATE)) is None
+
+
+@pytest.mark.parametrize("level", [1e-4, 1.0, 1e4])
+def test_waves_that_are_square_but_for_their_edges_are_not_clipped_whatever_is_in_other_channels(level: float) -> None:
+    sine = np.sin(2 * np.pi * 220 * T)
+    waves = (np.sign(sine), np.where((220 * T) % 1 < 0.1, 1.0, -1.0), np.clip(20 * sine, -1, 1))
+    for wave in waves:
+        silence = np.zeros(RATE)
+        assert detect_clipping(Audio(0.8 * level * np.concatenate([wave, silence])[None], RATE)) is None
+    found = detect_clipping(Audio(level * np.stack([0.8 * waves[0], music()[0].clip(-0.3, 0.3)]), RATE))
+    assert found is not None
+    assert np.isinf([found.low[0], found.high[0]]).all()
+    assert (found.low[1], found.high[1]) == pytest.approx((-0.3 * level, 0.3 * level), rel=1e-3)
 
 
 @SUBTYPES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from dapcli import TASKS, Audio, Progress, Settings, restore
 from dapcli.priors import NO_PRIOR
 from dapcli.signal.gaps import Gaps, Interval
 from dapcli.signal.missing import Missing
+from dapcli.tasks.options import DeclipOptions
+from dapcli.tasks.restore import pose_clipping
 from tests.signals import Samples, degraded, harmonics, snr_db
 
 RATE = 4_000
@@ -130,3 +133,13 @@ def test_the_oracle_takes_a_reference() -> None:
     result = restore(recording, degradation, oracle, device="cpu", references=[reference])
     assert result.segments[0].rule == "oracle"
     assert snr_db(reference.samples[:, 1000:1100], result.audio.samples[:, 1000:1100]) > 15
+
+
+@pytest.mark.parametrize(("level", "detected", "noted"), [(0.03, True, True), (0.5, True, False), (0.03, False, False)])
+def test_clipping_of_more_than_half_of_the_samples_is_noted_unless_it_was_given(
+    level: float, detected: bool, noted: bool
+) -> None:
+    clean = harmonics(LENGTH, rate=RATE)
+    recording = Audio(np.clip(clean, -level, level), RATE)
+    options = DeclipOptions(level=None if detected else level)
+    assert bool(pose_clipping(recording, options, Path("a.wav")).notes) == noted

@@ -31,6 +31,10 @@ _PILE = 10
 _RUNS = 3
 _RATIO = 5
 _NEXT = 10
+# The largest fraction of a channel's samples, but for those of less than 1 % of its peak, that clipping takes: sounds
+# that are clipped so hard that as much is lost as is left have 40 to 94 %.
+_MOST = 0.9
+_SILENCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ def detect_clipping(recording: Recording) -> Clipping | None:
     """The levels at which a recording was clipped, by channel and sign; ``None`` where no side of any channel was.
 
     Clipping leaves many samples at the highest value, in runs, and few at each of the values right below. Quantized
-    recordings may look alike: look for those first. A square wave cannot be told from a clipped recording.
+    recordings may look alike: look for those first. Square waves have next to nothing but such samples.
     """
     channels = recording.channels
 
@@ -159,6 +163,14 @@ def detect_clipping(recording: Recording) -> Clipping | None:
         runs += (at_top[:, 2:] & at_top[:, 1:-1] & ~at_top[:, :-2]).sum(axis=1)
         before = at_top[:, -2:]
     clipped = (tops > 0) & (runs >= _RUNS) & [_is_pile(count) for count in counts]
+    piles, present = (
+        np.reshape(values, (2, channels))
+        for values in (
+            [clip * count[0] for clip, count in zip(clipped, counts, strict=True)],
+            [count[: round((1 - _SILENCE) * len(count))].sum() for count in counts],
+        )
+    )
+    clipped &= np.tile(piles.sum(axis=0) <= _MOST * present.sum(axis=0), 2)
     levels = np.where(clipped, lowest, np.inf).tolist()
     if not clipped.any():
         return None

@@ -31,6 +31,8 @@ from dapcli.tasks.check import check
 from dapcli.tasks.options import BY_HAND, DeclipOptions, DequantizeOptions, InpaintOptions
 from dapcli.tasks.problem import Problem
 
+# A fraction of clipped samples that recordings hardly ever have.
+_UNUSUAL = 0.5
 # Sound beside what is degraded that the prior is fitted to as well, s: training pairs are made there.
 _AROUND_S = 1.0
 
@@ -179,8 +181,16 @@ def pose_clipping(recording: Recording, options: DeclipOptions, path: Path) -> P
         )
     clipping = detect_clipping(recording) if level is None else clipping_at(level, recording)
     if clipping is None:
-        raise InputError(f"{path}: no clipping was detected; if it is clipped, give the level with --level")
-    return _pose_bounded(recording, clipping, options.consistent, given=level is not None)
+        raise InputError(
+            f"{path}: no clipping was detected (where nearly all samples are at the highest value, it is rather a "
+            "square wave); if it is clipped, give the level with --level"
+        )
+    problem = _pose_bounded(recording, clipping, options.consistent, given=level is not None)
+    share = clipping.describe(recording)["clipped"]
+    if level is not None or share < _UNUSUAL:
+        return problem
+    note = f"{share:.0%} of the samples look clipped; if the sound is meant to be so, as a synthesizer's, leave it"
+    return replace(problem, notes=(note,))
 
 
 def pose_quantization(recording: Recording, options: DequantizeOptions, path: Path) -> Problem[Degradation]:
