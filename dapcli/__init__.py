@@ -10,9 +10,11 @@ Names load on first use: importing the package does not import torch.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # importing typing would take a third of the time until Ctrl-C is expected (__main__.py)
 if TYPE_CHECKING:
+    from typing import Any
+
     from dapcli.audio import Audio, read_audio
     from dapcli.metrics import score
     from dapcli.pipeline.result import Result

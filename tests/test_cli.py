@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import fields
@@ -460,3 +461,19 @@ def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
         running.stdout.close()
         err = running.stderr.read()
     assert (bool(running.returncode), err) == (True, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("command", ["--help", "score clean.wav clean.wav", "denoise brief.wav out.wav --json --quiet"])
+def test_a_stdout_that_refuses_is_one_line_and_files_are_written(command: str, folder: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        line = [sys.executable, "-c", MAIN, *command.split(), *(TINY if "out" in command else ())]
+        run = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert_refused(Run(run.returncode, "", run.stderr), 3, "^dap: stdout")
+    assert all((folder / name).exists() == ("out" in command) for name in ("out.wav", "out.wav.json"))
+
+
+def test_a_shell_can_ask_for_completions(monkeypatch: pytest.MonkeyPatch, dap: Dap) -> None:
+    for name, value in {"_DAP_COMPLETE": "complete_bash", "COMP_WORDS": "dap den", "COMP_CWORD": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert dap().out == "denoise\n"

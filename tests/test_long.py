@@ -132,7 +132,7 @@ def test_every_kind_of_task_goes_on_with_what_decides_its_segments(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are a matter of Unix")
-@pytest.mark.parametrize("sent", ["SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_a_run_that_a_signal_ends_can_go_on(sent: str, dap: Dap, folder: Path, restored: bytes) -> None:
     code = """
 import signal
@@ -165,13 +165,39 @@ main()
         assert running.returncode == -signal.SIGKILL
     else:
         kept = "2 of 5 segments are kept in out.wav.partial; repeat the command with --resume to go on"
-        assert_refused(Run(running.returncode, "", err), 130, kept)
+        assert_refused(Run(running.returncode, "", err), 128 + getattr(signal, sent), kept)
     # The kernel has ended the claims of a killed run, and whoever claims the files next removes theirs.
     assert {name for name in outputs(folder) if not name.endswith(".lock")} == {"out.wav.partial"}
     assert len(list((folder / "out.wav.partial").glob("segment-*.npz"))) == 2
     assert not list(folder.rglob("*.part"))
     assert dap(*LONG, "--resume") == Run(0, "", "")
     assert_done(folder, restored)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are a matter of Unix")
+def test_ctrl_c_during_an_import_is_one_line(folder: Path) -> None:
+    code = """
+import builtins, os, signal, sys
+from dapcli.__main__ import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+original = builtins.__import__
+
+def interrupt(name, *arguments):
+    if name == module:
+        builtins.__import__ = original
+        os.kill(os.getpid(), signal.SIGINT)
+    return original(name, *arguments)
+
+module = sys.argv.pop()
+builtins.__import__ = interrupt
+main()
+"""
+    for module in ("typer", "torch"):
+        with process(code, *LONG, module) as running:
+            _, err = running.communicate()
+        assert_refused(Run(running.returncode, "", err), 130, "nothing was written")
+    assert outputs(folder) == set()
 
 
 # Progress

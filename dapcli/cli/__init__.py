@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from inspect import getdoc
 from operator import methodcaller
+from types import FrameType
+from typing import Any, TextIO, cast
 
 import typer
 
 import dapcli
-from dapcli.cli.command import Command, add_command, declare
+from dapcli.cli.command import INTERRUPTIONS, Command, add_command, declare
 from dapcli.cli.evaluate import Evaluate, further_options
 from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
-from dapcli.errors import DapError, InterruptedRunError, SettingsError
+from dapcli.errors import DapError, InterruptedRunError, OutputError, SettingsError
 
 COMMANDS: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
 
@@ -26,7 +31,6 @@ def make_app() -> typer.Typer:
         name="dap",
         help="Restore one damaged recording with no training data.",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         # A command is made of its options, and run.
@@ -64,36 +68,102 @@ def main() -> None:
     # The same for the threads of numpy's linear algebra: 2 to this power cycles.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
     debug = "--debug" in sys.argv
+    stdout = redirect_stdout(cast(TextIO, _Stdout(sys.stdout))) if sys.stdout else nullcontext()
+    with _interruptions() as signals, stdout:
+        try:
+            code = make_app()(standalone_mode=False)
+            if sys.stdout:
+                sys.stdout.flush()
+        except (KeyboardInterrupt, typer.Abort):
+            code = InterruptedRunError.exit_code
+        except BrokenPipeError:  # nobody reads on
+            code = 1
+        except typer.Exit as exit_:
+            code = exit_.exit_code
+        except DapError as error:
+            if debug:
+                raise
+            code = error.exit_code
+            if isinstance(error, InterruptedRunError) and signals:
+                code = 128 + signals[-1]
+            _fail(str(error), code)
+        except Exception as error:
+            # Typer and click, whichever this release is built on, raise usage errors that can format themselves.
+            if hasattr(error, "format_message"):
+                message = error.format_message().rstrip(".\n")
+                if not message:  # no command at all: the help was shown
+                    sys.exit(SettingsError.exit_code)
+                path = getattr(getattr(error, "ctx", None), "command_path", "dap")
+                _fail(f"{message}. See {path} --help.", SettingsError.exit_code)
+            if debug:
+                raise
+            _fail(f"internal error: {type(error).__name__}: {error}; add --debug for details and report it", 1)
+        if code == InterruptedRunError.exit_code:  # recent releases of Typer turn KeyboardInterrupt into this
+            _fail("interrupted; nothing was written", 128 + signals[-1] if signals else code)
+        sys.exit(code)
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Let each signal that asks a program to end raise KeyboardInterrupt; yields the list of those that came."""
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        while frame:
+            if "importlib" in frame.f_code.co_filename:
+                # An exception can end within an import that makes another of it; torch's aborts. A little later, then.
+                threading.Timer(0.05, signal.raise_signal, [number]).start()
+                return
+            frame = frame.f_back
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    for number in INTERRUPTIONS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            before[number] = signal.signal(number, interrupt)
     try:
-        code = make_app()(standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        code = InterruptedRunError.exit_code
-    except typer.Exit as exit_:
-        code = exit_.exit_code
-    except DapError as error:
-        if debug:
-            raise
-        _fail(str(error), error.exit_code)
-    except Exception as error:
-        # Typer and click, whichever this release is built on, raise usage errors that can format themselves.
-        if hasattr(error, "format_message"):
-            message = error.format_message().rstrip(".\n")
-            if not message:  # no command at all: the help was shown
-                sys.exit(SettingsError.exit_code)
-            path = getattr(getattr(error, "ctx", None), "command_path", "dap")
-            _fail(f"{message}. See {path} --help.", SettingsError.exit_code)
-        if debug:
-            raise
-        _fail(f"internal error: {type(error).__name__}: {error}; add --debug for details and report it", 1)
-    if code == InterruptedRunError.exit_code:  # recent releases of Typer turn KeyboardInterrupt into this
-        _fail("interrupted; nothing was written", code)
-    sys.exit(code)
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Stdout:
+    """Stdout that tells of its errors by :class:`OutputError`, from the first one on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._error: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write some text."""
+        return self._call(self._stream.write, text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        self._call(self._stream.flush)
+
+    def _call(self, method: Callable[..., Any], *arguments: str) -> Any:
+        if self._error is None:
+            try:
+                return method(*arguments)
+            except OSError as error:
+                self._error = error
+                if not isinstance(error, BrokenPipeError):
+                    reason = f"stdout: cannot be written ({error.strerror})"
+                    self._error = OutputError(f"{reason}; files that this run was to write are complete")
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())  # or Python tries again at its end
+        raise self._error
 
 
 def _fail(message: str, code: int) -> None:
     print(f"dap: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
     run = sys.modules.get("dapcli.pipeline.run")
     fitting = run and any(thread.name.startswith(run.FIT_THREAD) for thread in threading.enumerate())
-    if fitting and code == InterruptedRunError.exit_code:
+    if fitting and code > 128:
         os._exit(code)  # a second Ctrl-C has cut short the wait for a thread, without which torch would abort
     sys.exit(code)

@@ -6,6 +6,7 @@ that it made. This module imports nothing heavy.
 
 from __future__ import annotations
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
@@ -26,6 +27,8 @@ REQUIRED = MISSING
 ACCEPT_TRUNCATED = "Also read files that lack part of their end, as far as they go."
 
 argument = partial(option, panel=ARGUMENTS)
+#: Signals that ask a program to end: Ctrl-C, kill, and, where it is known, a terminal that is gone.
+INTERRUPTIONS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 #: A field as :func:`dataclasses.make_dataclass` takes it: name, type, and default with metadata.
 Declaration = tuple[str, Any, Any]
 
@@ -49,6 +52,12 @@ class Command(ABC):
     @abstractmethod
     def run(self) -> None:
         """Do what the command is for."""
+
+
+def finish_undisturbed() -> None:
+    """Ignore signals from here on: all is written, and only little is left to do."""
+    for number in INTERRUPTIONS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import typer
 
 import dapcli
-from dapcli.cli.command import ACCEPT_TRUNCATED, OUTPUT_PANEL, REQUIRED, RunCommand, add_command, argument, declare
+from dapcli.cli.command import (
+    ACCEPT_TRUNCATED,
+    OUTPUT_PANEL,
+    REQUIRED,
+    RunCommand,
+    add_command,
+    argument,
+    declare,
+    finish_undisturbed,
+)
 from dapcli.errors import OutputError, SettingsError
 from dapcli.settings import RUN_PANEL, choose_settings, option
 from dapcli.tasks import TASKS, load
@@ -146,6 +155,7 @@ class TaskCommand(RunCommand):
 
                     page = render_page(record, problem, result, written, files.references)
                 files.write(written, text, page)
+                finish_undisturbed()
             if self.as_json:
                 typer.echo(text, nl=False)
             if not self.quiet:
