@@ -110,8 +110,9 @@ def _interruptions() -> Iterator[list[int]]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         while frame:
-            if "importlib" in frame.f_code.co_filename:
-                # An exception can end within an import that makes another of it; torch's aborts. A little later, then.
+            # An exception can end within an import that makes another of it, and torch's aborts; soundfile's callbacks
+            # from C drop it. A little later, then.
+            if "importlib" in frame.f_code.co_filename or frame.f_code.co_name.startswith("vio_"):
                 threading.Timer(0.05, signal.raise_signal, [number]).start()
                 return
             frame = frame.f_back
