@@ -79,10 +79,12 @@ class Run:
         return True
 
     def send(self, sent: signal.Signals) -> None:
+        """Send it a signal."""
         os.kill(self._pid, sent)
 
     @property
     def said(self) -> str:
+        """What it has printed on stderr."""
         return self._said.read_text()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -271,7 +272,10 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         (f"noisy.wav {'n' * 247}.wav", 3, "cannot be written"),  # the record's name is a letter too long
         ("noisy.wav out.txt", 2, "unknown audio extension"),
         ("studio.wav out.mp3", 2, "another extension"),
+        ("- out.wav", 3, "pipe"),
+        ("noisy.wav -", 2, "pipe"),
         # Options
+        ("-take.wav out.wav", 2, r"\./-take\.wav"),
         ("noisy.wav out.wav --stop oracle", 2, "--reference"),
         ("noisy.wav out.wav --nothing", 2, "No such option"),
         ("noisy.wav out.wav --noise-profile 0.1", 2, "START:END"),
@@ -304,7 +308,7 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         ("mix.wav out --reference tone.wav", 2, "1 were given for 2"),
         ("mix.wav out --reference tone.wav --reference tone.wav", 2, "one file twice"),
         ("mix.wav out --fixed-order", 2, "--fixed-order.*--reference"),
-        ("mix.dat out", 2, "unknown audio extension '.dat'"),
+        ("mix.dat out", 2, "unknown audio extension '.dat'.*--format"),
         ("zeros.wav out", 3, "silent"),
         ("mix.wav missing/out", 3, "missing: no such folder; create it first"),
         ("mix.wav tone.wav", 3, "tone.wav: is not a folder"),
@@ -334,6 +338,25 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert_refused(dap(*line.split(" ")), code, reason)
     assert tree(recordings) == before
     assert not (recordings / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a script of the shell")
+def test_a_batch_goes_on_after_files_that_cannot_be_restored(folder: Path) -> None:
+    (folder / "in").mkdir()
+    for name, source in (("UPPER.WAV", "brief.wav"), ("b good.wav", "brief.wav"), ("c_text.wav", "text.wav")):
+        shutil.copy(folder / source, folder / "in" / name)
+    (folder / "in" / "a_empty.wav").touch()
+    (folder / "bin").mkdir()
+    dap = folder / "bin" / "dap"
+    dap.write_text(f"#!/bin/sh\n'{sys.executable}' -c '{MAIN}' \"$@\" {' '.join(TINY)}\n")
+    dap.chmod(0o755)
+    script = Path(__file__).parents[1] / "examples" / "batch.sh"
+    path = f"{dap.parent}{os.pathsep}{os.environ['PATH']}"
+    run = subprocess.run(
+        [script, "in", "out"], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr.splitlines()[-2:]) == (5, ["  in/a_empty.wav", "  in/c_text.wav"])
+    assert {each.name for each in (folder / "out").glob("*[vV]")} == {"UPPER.WAV", "b good.wav"}
 
 
 def test_a_recording_that_is_no_audio_is_refused_without_waiting_for_torch(folder: Path) -> None:

@@ -247,7 +247,8 @@ def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile
             raise InputError(f"{path}: is not a regular file; write what it delivers to a file first")
         contents = inspect(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        hint = "; write what comes by a pipe to a file first, and name that" if str(path) == "-" else ""
+        raise InputError(f"{path}: no such file{hint}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if contents.refusal:

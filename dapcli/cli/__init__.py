@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from inspect import getdoc
 from operator import methodcaller
+from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO, cast
 
@@ -94,7 +95,9 @@ def main() -> None:
                 if not message:  # no command at all: the help was shown
                     sys.exit(SettingsError.exit_code)
                 path = getattr(getattr(error, "ctx", None), "command_path", "dap")
-                _fail(f"{message}. See {path} --help.", SettingsError.exit_code)
+                files = [each for each in sys.argv if each.startswith("-") and Path(each).suffix]
+                hint = f" A file of this name is ./{files[0]}." if files and "No such option" in message else ""
+                _fail(f"{message}.{hint} See {path} --help.", SettingsError.exit_code)
             if debug:
                 raise
             _fail(f"internal error: {type(error).__name__}: {error}; add --debug for details and report it", 1)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # Of more gaps than this only the first are printed.
 _PRINTED = 20
+# What stands for stdin and stdout elsewhere.
+_PIPE = Path("-")
 # The name of the record, and of the folder of finished segments, where there are several outputs.
 _SOURCES = "separation"
 
@@ -197,6 +199,8 @@ class TaskCommand(RunCommand):
             suffix = source.suffix if options.extension is None else f".{options.extension.removeprefix('.')}"
             outputs = {name: target / f"{name}{suffix}" for name in names}
             record, kept = target / f"{_SOURCES}.json", target / f"{_SOURCES}.partial"
+        if target == _PIPE:
+            raise SettingsError("-: no recording is written to a pipe; name a file, and hand that on")
         if references and len(references) != len(outputs):
             count = len(references)
             raise SettingsError(f"--reference: give one for each output; {count} were given for {len(outputs)}")
@@ -214,7 +218,10 @@ class TaskCommand(RunCommand):
             for path in dict.fromkeys((target, *(path for _, path in written))):
                 opened.enter_context(claim(path))
             recording = opened.enter_context(open_audio(source, **reading))
-            container, subtype = output_format(next(iter(outputs.values())), recording)
+            try:
+                container, subtype = output_format(next(iter(outputs.values())), recording)
+            except SettingsError as error:
+                raise SettingsError(f"{error} with --format" if names else str(error)) from error
             clean = {path: opened.enter_context(open_matching(path, recording, **reading)) for path in references}
             told = (note for file in (recording, *clean.values()) for note in file.notes)
             notes = {f"input_{number}": note for number, note in enumerate(told, 1)}
