@@ -312,3 +312,23 @@ def test_chunks_of_w64_are_neither_samples_nor_copied(length: int, tmp_path: Pat
     (tmp_path / "a.w64").write_bytes(data[:16] + struct.pack("<Q", len(data)) + data[24:])
     assert "bext" in convert(tmp_path / "a.w64", tmp_path / "b.w64")
     assert soundfile.info(tmp_path / "b.w64").frames == length
+
+
+@pytest.mark.parametrize("extension", ["wav", "aiff", "caf", "flac", "ogg", "opus", "mp3"])
+def test_any_texts_come_back_and_are_no_samples(extension: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{extension}"
+    container, subtype = output_format(path, SOUND)
+    keys = st.sampled_from(["TITLE", "DATE", "COMMENT", "BPM"]) | st.text("ABC :[", min_size=1, max_size=5)
+    texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=20)
+
+    @given(st.dictionaries(keys, texts, max_size=4))
+    @settings(deadline=None, max_examples=25)
+    def check(tags: dict[str, str]) -> None:
+        audio = Audio(SOUND.samples, RATE, subtype, container)
+        path.write_bytes(encode(audio, Metadata("", tags=[*tags.items()])))
+        with open_audio(path) as file:
+            assert file.length == SOUND.length
+            found = {key.upper(): text for key, text in read_metadata(path, file).tags}
+        assert found.items() >= tags.items()
+
+    check()

@@ -171,8 +171,8 @@ def without_tags(file: View) -> tuple[int, int]:
 
 # Chunks that are commonly found behind the samples.
 _COMMON = frozenset(
-    b"LIST bext iXML cue_ smpl fact PEAK id3_ ID3_ JUNK junk PAD_ FLLR DISP _PMX axml inst acid cart MARK INST COMT "
-    b"NAME AUTH ANNO APPL COMM CHAN pakt info chan free uuid".replace(b"_", b" ").split(b" ")
+    b"LIST bext iXML cue smpl fact PEAK id3 ID3 JUNK junk PAD FLLR DISP _PMX axml inst acid cart MARK INST COMT "
+    b"NAME AUTH ANNO APPL COMM CHAN pakt info chan free uuid".split()
 )
 
 
@@ -264,7 +264,10 @@ def _with_unannounced(body: View, layout: Layout, start: int, announced: int, un
 def _are_chunks(body: View, position: int) -> bool:
     """Whether chunks fill the file from a position on, or one begins there that is commonly found behind samples."""
     found = list(chunks(cast(BinaryIO, body), position))
-    return bool(found) and (found[0].name[:4] in _COMMON or 0 <= found[-1].start + found[-1].size - body.size <= 1)
+    if not found:
+        return False
+    beyond = found[-1].start + found[-1].size - body.size  # there may be padding, at most 7 bytes
+    return found[0].name[:4].strip() in _COMMON or -8 < beyond <= 1
 
 
 def _are_zeros(body: View, position: int) -> bool:

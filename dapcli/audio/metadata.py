@@ -186,12 +186,13 @@ class Metadata:
         for key, value in self.tags:
             texts.setdefault(key.upper(), []).append(value)
         for key, values in texts.items():
-            frame = id3.Frames.get(_FRAMES.get(key, key), id3.Frame)
+            kind = id3.Frames.get(_FRAMES.get(key, key), id3.Frame)
+            frame = kind(encoding=3, text=values) if issubclass(kind, id3.TextFrame) else None
             if key == "COMMENT":
                 tag.add(id3.COMM(encoding=3, lang="und", desc="", text=values))
-            elif issubclass(frame, id3.TextFrame):
-                tag.add(frame(encoding=3, text=values))
-            else:
+            elif frame and list(map(str, frame.text)) == values:
+                tag.add(frame)
+            else:  # for one, a date that is none
                 tag.add(id3.TXXX(encoding=3, desc=key, text=values))
         for number, each in enumerate(self.pictures):
             text = each.desc or f"{number or ''}"  # which tells pictures of one type apart
@@ -217,6 +218,9 @@ def read_metadata(path: Path, recording: Recording) -> Metadata:
                     apev2.APEv2(file)
                     found.lost.append("APEv2 tags")
             _add_frames(found)
+            for name, content in found.chunks:
+                if _is_text(name, content):
+                    _add(found, _texts_of_chunk(name, content, "<>"[found.family == "RIFX"]))
         except Exception:  # mutagen raises all kinds on what is damaged
             found.lost.append("tags, which are damaged")
     return found
@@ -239,12 +243,9 @@ def _read(stream: BinaryIO, found: Metadata, recording: Recording) -> None:
             found.blocks += [block for block in file.metadata_blocks if block.code in (_APPLICATION, _CUE_SHEET)]
     elif layout_of(stream):
         _read_chunks(stream, magic, found, recording)
-        order = "<>"[magic == b"RIFX"]  # of the bytes in numbers
         for name, content in found.chunks:
             if name in (b"id3 ", b"ID3 "):
                 found.frames = id3.ID3(io.BytesIO(content))
-            elif _is_text(name, content):
-                _add(found, _texts_of_chunk(name, content, order))
     elif magic in (b".snd", b"dns."):
         start = int.from_bytes(stream.read(4), "big" if magic == b".snd" else "little")
         if annotation := _decode(stream.read(min(start, 1 << 16))[16 : max(0, start - 8)]):
