@@ -134,7 +134,7 @@ def test_the_banded_solver_finds_the_dense_least_squares(order: int, seed: int, 
         np.append(-matrix @ known, np.zeros(missing.sum())),
         rcond=None,
     )[0]
-    filled, _ = lpc._fill(samples, missing, coefficients, variance)
+    filled = lpc._fill(samples, missing, coefficients, variance)
     np.testing.assert_array_equal(filled[~missing], samples[~missing])
 
     def criterion(values: Signal) -> float:

@@ -16,30 +16,35 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.linalg import cho_solve_banded, cholesky_banded, solve_banded, solve_toeplitz
+from scipy.linalg import solve_toeplitz, solveh_banded
 from scipy.ndimage import label, uniform_filter1d
 from scipy.signal import fftconvolve
 
 Signal = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Places = NDArray[np.intp]
-Factor: TypeAlias = tuple[Places, Signal]
 Operator: TypeAlias = Callable[[Signal], Signal]
 
 # Ridge on the coefficients relative to the signal's power: without it a pure tone has many solutions.
 _RIDGE = 1e-4
 # Rounds of estimating the coefficients, each with the variances that the last one left.
 _ROUNDS = 3
-# Squared errors that may exceed the least by such a part, and the most steps towards them.
+# Squared errors of prediction, and innovations where samples are missing, that may exceed the least by such a part, and
+# the most steps towards them.
 _EXCESS = 1e-4
-_MOST_STEPS = 40
+_FILL_EXCESS = 1e-14
+_MOST_STEPS = 100
 # Innovations that share a variance, s: for the coefficients, and for the missing samples.
 _COEFFICIENT_SPAN = 0.004
 _FILL_SPAN = 0.008
+# Operations with a band in the time of one with a Toeplitz matrix, as measured.
+_BAND_SPEED = 10
 # Lags of the equations' matrix that are computed together: a matter of memory.
 _LAGS_AT_ONCE = 64
 # Weight of a missing sample's size beside the innovations.
 _LOOSENESS = 1e-6
+# Part of the diagonal that is added to it.
+_RELATIVE_LOAD = 1e-9
 # Variances below this part of the median are noise of the estimate.
 _LEAST_VARIANCE = 1e-3
 # Digital silence has no more than rounding errors; over it, weights in single precision would overflow.
@@ -96,14 +101,11 @@ def _interpolate(
     samples: Signal, missing: Flags, coefficients: Signal, span: int, rng: np.random.Generator | None
 ) -> tuple[Signal, Signal]:
     """The prediction and a deviation by given coefficients; ``span`` is that of a variance in samples."""
-    filled, _ = _fill(samples, missing, coefficients, np.ones(len(samples)))
+    filled = _fill(samples, missing, coefficients, np.ones(len(samples)))
     variance = _innovation_variance(filled, missing, coefficients, span)
-    filled, factors = _fill(filled, missing, coefficients, variance)
-    deviation = np.zeros(len(samples))
-    if rng is not None:
-        for places, factor in factors:
-            deviation[places] = solve_banded((0, len(factor) - 1), factor, rng.standard_normal(len(places)))
-    return filled, deviation
+    filled = _fill(filled, missing, coefficients, variance)
+    drawn = filled if rng is None else _fill(filled, missing, coefficients, variance, rng)
+    return filled, drawn - filled
 
 
 def _coefficients(samples: Signal, missing: Flags, order: int, span: int) -> Signal:
@@ -146,17 +148,19 @@ def _coefficients(samples: Signal, missing: Flags, order: int, span: int) -> Sig
         def matrix(values: Signal, ridge: float = ridge) -> Signal:
             return gram(np.append(0.0, values))[1:] + ridge * values
 
-        earlier = _least_squares(matrix, _toeplitz_inverse(toeplitz), -right, total.item(), earlier)
+        earlier = _least_squares(matrix, _toeplitz_inverse(toeplitz), -right, total.item(), earlier, _EXCESS)
         error = np.square(errors(np.append(1.0, earlier))).sum(axis=0)
         # Both errors of a window have a variance, that neighbours in time share.
         weights[known] = 1 / _floored(_smooth(error[known], span))
     return np.append(1.0, earlier)
 
 
-def _least_squares(matrix: Operator, near: Operator, right: Signal, total: float, start: Signal) -> Signal:
+def _least_squares(
+    matrix: Operator, near: Operator, right: Signal, total: float, start: Signal, least_excess: float
+) -> Signal:
     """The values for which ``values @ matrix(values) - 2 * values @ right + total``, a sum of squares, is least.
 
-    It is so but for a small part. The method is that of conjugate gradients, from ``start`` on, with an operator that
+    It is so but for that part. The method is that of conjugate gradients, from ``start`` on, with an operator that
     is ``near`` to the inverse of the matrix.
     """
     values, residual = start, right - matrix(start)
@@ -164,7 +168,7 @@ def _least_squares(matrix: Operator, near: Operator, right: Signal, total: float
     for _ in range(_MOST_STEPS):
         likely = near(residual)
         excess = float(residual @ likely)
-        if not excess > _EXCESS * (total - values @ (right + residual)):
+        if not excess > least_excess * max(total - values @ (right + residual), 0.0):
             break
         step = likely + excess / before * step
         before = excess
@@ -192,11 +196,16 @@ def _toeplitz_inverse(column: Signal) -> Operator:
     return apply
 
 
-def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signal) -> tuple[Signal, list[Factor]]:
+def _fill(
+    samples: Signal,
+    missing: Flags,
+    coefficients: Signal,
+    variance: Signal,
+    rng: np.random.Generator | None = None,
+) -> Signal:
     """The samples, of which the missing ones make the sum of squared innovations, each over its variance, least.
 
-    The second value has the places of missing samples that meet in innovations, and the factor U of their equations'
-    matrix U'U, which is a band, in LAPACK's storage of one.
+    With ``rng`` they are a draw from the distribution of which that is the mean.
     """
     order = len(coefficients) - 1
     index = np.flatnonzero(missing)
@@ -208,23 +217,60 @@ def _fill(samples: Signal, missing: Flags, coefficients: Signal, variance: Signa
     count = np.cumsum(missing)
     concerned = count > np.concatenate([np.zeros(order + 1, dtype=count.dtype), count])[: len(count)]
     weight = np.concatenate([np.zeros(order), (concerned / variance)[order:], np.zeros(order)])
-    innovation = weight[: len(filled)] * fftconvolve(filled, coefficients)[: len(filled)]
-    right = -fftconvolve(np.append(innovation, np.zeros(order)), coefficients[::-1], "valid")
-    factors = []
+    innovation = np.append(fftconvolve(filled, coefficients)[: len(filled)], np.zeros(order))
+    total = weight * innovation**2
+    known = weight * innovation
+    if rng is not None:
+        known += np.sqrt(weight) * rng.standard_normal(len(weight))
+    right = -fftconvolve(known, coefficients[::-1], "valid")
+    # Missing samples further apart than the order do not meet in an innovation.
     for places in np.split(index, np.flatnonzero(np.diff(index) > order) + 1):
-        factor = _factor(places, coefficients, weight[places[0] : places[-1] + 1 + order], loose)
-        filled[places] = cho_solve_banded((factor, False), right[places])
-        factors.append((places, factor))
-    return filled, factors
+        first, last = places[0], places[-1]
+        inside = slice(first, last + 1 + order)
+        # A band takes n * order**2 operations, a Toeplitz matrix n**2, but slower ones.
+        if last - first + 1 == len(places) and _BAND_SPEED * len(places) < order**2:
+            filled[places] = _fill_stretch(coefficients, weight[inside], right[places], total[inside].sum(), loose)
+        else:
+            filled[places] = solveh_banded(_band(places, coefficients, weight[inside], loose), right[places])
+    return filled
 
 
-def _factor(places: Places, coefficients: Signal, weight: Signal, loose: float) -> Signal:
-    """The factor of the equations of missing samples; ``weight`` is that of the innovations that they are in."""
+def _fill_stretch(coefficients: Signal, weight: Signal, right: Signal, total: float, loose: float) -> Signal:
+    """Missing samples ``[n]`` that follow each other; ``weight`` is that of the innovations that they are in.
+
+    Would these all have the same, the equations' matrix were a Toeplitz one.
+    """
+    n = len(right)
+    size = next_fast_len(len(weight), real=True)
+    spectrum = rfft(coefficients, size)
+    diagonal = np.maximum(fftconvolve(weight, coefficients[::-1] ** 2, "valid"), 0.0)
+    load = _loading(diagonal, coefficients, weight, loose)
+    toeplitz = np.zeros(n)
+    padded = next_fast_len(2 * len(coefficients), real=True)
+    correlation = irfft(np.abs(rfft(coefficients, padded)) ** 2, padded)[: min(n, len(coefficients))]
+    toeplitz[: len(correlation)] = correlation
+    toeplitz[0] *= 1 + _RELATIVE_LOAD
+    inverse = _toeplitz_inverse(toeplitz)
+    scale = np.sqrt((diagonal + load) / toeplitz[0])
+
+    def matrix(values: Signal) -> Signal:
+        innovation = irfft(spectrum * rfft(values, size), size)[: len(weight)]
+        return np.asarray(irfft(spectrum.conj() * rfft(weight * innovation, size), size)[:n] + load * values)
+
+    return _least_squares(
+        matrix, lambda values: inverse(values / scale) / scale, right, total, np.zeros(n), _FILL_EXCESS
+    )
+
+
+def _band(places: Places, coefficients: Signal, weight: Signal, loose: float) -> Signal:
+    """The matrix of the equations of missing samples at some places, in LAPACK's storage of a band.
+
+    ``weight`` is that of the innovations that they are in.
+    """
     order = len(coefficients) - 1
     first, last = places[0], places[-1]
     rank = np.full(last + 1 - first, -1)
     rank[places - first] = np.arange(len(places))
-    # Missing samples further apart than the order do not meet in an innovation.
     width = int((np.searchsorted(places, places + order, "right") - 1 - np.arange(len(places))).max())
     band = np.zeros((width + 1, len(places)))
     lags = np.arange(min(order, last - first) + 1)
@@ -239,10 +285,15 @@ def _factor(places: Places, coefficients: Signal, weight: Signal, loose: float) 
             earlier, later = rank[: len(rank) - lag], rank[lag:]
             both = (earlier >= 0) & (later >= 0)
             band[width - (later - earlier)[both], later[both]] = correlation[lag : len(rank)][both]
+    band[width] += _loading(band[width], coefficients, weight, loose)
+    return band
+
+
+def _loading(diagonal: Signal, coefficients: Signal, weight: Signal, loose: float) -> Signal:
+    """What is added to the diagonal of the equations of missing samples to have them solved."""
     # Silence beside clicks has weights so far apart that the rounding of the transforms may exceed the rest.
     rounding = 64 * np.finfo(np.float64).eps * weight.max() * np.sum(coefficients**2)
-    band[width] += loose + 1e-9 * band[width] + 1e-13 * band[width].max() + rounding
-    return np.asarray(cholesky_banded(band))
+    return np.asarray(loose + _RELATIVE_LOAD * diagonal + 1e-13 * diagonal.max() + rounding)
 
 
 def _innovation_variance(filled: Signal, missing: Flags, coefficients: Signal, span: int) -> Signal:
