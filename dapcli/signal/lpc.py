@@ -168,7 +168,7 @@ def _least_squares(
     for _ in range(_MOST_STEPS):
         likely = near(residual)
         excess = float(residual @ likely)
-        if not excess > least_excess * max(total - values @ (right + residual), 0.0):
+        if not excess > least_excess * max(float(total - values @ (right + residual)), 0.0):
             break
         step = likely + excess / before * step
         before = excess
