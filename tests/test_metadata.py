@@ -332,3 +332,12 @@ def test_any_texts_come_back_and_are_no_samples(extension: str, tmp_path: Path) 
         assert found.items() >= tags.items()
 
     check()
+
+
+@pytest.mark.parametrize("change", ["padding", "end"])
+def test_a_chunk_that_was_written_badly_is_kept_or_noted(change: str, tmp_path: Path) -> None:
+    data = encode(Audio(SOUND.samples, RATE, "PCM_U8", "WAV"))
+    (tmp_path / "in.wav").write_bytes(data.rstrip(b"\0") + CUE if change == "padding" else data + CUE[:-9])
+    note = convert(tmp_path / "in.wav", tmp_path / "out.wav")
+    assert (tmp_path / "out.wav").read_bytes().endswith(CUE) == (note == "") == (change == "padding")
+    assert ("cue points" in note) == (change == "end")

@@ -88,6 +88,11 @@ def chunks(stream: BinaryIO, position: int | None = None) -> Iterator[Chunk]:
             long_data = int.from_bytes(stream.read(16)[8:], "little")
         yield Chunk(name, start, size)
         position = start + size + -size % layout.alignment
+        for place in (position, start + size):  # some programs leave the padding out
+            stream.seek(place)
+            if _NAME.fullmatch(stream.read(layout.name)):
+                position = place
+                break
 
 
 def append(stream: BinaryIO, added: Iterable[tuple[bytes, bytes]]) -> None:

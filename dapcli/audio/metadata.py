@@ -264,10 +264,13 @@ def _read_chunks(stream: BinaryIO, magic: bytes, found: Metadata, recording: Rec
         found.family = "RIFF"
     end = stream.seek(0, 2)
     for chunk in chunks(stream):
-        if chunk.start + chunk.size > end or (chunk.name[:4] == b"data" and chunk.size < recording.length):
-            return  # what follows are samples, if anything
         stream.seek(chunk.start)
         name = chunk.name[:4]
+        if chunk.start + chunk.size > end:
+            found.lost += [_word(name, stream.read(4))] if name in (*_WORDS, *_TEXTS, b"LIST", b"bext") else []
+            return
+        if name == b"data" and chunk.size < recording.length:
+            return  # what follows are samples
         if name == b"fmt ":
             form = stream.read(min(chunk.size, 24))
             if form[:2] == struct.pack("<H", _EXTENSIBLE) and found.family == "RIFF":
