@@ -17,8 +17,8 @@ from typing import Any, get_args, get_type_hints
 from dapcli.errors import SettingsError
 
 PAPER_RATE = 16_000
-MIN_RATE = 8_000
-MAX_RATE = 192_000
+MIN_RATE = 500
+MAX_RATE = 1_000_000
 SEGMENT_OVERLAP = 0.5
 """Cross-fade between neighbouring segments, s."""
 MIN_SEGMENT = 3 * SEGMENT_OVERLAP

@@ -334,7 +334,7 @@ def test_odd_but_whole_files_are_read(
     [
         *((np.zeros((1, 0)), RATE, "PCM_16", container, "no samples") for container in ("WAV", "AIFF")),
         *((np.append(sound(10), [[x]], axis=1), RATE, "FLOAT", "WAV", "NaN or inf") for x in (np.nan, np.inf, -np.inf)),
-        *((sound(1), rate, "PCM_16", "WAV", "outside 8000 to 192000 Hz") for rate in (1, 7_999, 192_001, 384_000)),
+        *((sound(1), rate, "PCM_16", "WAV", "outside 500 to 1000000") for rate in (1, 499, 1_000_001)),
     ],
 )
 def test_samples_that_cannot_be_restored_are_refused(

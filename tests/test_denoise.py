@@ -67,6 +67,18 @@ def level_db(samples: Samples, reference: Samples) -> float:
 # Quality
 
 
+@pytest.mark.parametrize(("rate", "seconds"), [(500, 2.0), (4_000, 1.0), (384_000, 0.1)])
+def test_recordings_of_any_rate_keep_it_and_their_sound(rate: int, seconds: float) -> None:
+    length = round(rate * seconds)
+    n = np.arange(length)
+    # A chirp from an eighth of the rate to a sixth, on and off.
+    clean = 0.3 * np.sin(2 * np.pi * (n / 8 + n**2 / 48 / length)) * (np.sin(10 * np.pi * n / length) > 0)
+    result = denoise(Audio((clean + 0.02 * noise(length))[None], rate), replace(FAST, iterations=2), device="cpu")
+    assert (result.audio.rate, result.rate, result.audio.length) == (rate, rate, length)
+    gain = np.vdot(clean, result.audio.samples[0]) / np.vdot(clean, clean)
+    assert abs(20 * np.log10(gain)) < 1
+
+
 @pytest.mark.parametrize(("optimizer", "rate"), [("muon", 0.05), ("adam", 5e-3)])
 def test_the_fast_preset_removes_noise_and_knows_how_much_there_was(optimizer: str, rate: float) -> None:
     clean, noisy = noisy_melody(0.5)

@@ -100,8 +100,8 @@ class Contents:
     bytes of samples, and ``frames`` the number of samples per channel, as far as the header tells them; ``cut`` is true
     where the end is missing and nobody knows how much. ``block`` is the number of samples per channel that are encoded
     together; ``limit`` that of all, where libsndfile would read more. ``bits`` is the number of bits that count in a
-    sample, where it takes more. ``checked`` means that libsndfile need not be asked about sizes, ``is_mpeg`` that its
-    decoder of MP3 is used.
+    sample, where it takes more. ``checked`` means that libsndfile need not be asked about sizes, ``is_noisy`` that it
+    prints what it finds wrong.
     """
 
     pieces: tuple[Piece, ...] = ()
@@ -113,7 +113,7 @@ class Contents:
     limit: int | None = None
     bits: int | None = None
     checked: bool = False
-    is_mpeg: bool = False
+    is_noisy: bool = False
     notes: tuple[str, ...] = ()
     refusal: str = ""
 
@@ -146,6 +146,8 @@ def _inspect(body: View) -> Contents:
         return Contents(block=int.from_bytes(magic[10:12], "big"))
     if magic.startswith(b"OggS"):
         return _inspect_ogg(body)
+    if magic.startswith(b"\xf0\x7e"):  # SDS
+        return Contents(is_noisy=True)
     return _inspect_mpeg(body)
 
 
@@ -395,14 +397,14 @@ def _inspect_mpeg(body: View, part: range | None = None) -> Contents:
     part = part or range(body.size)
     stream = mpeg.scan(body.at, part.start, part.stop)
     if stream is None:
-        return Contents(() if part == range(body.size) else (part,), is_mpeg=True)
+        return Contents(() if part == range(body.size) else (part,), is_noisy=True)
     pieces: tuple[Piece, ...] = stream.runs
     first, *others = stream.runs
     is_right = stream.announced is not None and stream.announced >= stream.count
     if is_right and pieces == (range(body.size),):
         pieces = ()
     if is_right:
-        return Contents(pieces, block=stream.samples, is_mpeg=True)
+        return Contents(pieces, block=stream.samples, is_noisy=True)
     notes: tuple[str, ...] = ()
     if stream.announced is not None:
         notes = (f"its header announces {stream.announced} frames, it holds {stream.count}; all are read",)
@@ -411,7 +413,7 @@ def _inspect_mpeg(body: View, part: range | None = None) -> Contents:
     pieces = (range(first.start + stream.leading, first.stop), *others)
     short = stream.count * stream.largest - sum(map(len, pieces))
     pieces += (stream.silence,) * (-(-short // len(stream.silence)) + 1)
-    return Contents(pieces, block=stream.samples, limit=stream.count * stream.samples, is_mpeg=True, notes=notes)
+    return Contents(pieces, block=stream.samples, limit=stream.count * stream.samples, is_noisy=True, notes=notes)
 
 
 def _more(announced: int, available: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import stat
@@ -131,8 +132,12 @@ class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
         if self.view:
             self.view.close()
 
+    def seek(self, frames: int, whence: int = os.SEEK_SET) -> int:
+        with self._silenced():
+            return int(super().seek(frames, whence))
+
     def _silenced(self) -> contextlib.AbstractContextManager[None]:
-        return _silence() if self.contents.is_mpeg else contextlib.nullcontext()
+        return _silence() if self.contents.is_noisy else contextlib.nullcontext()
 
     def reopened(self) -> _Decoder:
         """The same file at its beginning."""
@@ -161,19 +166,21 @@ class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep off stderr what libsndfile's decoder of MP3 writes there about damaged files, from C."""
-    try:
-        stderr = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
+    """Keep off the terminal what libsndfile prints from C about damaged MP3 and SDS."""
+    saved = {}
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a number is wanted
-            os.dup2(nowhere.fileno(), 2)
+            for number in (1, 2):
+                with contextlib.suppress(OSError):  # it is closed
+                    saved[number] = os.dup(number)
+                    os.dup2(nowhere.fileno(), number)
         yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+        if os.name != "nt":
+            ctypes.CDLL(None).fflush(None)  # what C still holds
+        for number, copy in saved.items():
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 class Alignment:
@@ -281,7 +288,9 @@ def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile
         if not finite:
             raise InputError(f"{path}: holds samples that are NaN or infinite; repair it first")
         if not MIN_RATE <= file.samplerate <= MAX_RATE:
-            raise InputError(f"{path}: {file.samplerate} Hz is outside {MIN_RATE} to {MAX_RATE} Hz; resample it first")
+            rates = f"has a rate of {file.samplerate} Hz, outside {MIN_RATE} to {MAX_RATE}"
+            advice = "at twice the highest frequency in it, or more, nothing is lost"
+            raise InputError(f"{path}: {rates}; resample it first: {advice}")
         stack.pop_all()
     return AudioFile(path, file, length, tuple(f"{path}: {note}" for note in notes))
 
