@@ -176,10 +176,10 @@ def test_speech_at_other_rates_is_scored_at_16_khz(name: str) -> None:
 
 
 @pytest.mark.parametrize("gain", [1e-30, -1.0, 1e30])
-def test_pesq_and_composite_measures_do_not_see_a_common_gain(gain: float) -> None:
+def test_predictions_of_listeners_do_not_see_a_common_gain(gain: float) -> None:
     s = breathy(RATE)
     e = s + 0.02 * noise(s.shape)
-    for name in NEED_PESQ:
+    for name in (*NEED_PESQ, "stoi"):
         assert METRICS[name](gain * s, gain * e, RATE) == pytest.approx(METRICS[name](s, e, RATE), abs=1e-4), name
 
 

@@ -96,7 +96,8 @@ def stoi(reference: Signal, estimate: Signal, rate: int) -> float:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
             try:
-                return float(pystoi.stoi(s, e, rate))
+                peak = np.abs(s).max()  # pystoi has absolute limits
+                return float(pystoi.stoi(s / peak, e / peak, rate))
             except RuntimeWarning as warning:
                 raise MetricUndefined(f"less than the {_STOI_MIN_S} s of sound that STOI compares") from warning
 

@@ -121,10 +121,10 @@ def clipping_at(level: float, recording: Recording) -> Clipping:
         SettingsError: The level is not a finite number above what rounding makes.
         InputError: No sample of the recording reaches the level.
     """
-    rounding = full_scale(recording)[1]
+    peak = max((float(np.abs(block).max()) for block in blocks(recording)), default=0.0)
+    rounding = full_scale(peak, recording.subtype)[1]
     if not rounding < level < np.inf:
         raise SettingsError(f"--level {level:g}: must be finite and above {rounding:.1g}; full scale is 1")
-    peak = max((float(np.abs(block).max()) for block in blocks(recording)), default=0.0)
     threshold = level - rounding
     if peak < threshold:
         raise InputError(
@@ -146,7 +146,7 @@ def detect_clipping(recording: Recording) -> Clipping | None:
         return (np.concatenate([-block, block]) for block in blocks(recording))
 
     tops = reduce(np.maximum, (block.max(axis=1) for block in sides()), np.zeros(2 * channels))
-    widths = np.maximum(_WIDTH * tops, 1.01 * full_scale(recording)[1])
+    widths = np.maximum(_WIDTH * tops, 1.01 * full_scale(tops.max(), recording.subtype)[1])
     # Samples of a side by their distance from its top in widths, the lowest of those at the top, and runs of them.
     counts = [np.zeros(int(top / width) + 1, dtype=np.int64) for top, width in zip(tops, widths, strict=True)]
     lowest = np.full(2 * channels, np.inf)

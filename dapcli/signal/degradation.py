@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from dapcli.audio import Recording, Samples
-from dapcli.audio.recording import blocks
 from dapcli.audio.view import View
 from dapcli.audio.writing import step_of
 from dapcli.signal.gaps import Flags as Flags
@@ -26,19 +25,18 @@ from dapcli.signal.spade import refine_sparse, restore_sparse
 
 #: Samples that are off what is known by less, half a step of 16 bits, count as consistent.
 TOLERANCE = 2.0**-16
-#: The most by which writing in 16 bits changes a sample: libsndfile rounds to the nearest in FLAC, but down in WAV.
+#: The most by which writing in 16 bits changes a sample: some programs round to the nearest, some down.
 ROUNDING = 2.0**-15
 
 
-def full_scale(recording: Recording) -> tuple[float, float]:
-    """The power of two that holds the peak of a recording, and the most by which its samples may have been rounded.
+def full_scale(peak: float, subtype: str) -> tuple[float, float]:
+    """The power of two that holds a recording's peak, and the most by which its samples may have been rounded.
 
     The latter is a step of 16 bits at that scale, for recordings of finer steps may be of any level; but not less than
     the step of the recording's own integers, if they have 16 bits or more.
     """
-    peak = max((float(np.abs(block).max()) for block in blocks(recording)), default=0.0)
     scale = 2.0 ** math.ceil(math.log2(peak)) if peak else 1.0
-    return scale, max(scale * ROUNDING, min(step_of(recording.subtype) or 0.0, ROUNDING))
+    return scale, max(scale * ROUNDING, min(step_of(subtype) or 0.0, ROUNDING))
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def detect_quantization(recording: Recording) -> Quantization | None:
     if len(values) < _FEWEST or recording.length * recording.channels < _OFTEN * len(values):
         return None
     step = float(np.diff(values).min())
-    scale, rounding = full_scale(recording)
+    scale, rounding = full_scale(float(np.abs(values).max()), recording.subtype)
     # The steps of integers themselves are none to restore.
     if step < max(2 * scale / MOST_DETECTED, 2 * (step_of(recording.subtype) or 0.0), 8 * rounding) - 2 * rounding:
         return None
