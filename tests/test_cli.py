@@ -396,6 +396,36 @@ def test_two_runs_do_not_write_one_file(claimed: str, arguments: str, dap: Dap, 
         assert tree(recordings) == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "megabytes"),
+    [("long.wav out.wav", 0.24), ("long.wav out.wav --segment 6", 0.08), ("long.wav out.flac --segment 6", 0.04)],
+)
+def test_a_disk_that_would_fill_is_refused_before_the_fit(
+    arguments: str, megabytes: float, dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dapcli.pipeline.store.Store.begin", refuse)
+    for free, code, reason in ((0.9, 3, "MB are free.*make room"), (1.1, 130, "interrupted")):
+        usage = shutil._ntuple_diskusage(10**9, 0, int(megabytes * 1e6 * free))  # type: ignore[attr-defined]
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        assert_refused(dap("denoise", *arguments.split(), *TINY), code, reason)
+    assert not list(folder.glob("out*"))
+
+
+def test_a_name_of_250_bytes_is_no_obstacle(dap: Dap, folder: Path) -> None:
+    name = f"{'x' * 246}.wav"
+    shutil.copy(folder / "long.wav", folder / name)
+    (folder / "sub").mkdir()
+    call = ("denoise", name, f"sub/{name}", "--segment", "2", "--finetune-iterations", "1", *TINY, "--quiet")
+    with pytest.MonkeyPatch.context() as patch:
+        count_steps(patch, KeyboardInterrupt(), after=4)
+        assert_refused(dap(*call), 130, "--resume")
+    ok(dap(*call, "--resume"))
+    assert set(tree(folder / "sub")) == {name, f"{name}.json"}
+
+
 def test_a_fit_that_fails_names_the_options_that_help(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tree(folder)
     assert_refused(dap(*DENOISE, "--learning-rate", "1e30", "--iterations", "9"), 2, "--learning-rate")

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -44,6 +45,32 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path}: already exists; add --overwrite to replace it")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{folder}: is read-only; choose another folder")
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Check, before hours of work, that files of ``size`` bytes will find room in a folder.
+
+    Raises:
+        OutputError: Less is free.
+    """
+    disk = shutil.disk_usage(folder)
+    if disk.total and disk.free < size:
+        raise OutputError(
+            f"{folder}: {disk.free / 1e6:.0f} MB are free, and about {size / 1e6:.0f} MB will be written; make room, "
+            "or choose another folder"
+        )
+
+
+def beside(path: Path, ending: str) -> Path:
+    """A path with something after its name; a hidden one of a short name where that would be too long."""
+    longer = path.with_name(path.name + ending)
+    try:
+        longer.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return _beside(path, ending)
+    return longer
 
 
 @contextlib.contextmanager

@@ -128,6 +128,12 @@ def step_of(subtype: str) -> float | None:
     return None if bits is None else 2.0 ** (1 - bits)
 
 
+def expected_size(recording: Recording, container: str, subtype: str) -> int:
+    """About how many bytes the file of a recording will have in a format."""
+    bits = _BITS.get(subtype, 2)
+    return recording.length * recording.channels * (bits // 2 if container == "FLAC" else bits) // 8
+
+
 def keeps_samples(subtype: str) -> bool:
     """Whether a subtype holds samples to its precision, none off by more; lossy and companded ones do not."""
     return subtype in _BITS

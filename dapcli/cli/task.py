@@ -63,6 +63,21 @@ class Files:
     partial: Path
     notes: Mapping[str, str]
 
+    def check_space(self, longest: float) -> None:
+        """Check that all will find room, with finished segments where one is ``longest`` s at the most.
+
+        Raises:
+            OutputError: It will not.
+        """
+        from dapcli.audio.files import check_space
+        from dapcli.audio.writing import expected_size
+
+        each = expected_size(self.recording, self.container, self.subtype)
+        if self.recording.length > longest * self.recording.rate:
+            each += expected_size(self.recording, "", "FLOAT")
+        kept = sum(path.stat().st_size for path in self.partial.glob("segment-*"))
+        check_space(self.partial.parent, each * len(self.outputs) - kept)
+
     def write(self, estimates: Estimates, record: str, page: str) -> None:
         """Write the estimates, their record and their page, if there is to be one: all of them or none.
 
@@ -106,6 +121,8 @@ class TaskCommand(RunCommand):
             raise SettingsError("--fixed-order says how references are compared; give them with --reference")
         # Paths first: they fail at once, while torch takes seconds to import.
         with self._files(options, options.names(settings.estimator)) as files:
+            if not options.dry_run:
+                files.check_space(settings.segment)
             from rich.markup import escape
 
             from dapcli.pipeline.store import Store
@@ -186,13 +203,13 @@ class TaskCommand(RunCommand):
             OutputError: A file cannot, or must not, be written.
         """
         from dapcli.audio import open_audio, open_matching, output_format
-        from dapcli.audio.files import check_writable, claim, output_folder
+        from dapcli.audio.files import beside, check_writable, claim, output_folder
         from dapcli.audio.writing import format_notes, metadata_to_write
 
         reading = {"accept_truncated": self.accept_truncated}
         source, target, references = self.input_path, self.output_path, self.reference
         outputs = {"output": target}
-        record, kept = (target.parent / name for name in (f"{target.name}.json", f"{target.name}.partial"))
+        record, kept = target.with_name(f"{target.name}.json"), beside(target, ".partial")
         if names:
             if _SOURCES in map(str.casefold, names):
                 raise SettingsError(f"--names: {_SOURCES} is the name of the record; choose another")
