@@ -12,6 +12,9 @@ import pytest
 import soundfile
 
 from dapcli.cli import main
+from dapcli.fit import Iteration
+from dapcli.pipeline.run import Progress
+from dapcli.report.console import TimeLeft
 from tests.command_line import TINY, Dap, Run, assert_refused, count_steps, ok, process, read, record_of, tree
 from tests.signals import RATE
 
@@ -138,6 +141,9 @@ def test_a_run_that_a_signal_ends_can_go_on(sent: str, dap: Dap, folder: Path, r
 import signal
 from dataclasses import replace
 from dapcli.cli import main
+from dapcli.fit import Iteration
+from dapcli.pipeline.run import Progress
+from dapcli.report.console import TimeLeft
 from dapcli.tasks.denoise import Denoiser
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have inherited that it is ignored
@@ -215,3 +221,24 @@ def test_progress_is_shown_on_a_terminal_only(terminal: bool, folder: Path, monk
         main()
     assert "out.wav.json" in stream.getvalue()
     assert all((text in stream.getvalue()) == terminal for text in ("loss", "/3"))
+
+
+@pytest.mark.parametrize(("segments", "pretraining"), [(1, 0), (5, 0), (5, 10)])
+def test_the_time_left_is_true_where_preparing_takes_longer_than_fitting(
+    segments: int, pretraining: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("dapcli.report.console.monotonic", lambda: now)
+    time_left, total, slow = TimeLeft(), pretraining + 10 * segments, not pretraining
+    found = []
+    for done in range(1, total + 1):
+        now += 1 + 50 * (done == 1 or (slow and done % 10 == 1))
+        segment = None if done <= pretraining else (done - pretraining - 1) // 10
+        progress = Progress(Iteration(done, 0.0, 0.0, 0.0), segment, segments, done, total, 0.0)
+        left = time_left.after(progress)
+        others = segments - (segment or 0) - 1 if slow else 0
+        if left is not None and not (slow and done % 10):
+            found.append((left, (total - done) + 50 * others))
+    estimates, true = zip(*found, strict=True)
+    assert estimates == pytest.approx(true)
+    assert len(found) == (segments if slow else total - 1)

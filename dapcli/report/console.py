@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -16,7 +17,6 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from dapcli.report.table import result_tables, to_console
@@ -44,30 +44,55 @@ def _bar(
 
     Yields what to call with new values. With ``quiet``, and where stderr is not a terminal, nobody sees it.
     """
-    usual = ("{task.description}", BarColumn(bar_width=None), MofNCompleteColumn())
+    usual = ("{task.description}", BarColumn(bar_width=None))
     hidden = quiet or not console.is_terminal
     with Progress(*usual, *columns, console=console, transient=True, disable=hidden) as bar:
         yield partial(bar.update, bar.add_task(title, total=None, **fields))
+
+
+class TimeLeft:
+    """An estimate of the seconds that a fit will take, which begins with this object.
+
+    A segment's own preparation, such as its classical restoration, may take longer than its iterations: there is no
+    estimate before one segment is done, where there are several that no pretraining tells of.
+    """
+
+    def __init__(self) -> None:
+        self._began = monotonic()
+        self._base: tuple[float, int] | None = None
+
+    def after(self, progress: FitProgress) -> float | None:
+        """Seconds from this iteration to the end of the last; None where one cannot know."""
+        now, completed = monotonic(), progress.completed
+        alike = progress.segment is None or progress.segments == 1
+        if self._base is None:
+            self._base = (now, completed) if alike else (self._began, completed - 1)
+        began, before = self._base
+        if began == self._began and completed - before < progress.total / progress.segments:
+            return None
+        return (now - began) / (completed - before) * (progress.total - completed) if completed > before else None
 
 
 @contextmanager
 def fit_progress(console: Console, *, quiet: bool, noise: bool = True) -> Iterator[Callable[[FitProgress], None]]:
     """A bar over all iterations of all segments, with loss, estimated noise (where there is any) and time left.
 
-    Yields what to call after every iteration.
+    Yields what to call after every iteration. Before the first one it shows the time that has gone by.
     """
-    words = "loss {task.fields[loss]:.3g}" + ("  noise {task.fields[noise]:.3g}" if noise else "")
-    columns = (words, TimeElapsedColumn(), "left", TimeRemainingColumn())
-    with _bar(console, "fitting", *columns, quiet=quiet, loss=0.0, noise=0.0) as update:
+    columns = ("{task.fields[words]}", TimeElapsedColumn(), "{task.fields[left]}")
+    with _bar(console, "preparing", *columns, quiet=quiet, words="", left="") as update:
+        time_left = TimeLeft()
 
         def report(progress: FitProgress) -> None:
             name = "pretraining" if progress.segment is None else f"segment {progress.segment + 1}/{progress.segments}"
+            words = f"{progress.completed}/{progress.total}  loss {progress.iteration.loss:.3g}"
+            left = time_left.after(progress)
             update(
                 description="fitting" if progress.segments == 1 else name,
                 total=progress.total,
                 completed=progress.completed,
-                loss=progress.iteration.loss,
-                noise=progress.noise_std,
+                words=f"{words}  noise {progress.noise_std:.3g}" if noise else words,
+                left="" if left is None else f"{duration(left)} left",
             )
 
         yield report
@@ -76,7 +101,8 @@ def fit_progress(console: Console, *, quiet: bool, noise: bool = True) -> Iterat
 @contextmanager
 def evaluation_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[EvaluationProgress], None]]:
     """A bar over all units of an evaluation with the time left; yields what to call after every unit."""
-    with _bar(console, "evaluating", TimeElapsedColumn(), "{task.fields[left]}", quiet=quiet, left="") as update:
+    columns = (MofNCompleteColumn(), TimeElapsedColumn(), "{task.fields[left]}")
+    with _bar(console, "evaluating", *columns, quiet=quiet, left="") as update:
 
         def report(progress: EvaluationProgress) -> None:
             left = "" if progress.left is None else f"{duration(progress.left)} left"
