@@ -274,6 +274,7 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         ("studio.wav out.mp3", 2, "another extension"),
         ("- out.wav", 3, "pipe"),
         ("noisy.wav -", 2, "pipe"),
+        ("noisy.wav .", 3, "is a folder"),
         # Options
         ("-take.wav out.wav", 2, r"\./-take\.wav"),
         ("noisy.wav out.wav --stop oracle", 2, "--reference"),
@@ -408,7 +409,7 @@ def test_a_disk_that_would_fill_is_refused_before_the_fit(
 
     monkeypatch.setattr("dapcli.pipeline.store.Store.begin", refuse)
     for free, code, reason in ((0.9, 3, "MB are free.*make room"), (1.1, 130, "interrupted")):
-        usage = shutil._ntuple_diskusage(10**9, 0, int(megabytes * 1e6 * free))  # type: ignore[attr-defined]
+        usage = shutil._ntuple_diskusage(10**9, 0, int(megabytes * 1e6 * free))
         monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
         assert_refused(dap("denoise", *arguments.split(), *TINY), code, reason)
     assert not list(folder.glob("out*"))

@@ -63,7 +63,7 @@ def check_space(folder: Path, size: int) -> None:
 
 def beside(path: Path, ending: str) -> Path:
     """A path with something after its name; a hidden one of a short name where that would be too long."""
-    longer = path.with_name(path.name + ending)
+    longer = path.parent / f"{path.name}{ending}"
     try:
         longer.lstat()
     except FileNotFoundError:

@@ -145,7 +145,7 @@ class _Stdout:
 
     def write(self, text: str) -> int:
         """Write some text."""
-        return self._call(self._stream.write, text)
+        return int(self._call(self._stream.write, text))
 
     def flush(self) -> None:
         """Write what is buffered."""

@@ -209,7 +209,7 @@ class TaskCommand(RunCommand):
         reading = {"accept_truncated": self.accept_truncated}
         source, target, references = self.input_path, self.output_path, self.reference
         outputs = {"output": target}
-        record, kept = target.with_name(f"{target.name}.json"), beside(target, ".partial")
+        record, kept = target.parent / f"{target.name}.json", beside(target, ".partial")
         if names:
             if _SOURCES in map(str.casefold, names):
                 raise SettingsError(f"--names: {_SOURCES} is the name of the record; choose another")
