@@ -238,6 +238,8 @@ def test_errors_of_reading_are_left_as_they_are(monkeypatch: pytest.MonkeyPatch)
         *((coarse, "out.flac", ("FLAC", "PCM_16")) for coarse in (("WAV", "PCM_U8"), ("OGG", "OPUS"))),
         (("WAV", "DOUBLE"), "out.aiff", ("AIFF", "DOUBLE")),
         (("WAV", "PCM_16"), "out.aif", ("AIFF", "PCM_16")),
+        (("WAV", "PCM_16"), "out.bwf", ("WAV", "PCM_16")),
+        (("NIST", "ULAW"), "out.sph", ("NIST", "ULAW")),
         (("OGG", "OPUS"), "out.ogg", ("OGG", "OPUS")),
         (("WAV", "PCM_24"), "out.ogg", ("OGG", "VORBIS")),
         *((other, "out.opus", ("OGG", "OPUS")) for other in (("WAV", "PCM_16"), ("OGG", "VORBIS"))),

@@ -22,7 +22,7 @@ from dapcli.audio.recording import PORTABLE_SUBTYPES, Audio, Recording, Samples,
 from dapcli.errors import OutputError, SettingsError
 
 # Formats whose name is not their extension.
-_FORMATS = {"AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "WAVE": "WAV"}
+_FORMATS = {"AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "WAVE": "WAV", "BWF": "WAV", "SPH": "NIST"}
 # Formats that need more than one file, do not say what is in theirs, or lose the end at some lengths.
 _INCOMPLETE_FORMATS = ("RAW", "SD2", "SDS")
 # libsndfile's encoders of these corrupt memory (1.2.2).
