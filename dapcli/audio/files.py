@@ -47,18 +47,21 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{folder}: is read-only; choose another folder")
 
 
-def check_space(folder: Path, size: int) -> None:
-    """Check, before hours of work, that files of ``size`` bytes will find room in a folder.
+def check_space(sizes: Mapping[Path, int]) -> None:
+    """Check, before hours of work, that there is room for so many bytes in each of some folders.
 
     Raises:
-        OutputError: Less is free.
+        OutputError: There is not.
     """
-    disk = shutil.disk_usage(folder)
-    if disk.total and disk.free < size:
-        raise OutputError(
-            f"{folder}: {disk.free / 1e6:.0f} MB are free, and about {size / 1e6:.0f} MB will be written; make room, "
-            "or choose another folder"
-        )
+    disks: dict[int, int] = {}
+    for folder, size in sizes.items():
+        device, disk = folder.stat().st_dev, shutil.disk_usage(folder)
+        disks[device] = disks.get(device, 0) + size
+        if disk.total and disk.free < disks[device]:
+            raise OutputError(
+                f"{folder}: {disk.free / 1e6:.1f} MB are free, and about {disks[device] / 1e6:.1f} MB will be written; "
+                "make room, or choose another folder"
+            )
 
 
 def beside(path: Path, ending: str) -> Path:

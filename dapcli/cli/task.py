@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # Of more gaps than this only the first are printed.
 _PRINTED = 20
+# Bytes on a page for a channel of a recording, at the most about.
+_PLAYER = 4_000_000
 # What stands for stdin and stdout elsewhere.
 _PIPE = Path("-")
 # The name of the record, and of the folder of finished segments, where there are several outputs.
@@ -76,7 +78,12 @@ class Files:
         if self.recording.length > longest * self.recording.rate:
             each += expected_size(self.recording, "", "FLOAT")
         kept = sum(path.stat().st_size for path in self.partial.glob("segment-*"))
-        check_space(self.partial.parent, each * len(self.outputs) - kept)
+        sizes = {self.partial.parent: each * len(self.outputs) - kept}
+        if report := dict(self.written).get("report"):
+            player = min(expected_size(self.recording, "", "PCM_16") * 4 // 3, _PLAYER * self.recording.channels)
+            players = 2 + len(self.outputs) + len(self.references)
+            sizes[report.parent] = sizes.get(report.parent, 0) + players * player
+        check_space(sizes)
 
     def write(self, estimates: Estimates, record: str, page: str) -> None:
         """Write the estimates, their record and their page, if there is to be one: all of them or none.
