@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dapcli.audio import Audio, encode, open_audio, read_audio
+from dapcli.audio.headers import View, inspect
 from dapcli.audio.reading import AudioFile
 from dapcli.errors import InputError
 from tests.signals import Samples, noise
@@ -96,10 +97,38 @@ def test_chunks_and_tags_behind_the_samples_are_none(behind: bytes, tmp_path: Pa
         assert file.notes == ()
 
 
+@pytest.mark.parametrize("behind", [b"LIST\4\0\0\0INFO", b"bext\3\0\0\0abc\0cue \4\0\0\0" + bytes(4)])
+def test_chunks_behind_samples_that_are_not_announced_are_none(behind: bytes, tmp_path: Path) -> None:
+    with opened(tmp_path / "a", with_size(encoded("WAV"), 4_000) + behind) as file:
+        np.testing.assert_array_equal(file.read(0, file.length), SOUND)
+
+
+def test_wav_past_4_gb_whose_size_has_wrapped_is_whole(tmp_path: Path) -> None:
+    size = 2**32 + 400_000_000
+    path = tmp_path / "a"
+    with path.open("wb") as file:  # with a hole in it, which takes no space on the disk
+        file.write(with_size(encoded("WAV"), size % 2**32)[:44])
+        file.seek(44 + size % 2**32)
+        file.write(b"sound")
+        file.truncate(44 + size)
+    contents = inspect(path)
+    with View(path, contents.pieces) as view, soundfile.SoundFile(view) as sound:
+        assert sound.frames == size // 2
+        sound.seek(size % 2**32 // 2)
+        assert sound.read(2, dtype="int16").tobytes() == b"soun"
+    assert str(size) in contents.notes[0]
+
+
 def test_zeros_behind_the_samples_are_left_out_with_a_note(tmp_path: Path) -> None:
     with opened(tmp_path / "a", encoded("WAV") + bytes(2_000)) as file:
         assert file.length == SOUND.shape[1]
         assert "2000 bytes of zeros" in file.notes[0]
+
+
+def test_rf64_of_unknown_size_is_read_to_its_end(tmp_path: Path) -> None:
+    with opened(tmp_path / "a", with_size(encoded("RF64"), 2**64 - 1)) as file:
+        np.testing.assert_array_equal(file.read(0, file.length), SOUND)
+        assert file.notes == ()
 
 
 @pytest.mark.parametrize("count", [0, 19_999, 20_004, 2**40])

@@ -8,6 +8,7 @@ file's bytes with another header.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -176,6 +177,9 @@ _COMMON = frozenset(
     b"LIST bext iXML cue smpl fact PEAK id3 ID3 JUNK junk PAD FLLR DISP _PMX axml inst acid cart MARK INST COMT "
     b"NAME AUTH ANNO APPL COMM CHAN pakt info chan free uuid".split()
 )
+_COMMON_NAME = re.compile(b"|".join(map(re.escape, _COMMON)))
+# Bytes at the end in which such chunks are looked for.
+_SEARCHED = 1 << 20
 
 
 def _inspect_chunks(body: View, layout: Layout) -> Contents:
@@ -201,9 +205,11 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
     available = max(0, body.size - start)
     present = announced
     notes: tuple[str, ...] = ()
+    long_sizes = found.get(b"ds64")
+    is_unknown = announced > available and any(data.size in sizes for sizes in _UNKNOWN_SIZES)
     if announced > available:
         present = available
-        if any(data.size in sizes for sizes in _UNKNOWN_SIZES):
+        if is_unknown and not long_sizes:  # which libsndfile does not understand
             announced = available
     else:
         present, notes = _with_unannounced(body, layout, start, max(0, announced), form.unit)
@@ -213,6 +219,7 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
         contents = _inspect_mpeg(body, range(start, start + present))
         return replace(contents, notes=(*notes, *contents.notes))
 
+    before = b""  # what is to be in place of the first 12 bytes
     patches: dict[int, bytes] = {0: b"RF64"} if magic.startswith(b"BW64") else {}
     if described and form.patch:
         patches[described.start + form.patch[0]] = form.patch[1]
@@ -222,17 +229,22 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
         )
         if layout.whole is not None:
             patches[layout.whole] = _packed(layout.size, start + present - layout.outside)
-        if b"ds64" in found:
+        sizes = struct.pack("<QQQ", start + present - 8, present, present // form.unit)
+        if long_sizes:
             patches[data.start - 4] = _packed("<I", 2**32)
-            patches[found[b"ds64"].start] = struct.pack("<QQQ", start + present - 8, present, present // form.unit)
+            patches[long_sizes.start] = sizes
+        elif magic.startswith(b"RIFF") and present >= 2**32 - 1:
+            before = b"RF64" + _packed("<I", 2**32) + b"WAVEds64" + struct.pack("<I", 28) + sizes + bytes(4)
         if described and data.name == b"SSND":
             patches[described.start + 2] = _packed(">I", present // form.unit)
     # In W64 and SVX libsndfile takes chunks behind the samples for more of them.
     alone = present != announced or layout.inclusive or data.name == b"BODY"
     stop = start + present if alone else body.size
     pieces = _patched(patches, stop) if patches or stop < body.size else ()
+    if before:
+        pieces = (before, *_patched({at: new for at, new in patches.items() if at > len(magic)}, stop, len(magic)))
     # More samples than the header announces are no fewer than they should be.
-    announced = max(0, present if notes else announced)
+    announced = max(0, present if notes or is_unknown else announced)
     frames, cut, limit = None, False, None
     if layout.size == ">q" and form.block > 1:  # packets of any size, with a table behind them
         cut = b"pakt" not in found
@@ -259,17 +271,20 @@ def _with_unannounced(body: View, layout: Layout, start: int, announced: int, un
         return announced, ()
     if _are_zeros(body, aligned):
         return announced, (f"{behind} bytes of zeros follow the samples; they are left out",)
-    available = body.size - start
+    # With a size that has wrapped, chunks may follow the samples all the same.
+    begin = max(stop, body.size - _SEARCHED)
+    ends = (begin + match.start() for match in _COMMON_NAME.finditer(body.at(begin, _SEARCHED)))
+    available = next((at for at in ends if _are_chunks(body, at, common=False)), body.size) - start
     return available, (_more(announced, available),)
 
 
-def _are_chunks(body: View, position: int) -> bool:
-    """Whether chunks fill the file from a position on, or one begins there that is commonly found behind samples."""
+def _are_chunks(body: View, position: int, *, common: bool = True) -> bool:
+    """Whether chunks fill the file from a position on, or a ``common`` one begins there."""
     found = list(chunks(cast(BinaryIO, body), position))
     if not found:
         return False
     beyond = found[-1].start + found[-1].size - body.size  # there may be padding, at most 7 bytes
-    return found[0].name[:4].strip() in _COMMON or -8 < beyond <= 1
+    return (common and found[0].name[:4].strip() in _COMMON) or -8 < beyond <= 1
 
 
 def _are_zeros(body: View, position: int) -> bool:
@@ -280,10 +295,9 @@ def _are_zeros(body: View, position: int) -> bool:
     return True
 
 
-def _patched(patches: Mapping[int, bytes], stop: int) -> tuple[Piece, ...]:
-    """The bytes before ``stop`` with others from some positions on."""
+def _patched(patches: Mapping[int, bytes], stop: int, done: int = 0) -> tuple[Piece, ...]:
+    """The bytes from ``done`` to ``stop`` with others from some positions on."""
     pieces: list[Piece] = []
-    done = 0
     for position, new in sorted(patches.items()):
         pieces += [range(done, position), new]
         done = position + len(new)

@@ -226,8 +226,9 @@ class Alignment:
 
     def describe(self) -> str:
         """How the samples are stored, and how they were taken."""
-        where = "lower" if self.is_shifted else "upper" if self._is_upper else "and other"
-        return f"{self.bits} bits in {self._taken // 8} bytes, taken from the {where} bits"
+        lower, upper = "from the lower bits", "from the upper bits"
+        taken = lower if self.is_shifted else upper if self._is_upper else "with the others, which are not empty"
+        return f"{self.bits} bits in {self._taken // 8} bytes, taken {taken}"
 
 
 def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile:
@@ -268,7 +269,8 @@ def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile
             unknown = f"cannot be read as audio ({reason}); if other programs play it: {convert_line(path)}"
             raise InputError(f"{path}: {describe_foreign(path) or unknown}") from error
         if file.format == "RAW":
-            raise InputError(f"{path}: has no header that tells what it holds; convert it first: {convert_line(path)}")
+            unknown = f"has no header that tells what it holds; convert it first: {convert_line(path)}"
+            raise InputError(f"{path}: {describe_foreign(path) or unknown}")
         alignment = Alignment(file.subtype, contents.bits) if contents.bits else None
         length, finite, reason = 0, True, ""
         limit = _UNKNOWN_FRAMES if contents.limit is None else contents.limit
