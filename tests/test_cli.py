@@ -532,7 +532,9 @@ def test_a_stdout_that_refuses_is_one_line_and_files_are_written(command: str, f
     assert all((folder / name).exists() == ("out" in command) for name in ("out.wav", "out.wav.json"))
 
 
-def test_a_shell_can_ask_for_completions(monkeypatch: pytest.MonkeyPatch, dap: Dap) -> None:
-    for name, value in {"_DAP_COMPLETE": "complete_bash", "COMP_WORDS": "dap den", "COMP_CWORD": "1"}.items():
+@pytest.mark.parametrize(("words", "completed"), [("dap den", "denoise"), ("dap evaluate --snr", "--snr")])
+def test_a_shell_can_ask_for_completions(words: str, completed: str, monkeypatch: pytest.MonkeyPatch, dap: Dap) -> None:
+    count = str(len(words.split()) - 1)
+    for name, value in {"_DAP_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count}.items():
         monkeypatch.setenv(name, value)
-    assert dap().out == "denoise\n"
+    assert dap().out.split() == [completed]

@@ -40,8 +40,12 @@ def make_app() -> typer.Typer:
     app.callback()(_root)
     add_tasks(app)
     for name, command in COMMANDS.items():
-        # Only evaluate itself needs its options that import numpy.
-        more = further_options() if name == "evaluate" and name in sys.argv else []
+        # Only evaluate itself needs its options that import numpy, also when a shell asks to complete it.
+        words = [
+            *sys.argv,
+            *(each for key in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS") for each in os.environ.get(key, "").split()),
+        ]
+        more = further_options() if name == "evaluate" and name in words else []
         add_command(app, name, command, getdoc(command) or "", [*declare(command), *more])
     return app
 

@@ -55,6 +55,12 @@ class Evaluate(RunCommand):
         given = {name: getattr(self, name) for name in _SETTINGS}
         settings = choose_settings(TASKS[self.task].presets, self.preset, given)
 
+        from dapcli.audio.files import claim
+
+        if self.output_dir.is_dir():
+            with claim(self.output_dir):  # fails now if another run has it, and not when torch is there
+                pass
+
         from rich.markup import escape
 
         from dapcli.evaluation.clips import collect, draw_clips, pair
