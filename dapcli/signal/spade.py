@@ -111,14 +111,14 @@ def _sparsest(given: Frames, low: Frames, high: Frames) -> Frames:
             break
         sparse = spectrum + dual
         power = sparse.real**2 + sparse.imag**2
-        sparse[power <= np.partition(power, bins - k - 1, axis=1)[:, bins - k - 1, None]] = 0
+        sparse *= power > np.partition(power, bins - k - 1, axis=1)[:, bins - k - 1, None]
         near = scipy.fft.irfft(sparse - dual, size, norm="ortho")[:, :length]
-        estimate = np.clip(near, low[left], high[left])
+        estimate = np.clip(near, low, high)
         restored[left] = estimate
         spectrum = scipy.fft.rfft(estimate, size, norm="ortho")
         residual = spectrum - sparse
         dual += residual
         on = (residual.real**2 + residual.imag**2).sum(axis=1) > length * _RESIDUAL**2
         if not on.all():
-            left, spectrum, dual = left[on], spectrum[on], dual[on]
+            left, low, high, spectrum, dual = (each[on] for each in (left, low, high, spectrum, dual))
     return restored
