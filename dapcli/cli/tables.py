@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -114,13 +115,13 @@ class Priors(TableCommand):
 class Doctor(TableCommand):
     """Show versions and devices, measure how fast each prior fits, and estimate the time for a recording.
 
-    With IN it measures on noise of the length, rate and channels of one of its segments, without on one second of mono
-    at 16 kHz.
+    With IN it measures the preset's prior, on noise of the length, rate and channels of one of its segments; without,
+    all priors on one second of mono at 16 kHz.
     """
 
     input_path: Path | None = argument(None, "Recording to estimate the time for.", metavar="[IN]")
     preset: str = own("quality", _PRESET)
-    prior: tuple[str, ...] = own((), "Prior to measure, may be repeated.", shown="all")
+    prior: tuple[str, ...] = own((), "Prior to measure, may be repeated.")
     device: tuple[str, ...] = own((), "Device to measure, may be repeated.", shown="all")
     accept_truncated: bool = own(False, ACCEPT_TRUNCATED)
     seconds: float = own(10.0, "How long to measure each, s.", least=0.1)
@@ -146,7 +147,9 @@ class Doctor(TableCommand):
             shape = speed.segment_shape(recording, settings) if recording else speed.USUAL_SHAPE
             speeds, lines = [], []
             with make_console().status("") as status:
-                for device, prior in product(self.device or machine["devices"], self.prior or PRIORS):
+                started = time.process_time()  # as long as every command takes to begin
+                priors = self.prior or ([settings.prior] if recording else PRIORS)
+                for device, prior in product(self.device or machine["devices"], priors):
                     status.update(f"measuring {prior} on {device}")
                     chosen = replace(settings, prior=prior)
                     measured = speed.measure_speed(chosen, device, self.seconds, shape)
@@ -154,7 +157,8 @@ class Doctor(TableCommand):
                     if measured.seconds:
                         took = f"{measured.seconds:.4f}"
                         if recording:
-                            estimate = speed.estimate_seconds(recording, chosen, measured.seconds)
+                            fits = speed.estimate_seconds(recording, chosen, device, measured.seconds)
+                            estimate = started + fits
                             total = duration(estimate)
                     speeds.append({**asdict(measured), "estimate": estimate})
                     lines.append({**speeds[-1], "took": took, "total": total})

@@ -29,8 +29,8 @@ from dapcli.signal.gaps import merge
 #: Prefix of the names of threads that fit segments.
 FIT_THREAD = "dap-fit"
 
-# Segments that the network is pretrained on, the loudest ones, before it is finetuned on each.
-_PRETRAINED_SEGMENTS = 8
+#: Segments that the network is pretrained on, the loudest ones, before it is finetuned on each.
+PRETRAINED_SEGMENTS = 8
 # Of the loudest segment's power above the quietest's; below that a segment may hold nothing but noise.
 _SOUND_FRACTION = 0.1
 # Fits take turns in Python, and memory grows with them.
@@ -322,7 +322,7 @@ def with_sound(powers: Sequence[float]) -> list[int]:
     heard = sorted((index for index, power in enumerate(powers) if power), key=lambda index: (-powers[index], index))
     loudest, quietest = powers[heard[0]], powers[heard[-1]]
     least = min(quietest + _SOUND_FRACTION * (loudest - quietest), loudest / 2)
-    return sorted(index for index in heard[:_PRETRAINED_SEGMENTS] if powers[index] >= least)
+    return sorted(index for index in heard[:PRETRAINED_SEGMENTS] if powers[index] >= least)
 
 
 def _own_stream(device: torch.device) -> AbstractContextManager[object]:

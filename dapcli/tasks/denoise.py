@@ -146,7 +146,7 @@ class Denoiser(Solver):
         # Between frames further apart than that, samples would be lost.
         stride = COARSENESS if 2 * COARSENESS * self.stft.hop <= self.stft.n_fft else 1
         setup = replace(self.setup(), stft=replace(self.stft, hop=stride * self.stft.hop))
-        objectives = [self.objective(setup.tensor(each), self._noise(each).every(stride), setup) for each in segments]
+        objectives = [self.objective(setup.tensor(each), self.noise(each).every(stride), setup) for each in segments]
         objective = Alternating(objectives, self.settings.iterations, self.settings.seed)
         network = self.build(objective, setup)
         assert network is not None
@@ -158,7 +158,7 @@ class Denoiser(Solver):
 
     def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
         """The estimate ``[1, C, N]`` of a segment without its noise, and its record."""
-        samples, noise = self.setup().tensor(segment.samples), self._noise(segment.samples)
+        samples, noise = self.setup().tensor(segment.samples), self.noise(segment.samples)
         visible, hidden = samples, None
         if STOPPING_RULES[self.rule].needs == "hidden":
             visible, hidden = _hide(samples, self.settings.seed)
@@ -199,7 +199,7 @@ class Denoiser(Solver):
             return gain[:, None] * observed, limited
         return gain.clamp(min=10 ** (-self.settings.attenuation_limit / 20))[:, None] * observed, False
 
-    def _noise(self, samples: Samples) -> Noise:
+    def noise(self, samples: Samples) -> Noise:
         """The noise of samples ``[C, N]``, on the device."""
         model = self.settings.noise_model
         single = torch.from_numpy(samples).float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -14,10 +15,10 @@ import numpy as np
 import torch
 
 import dapcli
-from dapcli.audio import Audio, Recording
+from dapcli.audio import Audio, Recording, resample
 from dapcli.errors import DeviceError
 from dapcli.fit import choose_dtype, find_device
-from dapcli.pipeline.run import Progress
+from dapcli.pipeline.run import PRETRAINED_SEGMENTS, Progress, choose_parallel
 from dapcli.pipeline.segments import plan
 from dapcli.settings import PAPER_RATE, Settings
 from dapcli.tasks import TASKS
@@ -103,10 +104,22 @@ def segment_shape(recording: Recording, settings: Settings) -> tuple[int, int, i
     return recording.channels, stop - start, recording.rate
 
 
-def estimate_seconds(recording: Recording, settings: Settings, seconds_per_iteration: float) -> float:
-    """How long a recording will take at the most, given the time of one iteration on one of its segments."""
-    pretraining, each = Denoiser(**check(TASKS["denoise"], settings, recording.rate, device="cpu")).iterations
-    return float((pretraining / COARSENESS + each * len(plan(recording, settings))) * seconds_per_iteration)
+def estimate_seconds(recording: Recording, settings: Settings, device: str, seconds_per_iteration: float) -> float:
+    """How long the fits of a recording will take, given the time of one iteration on one of its segments.
+
+    The noise of a segment is estimated for that, and timed.
+    """
+    solver = Denoiser(**check(TASKS["denoise"], settings, recording.rate, device=device))
+    pretraining, each = solver.iterations
+    segments = plan(recording, settings)
+    samples = resample(recording.read(*segments[0]), recording.rate, solver.rate)
+    started = time.perf_counter()
+    solver.noise(samples)
+    preparation = time.perf_counter() - started
+    pretrained = min(len(segments), PRETRAINED_SEGMENTS) * preparation if pretraining else 0.0
+    in_turn = math.ceil(len(segments) / choose_parallel(solver.device))
+    iterations = pretraining / COARSENESS + each * in_turn
+    return pretrained + in_turn * preparation + iterations * seconds_per_iteration
 
 
 class _EnoughError(Exception):
