@@ -124,7 +124,7 @@ class Settings:
     post_filter: str = option("none", "Filter after the fit: none or wiener.", tasks=("denoise",))
     iterations: int = option(40, "Iterations of pretraining on the recording, or of each segment's fit.", above=0)
     finetune_iterations: int = option(
-        16,
+        8,
         "Iterations for each segment after pretraining; 0 fits every segment anew.",
         least=0,
         tasks=("denoise",),
@@ -133,7 +133,7 @@ class Settings:
     learning_rate: float = option(
         0.05, "Step size of the optimizer; halved, and decaying to 0, during finetuning.", above=0
     )
-    base_channels: int = option(16, "Filters of the network's first convolution (35 in the papers).", above=0)
+    base_channels: int = option(8, "Filters of the network's first convolution (35 in the papers).", above=0)
     fold: int = option(2, "Bins and frames folded into one for the network: 2 is a quarter of the work.", above=0)
     dilation: int = option(4, "Dilation of --prior dilated.", above=0)
     recorruption_scale: float = option(

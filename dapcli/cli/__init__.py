@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from inspect import getdoc
 from operator import methodcaller
 from pathlib import Path
@@ -22,6 +23,9 @@ from dapcli.cli.evaluate import Evaluate, further_options
 from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
 from dapcli.errors import DapError, InterruptedRunError, OutputError, SettingsError
+
+# mallopt's number for the free memory that a process keeps, and how much that is.
+_M_TRIM_THRESHOLD, _KEPT_BYTES = -1, 100_000_000
 
 COMMANDS: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
 
@@ -66,12 +70,7 @@ def _root(
 
 def main() -> None:
     """Entry point of ``dap``: every error is one line on stderr and an exit code, a traceback only with --debug."""
-    # Before torch loads its OpenMP: threads that wait for each other by spinning make a fit ten times slower as soon as
-    # another program wants the same cores, and gain nothing where none does (docs/performance.md).
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    # The same for the threads of numpy's linear algebra: 2 to this power cycles.
-    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
+    _prepare_process()
     debug = "--debug" in sys.argv
     stdout = redirect_stdout(cast(TextIO, _Stdout(sys.stdout))) if sys.stdout else nullcontext()
     with _interruptions() as signals, stdout:
@@ -108,6 +107,15 @@ def main() -> None:
         if code == InterruptedRunError.exit_code:  # recent releases of Typer turn KeyboardInterrupt into this
             _fail("interrupted; nothing was written", 128 + signals[-1] if signals else code)
         sys.exit(code)
+
+
+def _prepare_process() -> None:
+    """Settle how numpy and torch use the machine, before they are imported."""
+    # Threads of linear algebra that wait for each other by spinning slow down all programs: 2 to this power cycles.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
+    # What tensors have left goes back to the system, or fits hold twice the memory (docs/performance.md).
+    with suppress(AttributeError, OSError, TypeError):  # it is the GNU C library's
+        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 @contextmanager

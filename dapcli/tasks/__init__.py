@@ -129,7 +129,7 @@ TASKS: dict[str, Task] = {
         DenoiseOptions,
         {
             "quality": Settings(),
-            "fast": Settings(base_channels=8, iterations=30, finetune_iterations=10),
+            "fast": Settings(iterations=24, finetune_iterations=3),
             "generate": _GENERATE,
             "paper": _PAPER,
         },
@@ -201,7 +201,7 @@ TASKS: dict[str, Task] = {
             "fast": replace(_RATIO_MASK, base_channels=4, learning_rate=4e-3),
             # The Design paper's method at a bearable cost, and to the letter, where it says so.
             "double-dip": Settings(
-                **_PLAIN, estimator="double-dip", iterations=300, ema_decay=0.9, hop=256 / PAPER_RATE
+                **_PLAIN, estimator="double-dip", base_channels=16, iterations=300, ema_decay=0.9, hop=256 / PAPER_RATE
             ),
             "paper": replace(_PAPER, estimator="double-dip"),
         },
