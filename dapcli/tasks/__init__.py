@@ -96,7 +96,7 @@ _RESTORATION = {
 }
 # The window has to resolve tones.
 _RATIO_MASK = Settings(
-    **_PLAIN,
+    **{**_PLAIN, "fold": 2},
     estimator="ratio-mask",
     iterations=24,
     base_channels=8,
