@@ -124,7 +124,7 @@ def _interruptions() -> Iterator[list[int]]:
     came: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        while frame:
+        while frame and frame.f_code is not main.__code__:
             # An exception can end within an import that makes another of it, and torch's aborts; soundfile's callbacks
             # from C drop it. A little later, then.
             if "importlib" in frame.f_code.co_filename or frame.f_code.co_name.startswith("vio_"):
