@@ -474,6 +474,13 @@ def test_score_has_every_metric_or_a_note_for_every_estimate(dap: Dap, folder: P
     assert float(row.split()[2]) == pytest.approx(snr, abs=0.01)
 
 
+def test_a_current_folder_that_is_gone_is_one_line(dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert_refused(dap("denoise", str(folder / "noisy.wav"), str(folder / "out.wav")), 3, "current folder")
+
+
 def test_an_inverted_reference_is_noted(dap: Dap, folder: Path) -> None:
     soundfile.write(folder / "inverted.wav", -read(folder / "clean.wav").T, 16_000)
     assert "looks inverted" in ok(dap("score", "inverted.wav", "noisy.wav")).out

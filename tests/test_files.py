@@ -40,6 +40,14 @@ def test_all_files_are_written_in_place_of_old_ones_and_nothing_else(tmp_path: P
     assert not (tmp_path / "link").is_symlink()
 
 
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.write_bytes(b"old")
+    private.chmod(0o600)
+    write_files({private: b"new"})
+    assert (private.read_bytes(), private.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
 @pytest.mark.parametrize(
     ("error", "reported", "message"),
     [

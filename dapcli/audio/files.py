@@ -185,6 +185,8 @@ def write_files(contents: Mapping[Path, Content]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         for path, old in before.items():
+            with contextlib.suppress(OSError):  # a file that only its owner may read stays so
+                shutil.copymode(path, parts[path])
             with contextlib.suppress(OSError, NotImplementedError):  # not every file system knows links
                 os.link(path, old, follow_symlinks=False)
         for path in contents:

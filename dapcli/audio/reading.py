@@ -344,8 +344,9 @@ def open_matching(path: str | Path, other: Recording, *, accept_truncated: bool 
     file = open_audio(path, accept_truncated=accept_truncated)
     if (file.rate, file.channels, file.length) != (other.rate, other.channels, other.length):
         file.close()
+        longer = (file.rate, file.channels) == (other.rate, other.channels)
         raise InputError(
             f"{path}: has {shape_in_words(file)}, the recording to compare it with "
-            f"{shape_in_words(other)}; they must match"
+            f"{shape_in_words(other)}; they must match{': cut or pad the end of one' * longer}"
         )
     return file

@@ -22,7 +22,7 @@ from dapcli.cli.command import INTERRUPTIONS, Command, add_command, declare
 from dapcli.cli.evaluate import Evaluate, further_options
 from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
-from dapcli.errors import DapError, InterruptedRunError, OutputError, SettingsError
+from dapcli.errors import DapError, InputError, InterruptedRunError, OutputError, SettingsError
 
 # mallopt's number for the free memory that a process keeps, and how much that is.
 _M_TRIM_THRESHOLD, _KEPT_BYTES = -1, 100_000_000
@@ -75,6 +75,7 @@ def main() -> None:
     stdout = redirect_stdout(cast(TextIO, _Stdout(sys.stdout))) if sys.stdout else nullcontext()
     with _interruptions() as signals, stdout:
         try:
+            _check_folder()
             code = make_app()(standalone_mode=False)
             if sys.stdout:
                 sys.stdout.flush()
@@ -116,6 +117,14 @@ def _prepare_process() -> None:
     # What tensors have left goes back to the system, or fits hold twice the memory (docs/performance.md).
     with suppress(AttributeError, OSError, TypeError):  # it is the GNU C library's
         ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def _check_folder() -> None:
+    """Raise ``InputError`` where the current folder was deleted: libraries that torch loads would end the process."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise InputError(f"the current folder is gone ({error.strerror}); change to one that is there") from error
 
 
 @contextmanager

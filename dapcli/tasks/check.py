@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from dapcli.errors import SettingsError
+from dapcli.errors import InputError, SettingsError
 from dapcli.fit import OPTIMIZERS, STOPPING_RULES, check_rule, choose_dtype, find_device
 from dapcli.priors import NO_PRIOR, PRIORS
-from dapcli.settings import Settings, look_up
+from dapcli.settings import MAX_RATE, MIN_RATE, Settings, look_up
 from dapcli.signal.stft import STFT
 from dapcli.tasks import TASKS, Task, load
 
@@ -28,11 +28,14 @@ def check(
     rule can go by clean references if ``references`` is true.
 
     Raises:
+        InputError: dap does not work at the rate.
         SettingsError: A name is unknown, or a setting has no effect here.
         DeviceError: The device is not there.
     """
     if not isinstance(settings, Settings):
         raise SettingsError(f"settings are {settings!r}; give Settings, such as TASKS['denoise'].presets['fast']")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise InputError(f"the recording's rate is {rate} Hz, outside {MIN_RATE} to {MAX_RATE} Hz; resample it first")
     look_up(settings.estimator, task.estimators, "estimator")
     estimator = task.estimators[settings.estimator]
     objective = load(estimator.objective)
