@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -505,6 +506,17 @@ def test_what_is_wrong_in_files_is_told_by_every_command(dap: Dap, folder: Path)
     ok(dap("score", "half.wav", "half.wav", "--accept-truncated"))
     assert_refused(dap("denoise", "half.wav", "half_out.wav", *TINY), 3, "--accept-truncated")
     ok(dap("denoise", "half.wav", "half_out.wav", "--accept-truncated", "--finetune-iterations", "1", *TINY))
+
+
+def test_a_recording_that_must_not_be_read_is_an_unusable_input(
+    dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(Path, "open", denied)
+    assert_refused(dap("score", "clean.wav", "clean.wav"), 3, "clean.wav: .*Permission denied")
 
 
 def test_priors_know_the_size_of_the_released_network(dap: Dap) -> None:

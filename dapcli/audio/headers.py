@@ -130,7 +130,8 @@ def inspect(path: Path) -> Contents:
         start, stop = without_tags(file)
     with View(path, [range(start, stop)]) as body:
         contents = _inspect(body)
-    if not contents.pieces and stop - start < size:
+    # libsndfile's decoder of MP3 knows tags.
+    if not contents.pieces and stop - start < size and not contents.is_noisy:
         contents = replace(contents, pieces=(range(stop - start),))
     # Ranges of the body are ranges of the file from the end of its tags on.
     pieces = tuple(range(p.start + start, p.stop + start) if isinstance(p, range) else p for p in contents.pieces)

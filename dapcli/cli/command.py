@@ -95,13 +95,17 @@ def declare(
         if optional or default == ():
             kind, default = kind | None, None
         if metadata["panel"] == ARGUMENTS:
-            shown = typer.Argument(metavar=metadata["metavar"], help=metadata["help"], show_default=False)
+            # What cannot be read is no fault of the command line: reading says so.
+            shown = typer.Argument(
+                metavar=metadata["metavar"], help=metadata["help"], show_default=False, readable=False
+            )
         else:
             shown = typer.Option(
                 *(metadata["flag"] or f"--{each.name.replace('_', '-')}").split(),
                 help=metadata["help"],
                 metavar=metadata["metavar"],
                 rich_help_panel=metadata["panel"],
+                readable=False,
                 show_default=metadata["shown"] or default not in (None, False, REQUIRED),
             )
         declared.append((each.name, Annotated[kind, shown], field(default=default, metadata=metadata)))
