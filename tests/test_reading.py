@@ -221,6 +221,22 @@ def test_an_ogg_file_without_its_last_page_is_read_with_a_note(tmp_path: Path) -
         assert "last page is missing" in file.notes[0]
 
 
+@pytest.mark.parametrize(("container", "subtype"), LOSSY[:2])
+def test_joined_ogg_is_refused_as_only_its_first_stream_could_be_read(
+    container: str, subtype: str, tmp_path: Path
+) -> None:
+    data = encoded(container, subtype)
+    with pytest.raises(InputError, match=r"several recordings.*ffmpeg"):
+        opened(tmp_path / "a", data + data)
+
+
+def test_what_follows_flac_is_no_part_of_it(tmp_path: Path) -> None:
+    data = encoded("FLAC")
+    with opened(tmp_path / "a", data + data) as file:
+        np.testing.assert_array_equal(file.read(0, file.length), SOUND)
+        np.testing.assert_array_equal(file.read(100, 200), SOUND[:, 100:200])
+
+
 # MP3
 
 

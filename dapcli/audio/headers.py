@@ -31,8 +31,8 @@ _FORMATS_MPEG = (0x50, 0x55)
 # Bytes of a sample in an AU file, by its encoding.
 _AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _AIFF_LINEAR = (b"NONE", b"TWOS", b"SOWT", b"FL32", b"FL64", b"IN24", b"IN32")
-# The last page of an Ogg file lies within so many bytes: a page has 65,307 at the most, and tags may follow.
-_OGG_TAIL = 100_000
+# The longest header of a page of Ogg.
+_OGG_HEADER = 27 + 255
 _ID3_HEADER, _ID3_TRAILER, _APE_FOOTER = 10, 128, 32
 
 
@@ -390,21 +390,28 @@ def _inspect_au(body: View, order: str) -> Contents:
 
 
 def _inspect_ogg(body: View) -> Contents:
-    """Whether an Ogg file ends with the page that is marked as its last (RFC 3533, section 6)."""
-    begin = max(0, body.size - _OGG_TAIL)
-    tail = body.at(begin, _OGG_TAIL)
-    at = tail.rfind(b"OggS\0")
-    page = tail[at:]
-    if at < 0 or len(page) < 6:
+    """Whether an Ogg file has one stream, and ends with the page that is marked as its last (RFC 3533, section 6)."""
+    position, flags, has_begun = 0, 0, False
+    while len(header := body.at(position, _OGG_HEADER)) > 5:
+        if not header.startswith(b"OggS\0"):
+            skipped = body.at(position, _SEARCHED).find(b"OggS\0", 1)
+            if skipped < 0:
+                break  # tags, for one
+            position += skipped
+            continue
+        flags = header[5]
+        if flags & 2 and has_begun:
+            return Contents(refusal="holds several recordings one after the other, of which libsndfile reads the first")
+        has_begun = has_begun or not flags & 2
+        segments = header[26] if len(header) > 26 else 0
+        position += 27 + segments + sum(header[27 : 27 + segments])
+        if position > body.size:
+            break
+    if position > body.size and not flags & 4:
         return Contents(cut=True)
-    is_last = bool(page[5] & 4)
-    sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    is_whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(sizes)
-    if is_whole and is_last:
-        return Contents()
-    if not is_whole and not is_last:
-        return Contents(cut=True)
-    return Contents(notes=("its last page is missing, and with it the end of the sound",))
+    if position > body.size or not flags & 4:
+        return Contents(notes=("its last page is missing, and with it the end of the sound",))
+    return Contents()
 
 
 def _inspect_mpeg(body: View, part: range | None = None) -> Contents:

@@ -89,15 +89,18 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
         """Samples ``[C, BLOCK]`` from ``index * BLOCK`` on; fewer at the end."""
         if not self._position - len(self._recent) <= index <= self._position:
             self._recent.clear()
-            if self._seeks:
-                self._decoder.seek(index * BLOCK)
-                self._position = index
-            elif index < self._position:
+            try:
+                if self._seeks:
+                    self._decoder.seek(index * BLOCK)
+                    self._position = index
+            except soundfile.LibsndfileError:  # behind FLAC that more was joined to
+                self._position = index + 1
+            if index < self._position:
                 self._decoder = self._decoder.reopened()
                 self._position = 0
         while self._position <= index:
             wanted = min(BLOCK, self.length - self._position * BLOCK)
-            block = self._decoder.next_block(wanted)
+            block, _ = self._decoder.next_block(wanted)
             if len(block) < wanted:
                 raise EOFError
             self._recent.append(block.T)
@@ -146,22 +149,17 @@ class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
         again.alignment = self.alignment
         return again
 
-    def next_block(self, count: int) -> Samples:
-        """The next samples ``[n, C]``, ``count`` of them or all that are left."""
-        with self._silenced():
-            block: Samples = self.read(count, dtype="float64", always_2d=True)
-        return self.alignment.aligned(block) if self.alignment else block
-
-    def probe(self, count: int) -> tuple[Samples, str]:
+    def next_block(self, count: int) -> tuple[Samples, str]:
         """The next samples ``[n, C]`` that can be decoded, ``count`` at the most, and what stopped their decoding."""
-        block = np.full((count, self.channels), np.nan)
+        block, reason = np.full((count, self.channels), np.nan), ""
         try:
             with self._silenced():
-                return block[: len(self.read(out=block))], ""
+                block = block[: len(self.read(out=block))]
         except soundfile.LibsndfileError as error:
             # What was decoded before the error is there, and finite for integers and for what was encoded.
             decoded = np.isfinite(block).all(axis=1)
-            return block[: count if decoded.all() else int(decoded.argmin())], error.error_string
+            block, reason = block[: count if decoded.all() else int(decoded.argmin())], error.error_string
+        return self.alignment.aligned(block) if self.alignment else block, reason
 
 
 @contextlib.contextmanager
@@ -275,7 +273,7 @@ def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile
         length, finite, reason = 0, True, ""
         limit = _UNKNOWN_FRAMES if contents.limit is None else contents.limit
         while not reason:
-            block, reason = file.probe(min(BLOCK, max(1, _PROBED // file.channels), limit - length))
+            block, reason = file.next_block(min(BLOCK, max(1, _PROBED // file.channels), limit - length))
             if not len(block):
                 break
             length += len(block)
