@@ -31,7 +31,7 @@ _RIDGE = 1e-4
 _ROUNDS = 3
 # Squared errors of prediction, and innovations where samples are missing, that may exceed the least by such a part, and
 # the most steps towards them.
-_EXCESS = 1e-4
+_EXCESS = 1e-6
 _FILL_EXCESS = 1e-14
 _MOST_STEPS = 100
 # Innovations that share a variance, s: for the coefficients, and for the missing samples.
