@@ -65,8 +65,9 @@ class Task:
     details: str = ""
 
 
-# What the papers' networks are fitted with, and what suits all but masks.
+# What the papers' networks are fitted with, and on folded bins what suits all but masks.
 _PLAIN: dict[str, Any] = {"optimizer": "adam", "learning_rate": 2e-3, "fold": 1, "finetune_iterations": 0}
+_FOLDED: dict[str, Any] = {**_PLAIN, "fold": 2}
 
 # The papers' estimator with what it takes to work without a reference: a blind stop, noise at the input, an average of
 # estimates, a post-filter.
@@ -86,7 +87,7 @@ _PAPER = Settings(
     precision="float32",
 )
 # What training pairs teach is little, and the classical candidates have done most of the work.
-_ENSEMBLE = Settings(**_PLAIN, estimator="ensemble", base_channels=8, ema_decay=0.9, hop=256 / PAPER_RATE)
+_ENSEMBLE = Settings(**_FOLDED, estimator="ensemble", base_channels=8, ema_decay=0.9, hop=256 / PAPER_RATE)
 _RESTORATION = {
     # In gaps and clipped peaks more iterations change nothing, or make it worse.
     "quality": replace(_ENSEMBLE, iterations=10),
@@ -96,7 +97,7 @@ _RESTORATION = {
 }
 # The window has to resolve tones.
 _RATIO_MASK = Settings(
-    **{**_PLAIN, "fold": 2},
+    **_FOLDED,
     estimator="ratio-mask",
     iterations=24,
     base_channels=8,
