@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import NamedTuple
 
 from dapcli.audio import mpeg
-from dapcli.audio.chunks import Chunk, Layout, chunks, layout_of
+from dapcli.audio.chunks import Chunk, Layout, chunks, layout_of, pack
 from dapcli.audio.recording import count_channels
 
 #: A part of a view: bytes, or those of the file in this range.
@@ -36,7 +36,7 @@ _OGG_HEADER = 27 + 255
 _ID3_HEADER, _ID3_TRAILER, _APE_FOOTER = 10, 128, 32
 
 
-class View(io.RawIOBase):
+class View(io.BufferedIOBase):
     """Pieces of a file, one behind the other; it can be read, and seek."""
 
     def __init__(self, path: Path, pieces: Sequence[Piece]) -> None:
@@ -46,46 +46,31 @@ class View(io.RawIOBase):
         self._position = 0
         self.size = self._starts[-1]
 
-    def readable(self) -> bool:
-        """True, as streams say it."""
-        return True
-
-    def seekable(self) -> bool:
-        """True, as streams say it."""
-        return True
-
-    def tell(self) -> int:
-        """The position of the next byte."""
-        return self._position
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a position, also beyond the end."""
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
-        self._position = max(0, origin + offset)
+        self._position = max(0, offset + (0, self._position, self.size)[whence])
         return self._position
 
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer, or all of it that there is; libsndfile does not ask again for the rest."""
-        target, done = memoryview(buffer).cast("B"), 0
-        while done < len(target) and self._position < self.size:
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes, all that there are of so many; libsndfile does not ask again for the rest."""
+        parts, left = [], self.size if size is None or size < 0 else size
+        while left > 0 and self._position < self.size:
             index = bisect_right(self._starts, self._position) - 1
-            piece = self._pieces[index][self._position - self._starts[index] :][: len(target) - done]
+            piece = self._pieces[index][self._position - self._starts[index] :][:left]
             if isinstance(piece, range):
                 self._file.seek(piece.start)
-                read = self._file.readinto(target[done : done + len(piece)])
-                if not read:
+                piece = self._file.read(len(piece))
+                if not piece:
                     break  # the file has shrunk
-            else:
-                read = len(piece)
-                target[done : done + read] = piece
-            done += read
-            self._position += read
-        return done
+            parts.append(piece)
+            left -= len(piece)
+            self._position += len(piece)
+        return b"".join(parts)
 
     def at(self, offset: int, count: int) -> bytes:
         """``count`` bytes from ``offset`` on, fewer at the end."""
         self.seek(offset)
-        return self.read(count) or b""
+        return self.read(count)
 
     def close(self) -> None:
         """Close the file, too."""
@@ -130,17 +115,18 @@ def inspect(path: Path) -> Contents:
         start, stop = without_tags(file)
     with View(path, [range(start, stop)]) as body:
         contents = _inspect(body)
-    # libsndfile's decoder of MP3 knows tags.
-    if not contents.pieces and stop - start < size and not contents.is_noisy:
-        contents = replace(contents, pieces=(range(stop - start),))
-    # Ranges of the body are ranges of the file from the end of its tags on.
-    pieces = tuple(range(p.start + start, p.stop + start) if isinstance(p, range) else p for p in contents.pieces)
-    return replace(contents, pieces=pieces)
+    # Ranges of the body are ranges of the file from the end of its tags on; libsndfile's decoder of MP3 knows tags.
+    pieces = tuple(
+        range(piece.start + start, piece.stop + start) if isinstance(piece, range) else piece
+        for piece in contents.pieces or (range(0 if contents.is_noisy else stop - start),)
+        if piece
+    )
+    return replace(contents, pieces=() if pieces == (range(size),) else pieces)
 
 
 def _inspect(body: View) -> Contents:
     magic = body.at(0, 16)
-    if (layout := layout_of(cast(BinaryIO, body))) is not None:
+    if layout := layout_of(body):
         return _inspect_chunks(body, layout)
     if magic.startswith((b".snd", b"dns.")):
         return _inspect_au(body, ">" if magic.startswith(b".") else "<")
@@ -174,93 +160,78 @@ def without_tags(file: View) -> tuple[int, int]:
 # Files of chunks
 
 # Chunks that are commonly found behind the samples.
-_COMMON = frozenset(
-    b"LIST bext iXML cue smpl fact PEAK id3 ID3 JUNK junk PAD FLLR DISP _PMX axml inst acid cart MARK INST COMT "
-    b"NAME AUTH ANNO APPL COMM CHAN pakt info chan free uuid".split()
+_COMMON = re.compile(
+    rb"LIST|bext|iXML|cue |smpl|fact|PEAK|id3 |ID3 |JUNK|junk|PAD |FLLR|DISP|_PMX|axml|inst|acid|cart|MARK|INST|COMT|"
+    rb"NAME|AUTH|ANNO|APPL|COMM|CHAN|pakt|info|chan|free|uuid"
 )
-_COMMON_NAME = re.compile(b"|".join(map(re.escape, _COMMON)))
 # Bytes at the end in which such chunks are looked for.
 _SEARCHED = 1 << 20
 
 
 def _inspect_chunks(body: View, layout: Layout) -> Contents:
-    magic = body.at(0, 12)
+    magic = body.at(0, 4)
     found: dict[bytes, Chunk] = {}
-    for chunk in chunks(cast(BinaryIO, body)):
+    for chunk in chunks(body):
         found.setdefault(chunk.name[:4], chunk)
     data = next((found[name] for name in (b"data", b"SSND", b"BODY") if name in found), None)
     if data is None:
         return Contents()  # libsndfile says what is wrong
-    described = next((found[name] for name in (b"fmt ", b"COMM", b"desc") if name in found), None)
+    form, described, skipped = _Form(), next((found[name] for name in _READERS if name in found), None), 0
     description = body.at(described.start, min(40, described.size)) if described else b""
-    if data.name == b"SSND":
-        form, skipped = _read_comm(description), 8 + int.from_bytes(body.at(data.start, 4), "big")
-    elif layout.size == ">q":
-        form, skipped = _read_desc(description), 4
-    else:
-        form, skipped = _read_fmt(description, layout.size[0]) if data.name != b"BODY" else _Form(), 0
+    if described:
+        form = _READERS[described.name[:4]](description, layout.size[0])
     if form.refusal:
         return Contents(refusal=form.refusal)
-    announced = data.size - skipped
-    start = data.start + skipped
-    available = max(0, body.size - start)
-    present = announced
+    if magic == b"caff":
+        skipped = 4
+    elif data.name == b"SSND":
+        skipped = 8 + int.from_bytes(body.at(data.start, 4), "big")
+    start, announced = data.start + skipped, data.size - skipped
     notes: tuple[str, ...] = ()
-    long_sizes = found.get(b"ds64")
+    available = max(0, body.size - start)
     is_unknown = announced > available and any(data.size in sizes for sizes in _UNKNOWN_SIZES)
-    if announced > available:
-        present = available
-        if is_unknown and not long_sizes:  # which libsndfile does not understand
-            announced = available
-    else:
+    if announced <= available:
         present, notes = _with_unannounced(body, layout, start, max(0, announced), form.unit)
+    else:
+        present = available
+        if is_unknown and b"ds64" not in found:  # which libsndfile does not understand
+            announced = available
     if present != announced:
         present -= present % form.unit
+    stop = start + present
     if form.is_mpeg:
-        contents = _inspect_mpeg(body, range(start, start + present))
+        contents = _inspect_mpeg(body, range(start, stop))
         return replace(contents, notes=(*notes, *contents.notes))
 
-    before = b""  # what is to be in place of the first 12 bytes
-    patches: dict[int, bytes] = {0: b"RF64"} if magic.startswith(b"BW64") else {}
+    head = b""  # what is to be in place of the first 12 bytes
+    patches = {0: b"RF64"} if magic == b"BW64" else {}
     if described and form.patch:
         patches[described.start + form.patch[0]] = form.patch[1]
     if present != announced:
-        patches[data.start - struct.calcsize(layout.size)] = _packed(
-            layout.size, present + skipped + (layout.header if layout.inclusive else 0)
-        )
-        if layout.whole is not None:
-            patches[layout.whole] = _packed(layout.size, start + present - layout.outside)
-        sizes = struct.pack("<QQQ", start + present - 8, present, present // form.unit)
-        if long_sizes:
-            patches[data.start - 4] = _packed("<I", 2**32)
-            patches[long_sizes.start] = sizes
-        elif magic.startswith(b"RIFF") and present >= 2**32 - 1:
-            before = b"RF64" + _packed("<I", 2**32) + b"WAVEds64" + struct.pack("<I", 28) + sizes + bytes(4)
+        patches[data.start - struct.calcsize(layout.size)] = pack(layout.size, present + skipped + layout.counted)
+        sizes = struct.pack("<QQQ", stop - 8, present, present // form.unit)
+        if b"ds64" in found:
+            patches |= {data.start - 4: b"\xff" * 4, found[b"ds64"].start: sizes}
+        elif magic == b"RIFF" and present >= 2**32 - 1:
+            head = b"RF64\xff\xff\xff\xffWAVEds64" + struct.pack("<I", 28) + sizes + bytes(4)
+        elif layout.whole is not None:
+            patches[layout.whole] = pack(layout.size, stop - layout.outside)
         if described and data.name == b"SSND":
-            patches[described.start + 2] = _packed(">I", present // form.unit)
-    # In W64 and SVX libsndfile takes chunks behind the samples for more of them.
-    alone = present != announced or layout.inclusive or data.name == b"BODY"
-    stop = start + present if alone else body.size
-    pieces = _patched(patches, stop) if patches or stop < body.size else ()
-    if before:
-        pieces = (before, *_patched({at: new for at, new in patches.items() if at > len(magic)}, stop, len(magic)))
+            patches[described.start + 2] = pack(">I", present // form.unit)
+    elif not layout.counted and data.name != b"BODY":
+        stop = body.size  # in W64 and SVX libsndfile takes chunks behind the samples for more of them
+    pieces = (head, *_patched(patches, stop, 12 if head else 0))
     # More samples than the header announces are no fewer than they should be.
     announced = max(0, present if notes or is_unknown else announced)
     frames, cut, limit = None, False, None
-    if layout.size == ">q" and form.block > 1:  # packets of any size, with a table behind them
+    if magic == b"caff" and form.block > 1:  # packets of any size, with a table behind them
         cut = b"pakt" not in found
         frames = None if cut else int.from_bytes(body.at(found[b"pakt"].start + 8, 8), "big")
-    if described and data.name == b"SSND":
+    elif data.name == b"SSND":
         counted = int.from_bytes(description[2:6], "big")
         # libsndfile counts a byte of padding as a sample, and writes it so.
         limit = counted if present - counted * form.unit == 1 else None
     return Contents(pieces, announced, present, frames, cut, form.block, limit, form.bits, checked=True, notes=notes)
-
-
-def _packed(kind: str, value: int) -> bytes:
-    """A number, or the largest that there is."""
-    most = 2 ** (8 * struct.calcsize(kind) - kind[-1].islower()) - 1
-    return struct.pack(kind, min(value, most))
 
 
 def _with_unannounced(body: View, layout: Layout, start: int, announced: int, unit: int) -> tuple[int, tuple[str, ...]]:
@@ -270,30 +241,22 @@ def _with_unannounced(body: View, layout: Layout, start: int, announced: int, un
     behind = body.size - aligned
     if behind < max(unit, layout.header) or any(_are_chunks(body, at) for at in {stop, aligned}):
         return announced, ()
-    if _are_zeros(body, aligned):
+    if not any(body.at(at, _SEARCHED).strip(b"\0") for at in range(aligned, body.size, _SEARCHED)):
         return announced, (f"{behind} bytes of zeros follow the samples; they are left out",)
     # With a size that has wrapped, chunks may follow the samples all the same.
     begin = max(stop, body.size - _SEARCHED)
-    ends = (begin + match.start() for match in _COMMON_NAME.finditer(body.at(begin, _SEARCHED)))
+    ends = (begin + match.start() for match in _COMMON.finditer(body.at(begin, _SEARCHED)))
     available = next((at for at in ends if _are_chunks(body, at, common=False)), body.size) - start
     return available, (_more(announced, available),)
 
 
 def _are_chunks(body: View, position: int, *, common: bool = True) -> bool:
     """Whether chunks fill the file from a position on, or a ``common`` one begins there."""
-    found = list(chunks(cast(BinaryIO, body), position))
+    found = list(chunks(body, position))
     if not found:
         return False
     beyond = found[-1].start + found[-1].size - body.size  # there may be padding, at most 7 bytes
-    return (common and found[0].name[:4].strip() in _COMMON) or -8 < beyond <= 1
-
-
-def _are_zeros(body: View, position: int) -> bool:
-    while block := body.at(position, 1 << 20):
-        if block.strip(b"\0"):
-            return False
-        position += len(block)
-    return True
+    return (common and _COMMON.match(found[0].name) is not None) or -8 < beyond <= 1
 
 
 def _patched(patches: Mapping[int, bytes], stop: int, done: int = 0) -> tuple[Piece, ...]:
@@ -302,14 +265,13 @@ def _patched(patches: Mapping[int, bytes], stop: int, done: int = 0) -> tuple[Pi
     for position, new in sorted(patches.items()):
         pieces += [range(done, position), new]
         done = position + len(new)
-    return tuple(piece for piece in (*pieces, range(done, max(done, stop))) if piece)
+    return (*pieces, range(done, stop))
 
 
 # How a container describes its samples
 
 
-@dataclass(frozen=True)
-class _Form:
+class _Form(NamedTuple):
     """Bytes of a frame, or of a block of ``block`` samples per channel that are encoded together.
 
     ``bits`` of a sample count, where it takes more; ``patch`` is what is to be in the header instead, and where.
@@ -324,7 +286,6 @@ class _Form:
 
 
 def _read_fmt(fmt: bytes, order: str) -> _Form:
-    """The ``fmt`` chunk of a WAV file."""
     if len(fmt) < 16:
         return _Form()
     tag, channels, _, _, unit, bits = struct.unpack(f"{order}HHIIHH", fmt[:16])
@@ -340,8 +301,7 @@ def _read_fmt(fmt: bytes, order: str) -> _Form:
     return _Form(max(1, unit), max(1, samples))
 
 
-def _read_desc(desc: bytes) -> _Form:
-    """The ``desc`` chunk of a CAF file."""
+def _read_desc(desc: bytes, _: str) -> _Form:
     if len(desc) < 32:
         return _Form()
     name, flags, unit, block, channels, bits = struct.unpack(">4sIIIII", desc[8:32])
@@ -350,8 +310,7 @@ def _read_desc(desc: bytes) -> _Form:
     return _Form(max(1, unit), max(1, block))
 
 
-def _read_comm(comm: bytes) -> _Form:
-    """The ``COMM`` chunk of an AIFF file."""
+def _read_comm(comm: bytes, _: str) -> _Form:
     if len(comm) < 18:
         return _Form()
     channels, _, bits = struct.unpack(">HIH", comm[:8])
@@ -359,6 +318,10 @@ def _read_comm(comm: bytes) -> _Form:
     if encoding == b"ima4":
         return _Form(max(1, 34 * channels), 64)
     return _Form(max(1, channels * -(-bits // 8)) if encoding.upper() in _AIFF_LINEAR else 1)
+
+
+# By the name of the chunk that describes samples.
+_READERS = {b"fmt ": _read_fmt, b"COMM": _read_comm, b"desc": _read_desc}
 
 
 def _linear(channels: int, unit: int, bits: int, taken: int, is_float: bool, at: tuple[int, str]) -> _Form:
@@ -418,24 +381,21 @@ def _inspect_mpeg(body: View, part: range | None = None) -> Contents:
     """What MP3 holds; libsndfile is shown nothing but its frames, and enough of them where it has to estimate."""
     part = part or range(body.size)
     stream = mpeg.scan(body.at, part.start, part.stop)
-    if stream is None:
-        return Contents(() if part == range(body.size) else (part,), is_noisy=True)
-    pieces: tuple[Piece, ...] = stream.runs
-    first, *others = stream.runs
-    is_right = stream.announced is not None and stream.announced >= stream.count
-    if is_right and pieces == (range(body.size),):
-        pieces = ()
-    if is_right:
-        return Contents(pieces, block=stream.samples, is_noisy=True)
+    if stream is None or (stream.announced is not None and stream.announced >= stream.count):
+        pieces = stream.runs if stream else (part,)
+        block = stream.samples if stream else 1
+        return Contents(() if pieces == (range(body.size),) else pieces, block=block, is_noisy=True)
     notes: tuple[str, ...] = ()
     if stream.announced is not None:
         notes = (f"its header announces {stream.announced} frames, it holds {stream.count}; all are read",)
     elif stream.is_cut:
         notes = ("its last frame is cut off",)
+    first, *others = stream.runs
     pieces = (range(first.start + stream.leading, first.stop), *others)
     short = stream.count * stream.largest - sum(map(len, pieces))
-    pieces += (stream.silence,) * (-(-short // len(stream.silence)) + 1)
-    return Contents(pieces, block=stream.samples, limit=stream.count * stream.samples, is_noisy=True, notes=notes)
+    silence = (stream.silence,) * (-(-short // len(stream.silence)) + 1)
+    limit = stream.count * stream.samples
+    return Contents((*pieces, *silence), block=stream.samples, limit=limit, is_noisy=True, notes=notes)
 
 
 def _more(announced: int, available: int) -> str:

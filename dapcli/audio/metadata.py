@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from mutagen import apev2, id3
 from mutagen._vorbis import is_valid_key
@@ -22,7 +22,7 @@ from mutagen.flac import FLAC, Picture
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
-from dapcli.audio.chunks import append, chunks, layout_of
+from dapcli.audio.chunks import Source, append, chunks, layout_of
 from dapcli.audio.headers import View, without_tags
 from dapcli.audio.recording import Recording
 
@@ -207,7 +207,7 @@ def read_metadata(path: Path, recording: Recording) -> Metadata:
         start, stop = without_tags(file)
         try:
             with View(path, [range(start, stop)]) as body:
-                _read(cast(BinaryIO, body), found, recording)
+                _read(body, found, recording)
             if start or stop < file.size:
                 file.seek(0)
                 with contextlib.suppress(id3.ID3NoHeaderError):
@@ -226,7 +226,7 @@ def read_metadata(path: Path, recording: Recording) -> Metadata:
     return found
 
 
-def _read(stream: BinaryIO, found: Metadata, recording: Recording) -> None:
+def _read(stream: Source, found: Metadata, recording: Recording) -> None:
     magic = stream.read(4)
     if magic in (b"fLaC", b"OggS"):
         file = _open_comments(stream, recording.subtype)
@@ -256,7 +256,7 @@ def _read(stream: BinaryIO, found: Metadata, recording: Recording) -> None:
         _add(found, [(key, text) for key, _, text in fields if not key.startswith(("sample_", "channel_"))])
 
 
-def _read_chunks(stream: BinaryIO, magic: bytes, found: Metadata, recording: Recording) -> None:
+def _read_chunks(stream: Source, magic: bytes, found: Metadata, recording: Recording) -> None:
     left = _LARGEST
     if magic == b"RIFX":  # whose numbers are the other way round
         found.family = "RIFX"
@@ -368,7 +368,7 @@ def _id3_chunk(tag: id3.ID3, family: str) -> tuple[bytes, bytes]:
     return b"id3 " if family == "RIFF" else b"ID3 ", buffer.getvalue()
 
 
-def _open_comments(stream: BinaryIO, subtype: str) -> Any:
+def _open_comments(stream: Source, subtype: str) -> Any:
     """A FLAC or Ogg file, as mutagen reads it."""
     stream.seek(0)
     return {"VORBIS": OggVorbis, "OPUS": OggOpus}.get(subtype, FLAC)(stream)
