@@ -261,6 +261,7 @@ def test_extension_decides_the_format_and_the_source_the_subtype(
         ("out.mp3", 48_000, 6, "6 channels at 48000 Hz as MP3; choose another extension"),
         ("out.mp3", 96_000, 1, "another extension"),
         ("out.opus", 44_100, 1, "another extension"),
+        ("out.ogg", 384_000, 1, "another extension"),  # where libsndfile crashes
         ("out.flac", 48_000, 9, "another extension"),
         ("out.flac", 65_537, 1, "another extension"),
         ("out.wve", RATE, 1, "another extension"),  # always 8 kHz

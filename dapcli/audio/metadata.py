@@ -10,6 +10,7 @@ import base64
 import contextlib
 import copy
 import io
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from mutagen.flac import FLAC, Picture
 from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
-from dapcli.audio.chunks import Source, append, chunks, layout_of
+from dapcli.audio.chunks import LAYOUTS, Layout, Source, append, chunks, layout_of
 from dapcli.audio.headers import View, without_tags
 from dapcli.audio.recording import Recording
 
@@ -34,41 +35,36 @@ _WITH_ID3 = ("RIFF", "AIFF", "MP3")
 _WITH_PICTURES = (*_WITH_ID3, "FLAC", "OGG")
 _WITH_TAGS = (*_WITH_PICTURES, "CAF")
 # Chunks that hold samples or nothing, or are about the samples as they were.
-_SKIPPED = (
-    *(b"fmt ", b"data", b"fact", b"ds64", b"PEAK", b"JUNK", b"junk", b"PAD ", b"FLLR", b"levl"),
-    *(b"COMM", b"SSND", b"FVER", b"VHDR", b"BODY", b"desc", b"pakt", b"kuki", b"free", b"peak", b"ovvw", b"MD5 "),
+_SKIPPED = re.compile(
+    b"fmt |data|fact|ds64|PEAK|JUNK|junk|PAD |FLLR|levl|COMM|SSND|FVER|VHDR|BODY|desc|pakt|kuki|free|peak|ovvw|MD5 "
 )
 # Chunks in the words of people.
 _WORDS = {b"cue ": "cue points", b"adtl": "labels of cue points", b"smpl": "loops", b"inst": "instrument"}
 _WORDS |= {b"MARK": "markers", b"INST": "loops", b"COMT": "comments", b"chan": "speakers", b"CHAN": "speakers"}
 # Chunks of texts, which are among the tags.
 _TEXTS = (b"id3 ", b"ID3 ", b"info", b"NAME", b"AUTH", b"(c) ", b"ANNO")
-
-
-def _table(pairs: str) -> dict[str, str]:
-    return dict(pair.split(":") for pair in pairs.split(", "))
-
-
-# Names of texts, by those in Vorbis comments, in the chunks of a family and in ID3.
-_NAMES = {
-    "RIFF": _table(
-        "TITLE:INAM, ARTIST:IART, ALBUM:IPRD, DATE:ICRD, GENRE:IGNR, COMMENT:ICMT, COPYRIGHT:ICOP, TRACKNUMBER:ITRK, "
-        "ENCODER:ISFT"
-    ),
-    "AIFF": _table("TITLE:NAME, ARTIST:AUTH, COPYRIGHT:(c) , COMMENT:ANNO"),
-    "CAF": _table("DATE:recorded date, COMMENT:comments, TRACKNUMBER:track number"),
-}
-_FRAMES = _table(
-    "TITLE:TIT2, SUBTITLE:TIT3, ARTIST:TPE1, ALBUMARTIST:TPE2, CONDUCTOR:TPE3, ALBUM:TALB, DATE:TDRC, GENRE:TCON, "
-    "TRACKNUMBER:TRCK, DISCNUMBER:TPOS, COMPOSER:TCOM, LYRICIST:TEXT, COPYRIGHT:TCOP, ORGANIZATION:TPUB, "
-    "ISRC:TSRC, BPM:TBPM, LANGUAGE:TLAN, ENCODED-BY:TENC, ENCODER:TSSE"
+# Names of texts by those in Vorbis comments, in the chunks of a family and in ID3.
+_RIFF = (
+    "TITLE:INAM,ARTIST:IART,ALBUM:IPRD,DATE:ICRD,GENRE:IGNR,COMMENT:ICMT,COPYRIGHT:ICOP,TRACKNUMBER:ITRK,ENCODER:ISFT"
 )
+_AIFF = "TITLE:NAME,ARTIST:AUTH,COPYRIGHT:(c) ,COMMENT:ANNO"
+_CAF = "DATE:recorded date,COMMENT:comments,TRACKNUMBER:track number"
+_ID3 = (
+    "TITLE:TIT2,SUBTITLE:TIT3,ARTIST:TPE1,ALBUMARTIST:TPE2,CONDUCTOR:TPE3,ALBUM:TALB,DATE:TDRC,GENRE:TCON,LANGUAGE:TLAN,"
+    "TRACKNUMBER:TRCK,DISCNUMBER:TPOS,COMPOSER:TCOM,LYRICIST:TEXT,COPYRIGHT:TCOP,ORGANIZATION:TPUB,ISRC:TSRC,BPM:TBPM,"
+    "ENCODED-BY:TENC,ENCODER:TSSE"
+)
+_NAMES = {
+    family: dict(pair.split(":") for pair in pairs.split(","))
+    for family, pairs in {"RIFF": _RIFF, "AIFF": _AIFF, "CAF": _CAF, "MP3": _ID3}.items()
+}
+_KEYS = {family: {name: key for key, name in names.items()} for family, names in _NAMES.items()}
 # Second names in chunks.
 _ALIASES = {"IPRT": "TRACKNUMBER", "TRACK": "TRACKNUMBER"}
-_KEYS = {frame: key for key, frame in _FRAMES.items()}
 _PICTURE, _MASK = "METADATA_BLOCK_PICTURE", "WAVEFORMATEXTENSIBLE_CHANNEL_MASK"
-_APPLICATION, _CUE_SHEET = 2, 5
-_EXTENSIBLE = 0xFFFE
+# FLAC's blocks that go from file to file as they are.
+_BLOCKS = {2: "data of applications", 5: "cue sheet"}
+_EXTENSIBLE = struct.pack("<H", 0xFFFE)
 # Speakers of one and two channels, which go without saying.
 _USUAL_MASKS = (None, 0, 3, 4)
 _USUAL_CHAN = (struct.pack(">I", 100 << 16 | 1), struct.pack(">I", 101 << 16 | 2))
@@ -103,15 +99,12 @@ class Metadata:
             others = [chunk for chunk in self.chunks if not _is_text(*chunk)]
             lost += [_word(*chunk) for chunk in others if chunk[1][:4] not in _USUAL_CHAN]
         if family != "FLAC":
-            lost += ["cue sheet" if block.code == _CUE_SHEET else "data of applications" for block in self.blocks]
+            lost += [_BLOCKS[block.code] for block in self.blocks]
         lost += ["tags"] * bool(self.tags and family not in _WITH_TAGS)
         lost += ["pictures"] * bool(self.pictures and family not in _WITH_PICTURES)
         if family not in _WITH_ID3:
-            lost += [
-                f"ID3 {frame.FrameID}"
-                for frame in self.frames.values()
-                if not (_texts(frame) or frame.FrameID == "APIC")
-            ]
+            others = [each for each in self.frames.values() if not _texts(each) and each.FrameID != "APIC"]
+            lost += [f"ID3 {frame.FrameID}" for frame in others]
         if self.mask not in _USUAL_MASKS and container not in ("WAVEX", "RF64", "FLAC"):
             lost.append("speaker mask")
         return [f"{path}: not kept: {', '.join(dict.fromkeys(lost))}"] if lost else []
@@ -121,21 +114,18 @@ class Metadata:
         family = _family(container)
         if family in ("FLAC", "OGG"):
             self._write_comments(stream, container, subtype)
-        elif family == "MP3":
-            if tag := self._id3():
-                stream.seek(0)
-                _save(tag, stream)
+        elif family == "MP3" and (tag := self._id3()):
+            stream.seek(0)
+            _save(tag, stream)
         elif family in _WITH_CHUNKS:
-            there = list(chunks(stream))
-            names = [chunk.name for chunk in there]
+            there = {chunk.name: chunk.start for chunk in chunks(stream)}
             added = self.chunks if family == self.family else self._as_chunks(family)
-            if added := [each for each in added if each[0] not in names]:
+            if added := [each for each in added if each[0] not in there]:
                 append(stream, added)
-            if self.mask is not None and b"fmt " in names:
-                start = there[names.index(b"fmt ")].start
-                stream.seek(start)
-                if int.from_bytes(stream.read(2), "little") == _EXTENSIBLE:
-                    stream.seek(start + 20)
+            if self.mask is not None and b"fmt " in there:
+                stream.seek(there[b"fmt "])
+                if stream.read(2) == _EXTENSIBLE:
+                    stream.seek(there[b"fmt "] + 20)
                     stream.write(struct.pack("<I", self.mask))
 
     def _write_comments(self, stream: BinaryIO, container: str, subtype: str) -> None:
@@ -158,25 +148,20 @@ class Metadata:
 
     def _as_chunks(self, family: str) -> list[tuple[bytes, bytes]]:
         """Tags and pictures as chunks of another family: texts, and an ID3 tag where these do not hold all."""
-        names = _NAMES.get(family, {})
-        texts: dict[str, str] = {}
+        names, texts = _NAMES[family], dict[str, str]()
         for key, value in self.tags:
             name = names.get(key.upper(), key.lower() if family == "CAF" else "")
             texts[name] = f"{texts[name]}; {value}" if name in texts else value
         whole = len(texts) == len(self.tags) and "" not in texts and not self.pictures and not self.frames
         texts.pop("", None)
         encoded = [(name.encode(), value.encode() + b"\0") for name, value in texts.items()]
-        if family == "CAF" and texts:
+        if family == "CAF":
             pairs = b"".join(name + b"\0" + value for name, value in encoded)
-            return [(b"info", struct.pack(">I", len(texts)) + pairs)]
+            return [(b"info", struct.pack(">I", len(texts)) + pairs)] if texts else []
         if family == "RIFF" and texts:
-            listed = b"".join(
-                name + struct.pack("<I", len(text)) + text + bytes(len(text) % 2) for name, text in encoded
-            )
-            encoded = [(b"LIST", b"INFO" + listed)]
-        if family in _WITH_ID3 and not whole:
-            encoded.append(_id3_chunk(self._id3(), family))
-        return encoded if family in _NAMES else []
+            parts = (name + struct.pack("<I", len(text)) + text + bytes(len(text) % 2) for name, text in encoded)
+            encoded = [(b"LIST", b"INFO" + b"".join(parts))]
+        return encoded if whole else [*encoded, _id3_chunk(self._id3(), family)]
 
     def _id3(self) -> id3.ID3:
         """The ID3 tag: that of the file, or its tags and pictures as one."""
@@ -186,7 +171,7 @@ class Metadata:
         for key, value in self.tags:
             texts.setdefault(key.upper(), []).append(value)
         for key, values in texts.items():
-            kind = id3.Frames.get(_FRAMES.get(key, key), id3.Frame)
+            kind = id3.Frames.get(_NAMES["MP3"].get(key, key), id3.Frame)
             frame = kind(encoding=3, text=values) if issubclass(kind, id3.TextFrame) else None
             if key == "COMMENT":
                 tag.add(id3.COMM(encoding=3, lang="und", desc="", text=values))
@@ -217,10 +202,14 @@ def read_metadata(path: Path, recording: Recording) -> Metadata:
                 with contextlib.suppress(apev2.APENoHeaderError):
                     apev2.APEv2(file)
                     found.lost.append("APEv2 tags")
-            _add_frames(found)
+            _add(found, [text for frame in found.frames.values() for text in _texts(frame)])
+            for frame in found.frames.getall("APIC"):
+                picture = Picture()
+                picture.type, picture.mime, picture.desc, picture.data = frame.type, frame.mime, frame.desc, frame.data
+                found.pictures.append(picture)
             for name, content in found.chunks:
                 if _is_text(name, content):
-                    _add(found, _texts_of_chunk(name, content, "<>"[found.family == "RIFX"]))
+                    _add(found, _texts_of_chunk(name, content, LAYOUTS[b"RIFX" if found.family == "RIFX" else b"RIFF"]))
         except Exception:  # mutagen raises all kinds on what is damaged
             found.lost.append("tags, which are damaged")
     return found
@@ -240,7 +229,7 @@ def _read(stream: Source, found: Metadata, recording: Recording) -> None:
         if magic == b"fLaC":
             found.mask = found.mask or _FLAC_MASKS.get(recording.channels)
             found.pictures += file.pictures
-            found.blocks += [block for block in file.metadata_blocks if block.code in (_APPLICATION, _CUE_SHEET)]
+            found.blocks += [block for block in file.metadata_blocks if block.code in _BLOCKS]
     elif layout_of(stream):
         _read_chunks(stream, magic, found, recording)
         for name, content in found.chunks:
@@ -257,12 +246,11 @@ def _read(stream: Source, found: Metadata, recording: Recording) -> None:
 
 
 def _read_chunks(stream: Source, magic: bytes, found: Metadata, recording: Recording) -> None:
-    left = _LARGEST
+    left, end = _LARGEST, stream.seek(0, 2)
     if magic == b"RIFX":  # whose numbers are the other way round
         found.family = "RIFX"
     elif magic.upper() == b"RIFF" and found.family == "MP3":
         found.family = "RIFF"
-    end = stream.seek(0, 2)
     for chunk in chunks(stream):
         stream.seek(chunk.start)
         name = chunk.name[:4]
@@ -271,32 +259,22 @@ def _read_chunks(stream: Source, magic: bytes, found: Metadata, recording: Recor
             return
         if name == b"data" and chunk.size < recording.length:
             return  # what follows are samples
-        if name == b"fmt ":
+        if name == b"fmt " and found.family == "RIFF":
             form = stream.read(min(chunk.size, 24))
-            if form[:2] == struct.pack("<H", _EXTENSIBLE) and found.family == "RIFF":
-                found.mask = int.from_bytes(form[20:], "little")
-        if name in _SKIPPED:
+            found.mask = int.from_bytes(form[20:], "little") if form.startswith(_EXTENSIBLE) else None
+        if _SKIPPED.match(name):
             continue
         left -= chunk.size
         if left < 0:
             found.lost.append(_word(name))
-            continue
-        found.chunks.append((chunk.name, stream.read(chunk.size)))
+        else:
+            found.chunks.append((chunk.name, stream.read(chunk.size)))
 
 
 def _add(found: Metadata, tags: Iterable[tuple[str, str]]) -> None:
     """Add tags whose keys are not there yet."""
     keys = {key.upper() for key, _ in found.tags}
     found.tags += [(key, value) for key, value in tags if key.upper() not in keys]
-
-
-def _add_frames(found: Metadata) -> None:
-    """Add the texts and the pictures of the ID3 tag."""
-    _add(found, [(key, text) for frame in found.frames.values() for key, text in _texts(frame)])
-    for frame in found.frames.getall("APIC"):
-        picture = Picture()
-        picture.type, picture.mime, picture.desc, picture.data = frame.type, frame.mime, frame.desc, frame.data
-        found.pictures.append(picture)
 
 
 def _texts(frame: Any) -> list[tuple[str, str]]:
@@ -306,23 +284,20 @@ def _texts(frame: Any) -> list[tuple[str, str]]:
     if not isinstance(frame, id3.TextFrame):
         return []
     keys = {"COMM": "COMMENT", "TXXX": getattr(frame, "desc", "").upper()}
-    key = keys.get(frame.FrameID) or _KEYS.get(frame.FrameID, frame.FrameID)
+    key = keys.get(frame.FrameID) or _KEYS["MP3"].get(frame.FrameID, frame.FrameID)
     return [(key, str(text)) for text in getattr(frame, "genres", frame.text)] if is_valid_key(key) else []
 
 
-def _texts_of_chunk(name: bytes, content: bytes, order: str) -> list[tuple[str, str]]:
+def _texts_of_chunk(name: bytes, content: bytes, layout: Layout) -> list[tuple[str, str]]:
     """The texts of a chunk, or of a list of them, by their key in Vorbis comments."""
     pairs, family = [(name, content)], "AIFF"
     if name == b"LIST":
-        pairs, family, position = [], "RIFF", 4
-        while position + 8 <= len(content):
-            key, size = struct.unpack_from(f"{order}4sI", content, position)
-            pairs.append((key, content[position + 8 : position + 8 + size]))
-            position += 8 + size + size % 2
+        parts = chunks(io.BytesIO(content), 4, layout)
+        pairs, family = [(each.name, content[each.start : each.start + each.size]) for each in parts], "RIFF"
     elif name == b"info":
-        parts = content[4:].split(b"\0")
-        pairs, family = list(zip(parts[::2], parts[1::2], strict=False)), "CAF"
-    keys = _ALIASES | {name: key for key, name in _NAMES[family].items()}
+        words = content[4:].split(b"\0")
+        pairs, family = list(zip(words[::2], words[1::2], strict=False)), "CAF"
+    keys = _ALIASES | _KEYS[family]
     named = [(_decode(name), _decode(text)) for name, text in pairs]
     texts = [(keys.get(name) or keys.get(name.upper(), name.upper()), text) for name, text in named]
     return [(key, text) for key, text in texts if is_valid_key(key)]

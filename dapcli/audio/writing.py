@@ -25,21 +25,18 @@ from dapcli.errors import OutputError, SettingsError
 _FORMATS = {"AIF": "AIFF", "AIFC": "AIFF", "OGA": "OGG", "OPUS": "OGG", "WAVE": "WAV", "BWF": "WAV", "SPH": "NIST"}
 # Formats that need more than one file, do not say what is in theirs, or lose the end at some lengths.
 _INCOMPLETE_FORMATS = ("RAW", "SD2", "SDS")
-# libsndfile's encoders of these corrupt memory (1.2.2).
-_BROKEN_SUBTYPES = ("ALAC_20", "ALAC_24", "ALAC_32")
+# libsndfile's encoders (1.2.2) that corrupt memory: of these, and of Vorbis above this rate.
+_BROKEN_SUBTYPES, _MAX_VORBIS_RATE = ("ALAC_20", "ALAC_24", "ALAC_32"), 200_000
 _WAV_FAMILY = ("WAV", "WAVEX", "RF64")
-_FLOATING_POINT = ("FLOAT", "DOUBLE")
 # Subtypes that hold samples past full scale.
-_FLOAT_SUBTYPES = (*_FLOATING_POINT, "VORBIS", "OPUS")
+_FLOAT_SUBTYPES = ("FLOAT", "DOUBLE", "VORBIS", "OPUS")
 # Bits of a sample of the subtypes that hold samples on a linear scale.
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
 _BITS |= {"ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32}
-# Bytes of a file that may be metadata.
+# Bytes of a file that may be metadata, and that it may have: sizes in it have 32 bits, in others than these 31.
 _ROOM = 1 << 26
-# Bytes that a file may have, for sizes in it have 32 bits, elsewhere 31 or, without blocks, 24.
-_UNLIMITED = ("RF64", "W64", "CAF", "FLAC", "OGG", "MP3")
-_LARGEST = {"WAV": 1 << 32, "WAVEX": 1 << 32, "AIFF": 1 << 32, "VOC": (1 << 24) + _ROOM - 1000}
-_LARGEST_OF_OTHERS = 1 << 31
+_LARGEST = dict.fromkeys(("RF64", "W64", "CAF", "FLAC", "OGG", "MP3"), 1 << 63)
+_LARGEST |= {"WAV": 1 << 32, "WAVEX": 1 << 32, "AIFF": 1 << 32, "VOC": (1 << 24) + _ROOM - 1000}
 # Samples that a subtype with blocks would make longer.
 _PROBE = 63
 
@@ -65,10 +62,9 @@ def output_format(path: Path, source: Recording) -> tuple[str, str]:
     if extension == "OPUS":
         candidates = ["OPUS"]
     for subtype in candidates:
-        if not subtype or subtype in _BROKEN_SUBTYPES or not soundfile.check_format(name, subtype):
+        if not subtype or not soundfile.check_format(name, subtype):
             continue
-        size = source.length * source.channels * _BITS.get(subtype, 8) // 8
-        small = name in _UNLIMITED or size < _LARGEST.get(name, _LARGEST_OF_OTHERS) - _ROOM
+        small = _size(source, subtype) < _LARGEST.get(name, 1 << 31) - _ROOM
         container = "RF64" if name in _WAV_FAMILY and not small else name
         if _holds(container, subtype, source):
             if container == name and not small:
@@ -101,8 +97,12 @@ def metadata_to_write(path: Path, source: Recording, container: str, subtype: st
     return metadata
 
 
+def _size(recording: Recording, subtype: str) -> int:
+    """The bytes that samples take, as far as the subtype tells."""
+    return recording.length * recording.channels * _BITS.get(subtype, 8) // 8
+
+
 def _silence(container: str, subtype: str, source: Recording) -> Audio:
-    """A probe of a format."""
     return Audio(np.zeros((source.channels, _PROBE)), source.rate, subtype, container)
 
 
@@ -124,8 +124,7 @@ def full_scale_gain(peak: float, subtype: str) -> float:
 
 def step_of(subtype: str) -> float | None:
     """The quantization step of a linear integer subtype, full scale at 1; None for the others."""
-    bits = None if subtype in _FLOATING_POINT else _BITS.get(subtype)
-    return None if bits is None else 2.0 ** (1 - bits)
+    return None if subtype in _FLOAT_SUBTYPES or subtype not in _BITS else 2.0 ** (1 - _BITS[subtype])
 
 
 def expected_size(recording: Recording, container: str, subtype: str) -> int:
@@ -159,7 +158,7 @@ def write_audio(stream: BinaryIO, recording: Recording, metadata: Metadata | Non
         OutputError: libsndfile refuses the combination of format, rate and channels.
         OSError: The stream refuses, because the disk is full for one.
     """
-    sink = _Sink(stream)
+    sink, step = _Sink(stream), step_of(recording.subtype)
 
     # Around calls of libsndfile alone: what reading raises is none of its business.
     @contextlib.contextmanager
@@ -175,18 +174,19 @@ def write_audio(stream: BinaryIO, recording: Recording, metadata: Metadata | Non
         if sink.error:
             raise sink.error
 
-    step = step_of(recording.subtype)
     with errors():
-        file = soundfile.SoundFile(
-            sink, "w", recording.rate, recording.channels, subtype=recording.subtype, format=recording.format
-        )
+        if recording.subtype in _BROKEN_SUBTYPES or (
+            recording.subtype == "VORBIS" and recording.rate > _MAX_VORBIS_RATE
+        ):
+            raise ValueError
+        shape = recording.rate, recording.channels
+        file = soundfile.SoundFile(sink, "w", *shape, recording.subtype, format=recording.format)
     with file:
         for block in blocks(recording):
             with errors():
                 file.write((block if step is None else _integers(block, step)).T)
         with errors():
             file.close()
-
     _correct(stream, recording)
     if metadata:
         try:
@@ -205,19 +205,17 @@ def _correct(stream: BinaryIO, recording: Recording) -> None:
     """Correct what libsndfile wrote: times and random numbers, and lengths that count the byte of padding."""
     if recording.format == "OGG":
         stream.seek(0)
-        while True:
-            start = stream.tell()
-            try:
+        with contextlib.suppress(EOFError):
+            while True:
+                start = stream.tell()
                 page = OggPage(stream)
-            except EOFError:
-                return
-            page.serial = 1
-            stream.seek(start)
-            stream.write(page.write())
+                page.serial = 1
+                stream.seek(start)
+                stream.write(page.write())
     elif recording.format == "MAT5":
         stream.seek(0)
         stream.write(b"MATLAB 5.0 MAT-file".ljust(116, b"\0"))
-    size = recording.length * recording.channels * _BITS.get(recording.subtype, 8) // 8
+    size = _size(recording, recording.subtype)
     padded = recording.subtype.startswith(PORTABLE_SUBTYPES) and size % 2
     for chunk in list(chunks(stream)):
         if chunk.name == b"PEAK":  # its time of writing
@@ -246,8 +244,8 @@ class _Sink:
         self._call(self._stream.write, data)
         return len(data)
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> None:
-        self._call(self._stream.seek, offset, whence)
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._call(self._stream.seek, offset, whence)
 
     def tell(self) -> int:
         return self._call(self._stream.tell)
