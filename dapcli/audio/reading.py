@@ -67,10 +67,7 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
         """Samples ``[C, stop - start]``, the same as in a reading of the whole file.
 
         Lossy files are decoded from their beginning for each reading that begins seconds before the end of the last.
-
-        Raises:
-            ValueError: The recording has no such samples, or the file is closed.
-            InputError: The file can no longer be read.
+        Raises ``ValueError`` if there are none such or the file is closed, ``InputError`` if it can no longer be read.
         """
         check_range(self, start, stop)
         if self._decoder.closed:
@@ -91,7 +88,8 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
             self._recent.clear()
             try:
                 if self._seeks:
-                    self._decoder.seek(index * BLOCK)
+                    with self._decoder.silenced():
+                        self._decoder.seek(index * BLOCK)
                     self._position = index
             except soundfile.LibsndfileError:  # behind FLAC that more was joined to
                 self._position = index + 1
@@ -111,14 +109,13 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
 class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
     """A file that is read forwards: SoundFile itself seeks to the end of each reading, which is not always exact."""
 
-    def __init__(self, path: Path, contents: Contents) -> None:
-        self.path, self.contents = path, contents
-        self.alignment: Alignment | None = None
+    def __init__(self, path: Path, contents: Contents, alignment: Alignment | None = None) -> None:
+        self.path, self.contents, self.alignment = path, contents, alignment
         self.view = View(path, contents.pieces) if contents.pieces else None
         # As bytes, for names of files need not be UTF-8; Windows has no such names.
         name = path if os.name == "nt" else os.fsencode(path)
         try:
-            with self._silenced():
+            with self.silenced():
                 super().__init__(self.view or name)
         except BaseException:
             self._close_view()
@@ -135,50 +132,38 @@ class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
         if self.view:
             self.view.close()
 
-    def seek(self, frames: int, whence: int = os.SEEK_SET) -> int:
-        with self._silenced():
-            return int(super().seek(frames, whence))
-
-    def _silenced(self) -> contextlib.AbstractContextManager[None]:
-        return _silence() if self.contents.is_noisy else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Keep off the terminal what libsndfile prints from C about damaged MP3 and SDS."""
+        with contextlib.ExitStack() as stack:
+            if self.contents.is_noisy:
+                nowhere = stack.enter_context(Path(os.devnull).open("wb"))
+                for number in (1, 2):
+                    with contextlib.suppress(OSError):  # it is closed
+                        saved = os.dup(number)
+                        stack.callback(os.close, saved)
+                        stack.callback(os.dup2, saved, number)
+                        os.dup2(nowhere.fileno(), number)
+                if os.name != "nt":
+                    stack.callback(ctypes.CDLL(None).fflush, None)  # what C still holds
+            yield
 
     def reopened(self) -> _Decoder:
         """The same file at its beginning."""
         self.close()
-        again = _Decoder(self.path, self.contents)
-        again.alignment = self.alignment
-        return again
+        return _Decoder(self.path, self.contents, self.alignment)
 
     def next_block(self, count: int) -> tuple[Samples, str]:
         """The next samples ``[n, C]`` that can be decoded, ``count`` at the most, and what stopped their decoding."""
         block, reason = np.full((count, self.channels), np.nan), ""
         try:
-            with self._silenced():
+            with self.silenced():
                 block = block[: len(self.read(out=block))]
         except soundfile.LibsndfileError as error:
             # What was decoded before the error is there, and finite for integers and for what was encoded.
             decoded = np.isfinite(block).all(axis=1)
             block, reason = block[: count if decoded.all() else int(decoded.argmin())], error.error_string
         return self.alignment.aligned(block) if self.alignment else block, reason
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep off the terminal what libsndfile prints from C about damaged MP3 and SDS."""
-    saved = {}
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a number is wanted
-            for number in (1, 2):
-                with contextlib.suppress(OSError):  # it is closed
-                    saved[number] = os.dup(number)
-                    os.dup2(nowhere.fileno(), number)
-        yield
-    finally:
-        if os.name != "nt":
-            ctypes.CDLL(None).fflush(None)  # what C still holds
-        for number, copy in saved.items():
-            os.dup2(copy, number)
-            os.close(copy)
 
 
 class Alignment:
@@ -190,23 +175,21 @@ class Alignment:
     def __init__(self, subtype: str, bits: int) -> None:
         self.bits = bits
         self._taken = int(subtype.removeprefix("PCM_"))
-        self._is_upper = self._is_lower = self._is_unsigned = True
+        self._low = self._high = 0.0
+        self._is_upper = True
 
     def look_at(self, samples: Samples) -> None:
         """Take note of samples as libsndfile reads them."""
-        if not samples.size:
-            return
         integers = samples * 2.0 ** (self._taken - 1)
-        full = 2.0**self.bits
-        low, high = integers.min(), integers.max()
-        self._is_lower = self._is_lower and low >= -full / 2 and high < full / 2
-        self._is_unsigned = self._is_unsigned and low >= 0 and high < full
+        self._low, self._high = integers.min(initial=self._low), integers.max(initial=self._high)
         self._is_upper = self._is_upper and not np.fmod(integers, 2.0 ** (self._taken - self.bits)).any()
 
     @property
     def is_shifted(self) -> bool:
-        """Whether the lower bits count."""
-        return not self._is_upper and (self._is_lower or self._is_unsigned)
+        """Whether the lower bits count, with or without a sign."""
+        full = 2.0**self.bits
+        lowest = 0 if self._low >= 0 else -full / 2
+        return not self._is_upper and self._low >= lowest and self._high < lowest + full
 
     @property
     def subtype(self) -> str:
@@ -224,18 +207,15 @@ class Alignment:
 
     def describe(self) -> str:
         """How the samples are stored, and how they were taken."""
-        lower, upper = "from the lower bits", "from the upper bits"
-        taken = lower if self.is_shifted else upper if self._is_upper else "with the others, which are not empty"
-        return f"{self.bits} bits in {self._taken // 8} bytes, taken {taken}"
+        where = "from the lower bits" if self.is_shifted else "with the others, which are not empty"
+        where = "from the upper bits" if self._is_upper else where
+        return f"{self.bits} bits in {self._taken // 8} bytes, taken {where}"
 
 
 def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile:
     """Open any file that libsndfile reads, and check all of it.
 
-    Args:
-        path: The file.
-        accept_truncated: Read also a file that lacks a noticeable part of its end, or has its samples damaged from
-            somewhere on.
+    With ``accept_truncated`` a noticeable part of its end may be missing, or its samples damaged from somewhere on.
 
     Raises:
         InputError: The file is missing, not audio, truncated or empty, has samples that are not finite, or a rate
@@ -260,14 +240,13 @@ def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile
     if contents.refusal:
         raise InputError(f"{path}: {contents.refusal}; convert it first: {convert_line(path)}")
     with contextlib.ExitStack() as stack:
+        file, reason = None, "it has no header"
         try:
             file = stack.enter_context(_Decoder(path, contents))
         except (RuntimeError, TypeError, ValueError) as error:  # libsndfile's are RuntimeErrors; the others: RAW, XI
-            reason = str(error).split(":")[-1].strip().rstrip(".")
+            reason = _brief(error)
+        if file is None or file.format == "RAW":
             unknown = f"cannot be read as audio ({reason}); if other programs play it: {convert_line(path)}"
-            raise InputError(f"{path}: {describe_foreign(path) or unknown}") from error
-        if file.format == "RAW":
-            unknown = f"has no header that tells what it holds; convert it first: {convert_line(path)}"
             raise InputError(f"{path}: {describe_foreign(path) or unknown}")
         alignment = Alignment(file.subtype, contents.bits) if contents.bits else None
         length, finite, reason = 0, True, ""
@@ -288,19 +267,14 @@ def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile
         if not finite:
             raise InputError(f"{path}: holds samples that are NaN or infinite; repair it first")
         if not MIN_RATE <= file.samplerate <= MAX_RATE:
-            rates = f"has a rate of {file.samplerate} Hz, outside {MIN_RATE} to {MAX_RATE}"
-            advice = "at twice the highest frequency in it, or more, nothing is lost"
-            raise InputError(f"{path}: {rates}; resample it first: {advice}")
+            advice = "resample it first: at twice the highest frequency in it, or more, nothing is lost"
+            raise InputError(f"{path}: has a rate of {file.samplerate} Hz, outside {MIN_RATE} to {MAX_RATE}; {advice}")
         stack.pop_all()
     return AudioFile(path, file, length, tuple(f"{path}: {note}" for note in notes))
 
 
 def _missing(path: Path, file: _Decoder, contents: Contents, length: int, reason: str, *, accept: bool) -> list[str]:
-    """Notes on what a file lacks of its end.
-
-    Raises:
-        InputError: That may be noticed, or nobody knows how much it is, and it is not accepted.
-    """
+    """Notes on what a file lacks; raises ``InputError`` if it may be noticed or nobody knows, and is not accepted."""
     missing = 0
     if contents.frames is not None:
         missing = contents.frames - length
@@ -316,29 +290,26 @@ def _missing(path: Path, file: _Decoder, contents: Contents, length: int, reason
         raise InputError(f"{path}: is truncated: none of its samples is there")
     lost = f"the last {missing} of {length + missing} samples are missing" if missing > 0 else "its end is missing"
     if reason:
-        lost += f" or damaged ({reason.split(':')[-1].strip().rstrip('.')})"
+        lost += f" or damaged ({_brief(reason)})"
     tolerated = max(contents.block, min(_UNNOTICED_SECONDS * file.samplerate, _UNNOTICED_SHARE * (length + missing)))
     if (unknown or missing > tolerated) and not accept:
         raise InputError(f"{path}: is truncated: {lost}; add --accept-truncated to restore the {length} that are there")
     return [f"is truncated: {lost}"]
 
 
-def read_audio(path: str | Path, *, accept_truncated: bool = False) -> Audio:
-    """Read the whole of any file that libsndfile reads.
+def _brief(error: object) -> str:
+    """The last part of what libsndfile says."""
+    return str(error).split(":")[-1].strip().rstrip(".")
 
-    Raises:
-        InputError: As in :func:`open_audio`.
-    """
+
+def read_audio(path: str | Path, *, accept_truncated: bool = False) -> Audio:
+    """Read the whole of any file that libsndfile reads; raises ``InputError`` as :func:`open_audio` does."""
     with open_audio(path, accept_truncated=accept_truncated) as file:
         return Audio(file.read(0, file.length), file.rate, file.subtype, file.format)
 
 
 def open_matching(path: str | Path, other: Recording, *, accept_truncated: bool = False) -> AudioFile:
-    """Open a recording that is to be compared with another, sample by sample.
-
-    Raises:
-        InputError: It cannot be read, or has another rate, length or number of channels.
-    """
+    """Open a recording to compare with another; raises ``InputError`` also where rate, length or channels differ."""
     file = open_audio(path, accept_truncated=accept_truncated)
     if (file.rate, file.channels, file.length) != (other.rate, other.channels, other.length):
         file.close()
