@@ -103,8 +103,8 @@ class Metadata:
         lost += ["tags"] * bool(self.tags and family not in _WITH_TAGS)
         lost += ["pictures"] * bool(self.pictures and family not in _WITH_PICTURES)
         if family not in _WITH_ID3:
-            others = [each for each in self.frames.values() if not _texts(each) and each.FrameID != "APIC"]
-            lost += [f"ID3 {frame.FrameID}" for frame in others]
+            frames = [each for each in self.frames.values() if not _texts(each) and each.FrameID != "APIC"]
+            lost += [f"ID3 {frame.FrameID}" for frame in frames]
         if self.mask not in _USUAL_MASKS and container not in ("WAVEX", "RF64", "FLAC"):
             lost.append("speaker mask")
         return [f"{path}: not kept: {', '.join(dict.fromkeys(lost))}"] if lost else []
