@@ -111,8 +111,8 @@ class Plain(PriorNetwork):
     def zero_output(self) -> None:
         nn.init.zeros_(self.layer.weight)
 
-    def receptive_field(self) -> int:
-        return 1
+    def receptive_field(self) -> tuple[float, float]:
+        return 1, 1
 
 
 class Louder(Generation):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -14,7 +16,7 @@ from dapcli.priors.network import IndependentNetworks, PriorNetwork
 from dapcli.priors.unet import UNet, UNetLayout
 from dapcli.settings import Settings, look_up
 
-Blocks = tuple[tuple[int, int], ...]
+Blocks = tuple[tuple[int, ...], ...]
 
 #: Stands for no network: the classical estimate alone.
 NO_PRIOR = "none"
@@ -24,6 +26,8 @@ NO_PRIOR = "none"
 _PAPER, _RELEASED = ((1, 2), (2, 4), (2, 2), (4, 2), (2, 1)), ((1, 1), (2, 2), (4, 4), (2, 2), (1, 1))
 _EXPONENTIAL = ((2, 4), (8, 16), (32, 32), (16, 8), (4, 2))
 _FROM_ONE = ((1, 2), (4, 8), (16, 32), (32, 16), (8, 4))
+# The Harmonic paper's blocks have one convolution each, and its harmonic convolutions these anchors.
+_HARMONIC, _ANCHORS = ((1,), (2,), (2,), (1,), (1,)), (1, 2, 3, 4, 5, 6, 7)
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,18 @@ class Prior:
     build: Callable[[int, int, Settings], PriorNetwork]
 
 
-def _unet(summary: str, filters: Blocks, dilations: Blocks | None, **layout: bool) -> Prior:
+def _unet(summary: str, filters: Blocks, dilations: Blocks | None, **layout: Any) -> Prior:
     """A U-Net; without dilations they are those of the settings throughout."""
 
     def build(in_channels: int, out_channels: int, settings: Settings) -> PriorNetwork:
-        widths = tuple((a * settings.base_channels, b * settings.base_channels) for a, b in filters)
+        widths = tuple(tuple(each * settings.base_channels for each in block) for block in filters)
         dilated = dilations or ((settings.dilation, settings.dilation),) * len(filters)
         return UNet(UNetLayout(widths, dilated, fold=settings.fold, **layout), in_channels, out_channels)
 
     return Prior(summary, build)
 
+
+_harmonic = partial(_unet, filters=_HARMONIC, dilations=((1,),) * 5, kernel=7, harmonic_paper=True)
 
 PRIORS: dict[str, Prior] = {
     "conv": _unet("plain convolutions", _PAPER, ((1, 1),) * 5),
@@ -56,6 +62,13 @@ PRIORS: dict[str, Prior] = {
     "ddunet": _unet(
         "exp-dense as the authors released it", _RELEASED, _FROM_ONE, dense=True, upsample_conv=True, raw_skip=True
     ),
+    "harmonic": _harmonic("harmonic convolutions that mix seven anchors", anchors=(_ANCHORS,)),
+    "harmonic-1": _harmonic("harmonic convolutions without anchors", anchors=((1,),)),
+    "harmonic-nomix": _harmonic(
+        "harmonic convolutions, one anchor for each output", anchors=tuple((each,) for each in _ANCHORS)
+    ),
+    "conv7": _harmonic("plain 7x7 convolutions"),
+    "dilated7": _harmonic("7x7 convolutions of dilation 3", dilations=((3,),) * 5),
 }
 
 

@@ -24,6 +24,12 @@ class PriorCost:
     gflop_per_iteration: float
 
 
+def in_units(extent: tuple[float, float], stft: STFT, rate: int) -> tuple[float, float]:
+    """A receptive field in bins and frames as one in s and Hz, of which there are no more than half the rate."""
+    bins, frames = extent
+    return frames * stft.hop / rate, min(bins * rate / stft.n_fft, rate / 2)
+
+
 def describe_priors(settings: Settings, rate: int) -> list[PriorCost]:
     """The cost of every registered prior for one second of mono at ``rate`` Hz with these settings."""
     stft = STFT.for_rate(rate, settings.window, settings.hop)
@@ -37,14 +43,14 @@ def describe_priors(settings: Settings, rate: int) -> list[PriorCost]:
             z = torch.empty(shape)
         with FlopCounterMode(display=False) as counter:
             network(z).sum().backward()
-        extent = network.receptive_field()
+        seconds, hertz = in_units(network.receptive_field(), stft, rate)
         costs.append(
             PriorCost(
                 name=name,
                 summary=prior.summary,
                 parameters=sum(weights.numel() for weights in network.parameters()),
-                receptive_field_s=extent * stft.hop / rate,
-                receptive_field_hz=extent * rate / stft.n_fft,
+                receptive_field_s=seconds,
+                receptive_field_hz=hertz,
                 gflop_per_iteration=counter.get_total_flops() / 1e9,
             )
         )

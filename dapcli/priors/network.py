@@ -30,8 +30,8 @@ class PriorNetwork(nn.Module, ABC):
         """Set weights so that every output is zero, and the gradient is not."""
 
     @abstractmethod
-    def receptive_field(self) -> int:
-        """Extent in bins (or frames) of the input that one output bin can depend on, the network's borders aside."""
+    def receptive_field(self) -> tuple[float, float]:
+        """Extent in bins and frames of the input that one output bin can depend on, the network's borders aside."""
 
 
 def convolve(convolution: nn.Module, parts: Sequence[Tensor]) -> Tensor:

@@ -1,17 +1,24 @@
 """The U-Net of the Design paper (Narayanaswamy, Thiagarajan, Spanias 2021), in all its variants.
 
-One configurable network expresses the paper's four priors and the network that its authors released.
+One configurable network expresses the paper's four priors, the network that its authors released, and those of the
+Harmonic paper.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dapcli.priors.harmonic import HarmonicConvolution
 from dapcli.priors.network import PriorNetwork, convolve
+
+# Standard deviation of the weights that the Harmonic paper starts from.
+_WEIGHT_STD = 0.02
 
 
 @dataclass(frozen=True)
@@ -19,11 +26,13 @@ class UNetLayout:
     """The layout of a U-Net whose resolution halves after every down block.
 
     ``filters`` and ``dilations`` hold one entry per block (down blocks, bottleneck, up blocks), each with one
-    number per 3x3 convolution. ``dense`` lets every convolution of a block see the concatenation of all before
-    it, closed by one 1x1 transition. ``upsample_conv`` puts a 3x3 convolution after each upsampling, and
-    ``raw_skip`` takes the skip connection from before the transition; the released code does both, the text of
-    the paper neither. ``fold`` bins and as many frames are folded into channels before the first convolution, and
-    unfolded after the last: a quarter of the work where it is 2.
+    number per convolution, whose kernels have ``kernel`` bins and frames. ``dense`` lets every convolution of a
+    block see the concatenation of all before it, closed by one 1x1 transition. ``upsample_conv`` puts a 3x3
+    convolution after each upsampling, and ``raw_skip`` takes the skip connection from before the transition; the
+    released code does both, the text of the paper neither. ``fold`` bins and as many frames are folded into channels
+    before the first convolution, and unfolded after the last: a quarter of the work where it is 2. ``anchors``, in
+    groups, make the convolutions harmonic (see :class:`~dapcli.priors.harmonic.HarmonicConvolution`).
+    ``harmonic_paper`` takes from that paper its average pooling, in place of the maximum, and its first weights.
 
     Raises ``ValueError`` when the two tables do not match or do not describe a symmetric U-Net.
     """
@@ -34,6 +43,9 @@ class UNetLayout:
     upsample_conv: bool = False
     raw_skip: bool = False
     fold: int = 1
+    kernel: int = 3
+    anchors: tuple[tuple[int, ...], ...] = ()
+    harmonic_paper: bool = False
 
     def __post_init__(self) -> None:
         if len(self.filters) % 2 == 0:
@@ -46,20 +58,30 @@ class UNetLayout:
         """Number of down blocks, and of halvings of the resolution."""
         return len(self.filters) // 2
 
-    def receptive_field(self) -> int:
-        """Extent in bins (or frames) of the input that one output bin can depend on, the network's borders aside.
+    def convolution(self, in_channels: int, out_channels: int, dilation: int, level: int) -> nn.Module:
+        """One convolution of a block, between ``level`` halvings of the resolution."""
+        if self.anchors:
+            return HarmonicConvolution(in_channels, out_channels, self.anchors, self.fold * 2**level)
+        padding = dilation * (self.kernel // 2)
+        return nn.Conv2d(in_channels, out_channels, self.kernel, padding=padding, dilation=dilation)
 
-        Found by following an interval back through the network, for the worst position on the coarsest grid.
+    def receptive_field(self) -> tuple[float, float]:
+        """Extent in bins and frames of the input that one output bin can depend on, the network's borders aside.
+
+        Harmonic convolutions reach all bins, whose number is not known here: infinity stands for it. The rest is found
+        by following an interval back through the network, for the worst position on the coarsest grid.
         Normalisation, which lets every bin depend a little on all, is left out.
         """
-        return self.fold * max(self._reach(position) for position in range(2**self.depth))
+        frames = self.fold * max(self._reach(position) for position in range(2**self.depth))
+        return math.inf if self.anchors else frames, frames
 
     def _reach(self, position: int) -> int:
         """Length of the interval of input bins that the output bin at ``position`` depends on."""
         low = high = position
+        side = self.kernel // 2
         skips: list[tuple[int, int]] = []
         for dilations in reversed(self.dilations[self.depth + 1 :]):
-            low, high = low - sum(dilations), high + sum(dilations)
+            low, high = low - side * sum(dilations), high + side * sum(dilations)
             skips.append((low, high))
             if self.upsample_conv:
                 low, high = low - 1, high + 1
@@ -67,28 +89,36 @@ class UNetLayout:
             low, high = (low - 1) // 2, (high + 1) // 2
         for index in range(self.depth, -1, -1):
             if index < self.depth:
-                # Max pooling reads two bins; the skip connection of this level may reach further.
+                # Pooling reads two bins; the skip connection of this level may reach further.
                 low, high = min(2 * low, skips[-1][0]), max(2 * high + 1, skips.pop()[1])
-            low, high = low - sum(self.dilations[index]), high + sum(self.dilations[index])
+            reach = side * sum(self.dilations[index])
+            low, high = low - reach, high + reach
         return high - low + 1
 
 
 class ConvBlock(nn.Module):
-    """Consecutive 3x3 convolutions, plain or densely connected.
+    """Consecutive convolutions, plain or densely connected, each made of channels in and out and its dilation.
 
     Shape: parts whose concatenation is ``[1, in_channels, F, T]`` to ``[1, out_channels, F, T]``. Returns the block's
     output and, as parts, what a skip connection may take from before the transition (the output in a plain block).
     """
 
     def __init__(
-        self, in_channels: int, filters: Sequence[int], dilations: Sequence[int], *, dense: bool, normalise: bool
+        self,
+        in_channels: int,
+        filters: Sequence[int],
+        dilations: Sequence[int],
+        make: Callable[[int, int, int], nn.Module],
+        *,
+        dense: bool,
+        normalise: bool,
     ) -> None:
         super().__init__()
         self.normalise = normalise
         self.convolutions = nn.ModuleList()
         channels = in_channels
         for width, dilation in zip(filters, dilations, strict=True):
-            self.convolutions.append(nn.Conv2d(channels, width, 3, padding=dilation, dilation=dilation))
+            self.convolutions.append(make(channels, width, dilation))
             channels = channels + width if dense else width
         self.raw_channels = channels
         self.transition = nn.Conv2d(channels, filters[-1], 1) if dense else None
@@ -98,7 +128,7 @@ class ConvBlock(nn.Module):
         """The block's output, and the parts from before the transition."""
         y = parts[0]
         for convolution in self.convolutions:
-            y = convolve(convolution, parts)
+            y = convolution(parts) if isinstance(convolution, HarmonicConvolution) else convolve(convolution, parts)
             if self.normalise:
                 y = F.batch_norm(y, None, None, training=True)
             y = F.relu(y)
@@ -127,31 +157,39 @@ class UNet(PriorNetwork):
         self.down = nn.ModuleList()
         channels = in_channels * layout.fold**2
         skips: list[int] = []
-        for filters, dilations in blocks[: depth + 1]:
-            block = ConvBlock(channels, filters, dilations, dense=layout.dense, normalise=True)
+        for level, (filters, dilations) in enumerate(blocks[: depth + 1]):
+            make = partial(layout.convolution, level=level)
+            block = ConvBlock(channels, filters, dilations, make, dense=layout.dense, normalise=True)
             self.down.append(block)
             channels = block.out_channels
             skips.append(block.raw_channels if layout.raw_skip else block.out_channels)
 
         self.up = nn.ModuleList()
         self.upsample = nn.ModuleList()
-        for (filters, dilations), skip in zip(blocks[depth + 1 :], reversed(skips[:-1]), strict=True):
+        for level, skip in reversed([*enumerate(skips[:-1])]):
+            filters, dilations = blocks[-1 - level]
             if layout.upsample_conv:
                 self.upsample.append(nn.Conv2d(channels, filters[-1], 3, padding=1))
                 channels = filters[-1]
             else:
                 self.upsample.append(nn.Identity())
-            block = ConvBlock(channels + skip, filters, dilations, dense=layout.dense, normalise=False)
+            make = partial(layout.convolution, level=level)
+            block = ConvBlock(channels + skip, filters, dilations, make, dense=layout.dense, normalise=False)
             self.up.append(block)
             channels = block.out_channels
         self.head = nn.Conv2d(channels, out_channels * layout.fold**2, 1)
+        if layout.harmonic_paper:
+            for module in self.modules():
+                if isinstance(module, (nn.Conv2d, nn.Linear)):
+                    nn.init.normal_(module.weight, std=_WEIGHT_STD)
+                    nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
     def zero_output(self) -> None:
         """Set the last convolution to zero."""
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def receptive_field(self) -> int:
+    def receptive_field(self) -> tuple[float, float]:
         """That of the layout."""
         return self.layout.receptive_field()
 
@@ -162,10 +200,11 @@ class UNet(PriorNetwork):
         step = fold * 2**self.layout.depth
         padded_height, padded_width = (max(-(-size // step), 2) * step for size in (height, width))
         x = F.pixel_unshuffle(F.pad(z, (0, padded_width - width, 0, padded_height - height)), fold)
+        pool = F.avg_pool2d if self.layout.harmonic_paper else F.max_pool2d
         skips: list[list[Tensor]] = []
         for level, block in enumerate(self.down):
             if level:
-                x = F.max_pool2d(x, 2)
+                x = pool(x, 2)
             x, raw = block([x])
             skips.append(raw if self.layout.raw_skip else [x])
         skips.pop()
