@@ -24,8 +24,8 @@ from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
 from dapcli.errors import DapError, InputError, InterruptedRunError, OutputError, SettingsError
 
-# mallopt's number for the free memory that a process keeps, and how much that is.
-_M_TRIM_THRESHOLD, _KEPT_BYTES = -1, 100_000_000
+# mallopt's number for how many pools of free memory threads have.
+_M_ARENA_MAX = -8
 
 COMMANDS: dict[str, type[Command]] = {"evaluate": Evaluate, "score": Score, "priors": Priors, "doctor": Doctor}
 
@@ -114,9 +114,9 @@ def _prepare_process() -> None:
     """Settle how numpy and torch use the machine, before they are imported."""
     # Threads of linear algebra that wait for each other by spinning slow down all programs: 2 to this power cycles.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "10")
-    # What tensors have left goes back to the system, or fits hold twice the memory (docs/performance.md).
+    # Threads share one pool of free memory: with one each, fits side by side hold a third more (docs/performance.md).
     with suppress(AttributeError, OSError, TypeError):  # it is the GNU C library's
-        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _check_folder() -> None:
