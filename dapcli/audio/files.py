@@ -24,19 +24,14 @@ Content = bytes | Callable[[BinaryIO], None]
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:
-    """Check, before hours of work, that a file can be written.
-
-    Raises:
-        OutputError: The folder is missing or read-only, or the file exists and ``overwrite`` is false.
-    """
+    """Raise ``OutputError``, before hours of work, where a file cannot be written, or is there and is to stay."""
     folder = path.parent
     try:
-        path.lstat()
-        exists = True
+        exists = bool(path.lstat())
     except (FileNotFoundError, NotADirectoryError):
         exists = False
     except OSError as error:  # its name is too long, for one
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another name") from error
+        raise _refusal(path, error, "another name") from error
     if not folder.is_dir():
         raise OutputError(f"{folder}: no such folder; create it first")
     if path.is_dir():
@@ -48,11 +43,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
 
 
 def check_space(sizes: Mapping[Path, int]) -> None:
-    """Check, before hours of work, that there is room for so many bytes in each of some folders.
-
-    Raises:
-        OutputError: There is not.
-    """
+    """Raise ``OutputError``, before hours of work, where there is no room for so many bytes in each of some folders."""
     disks: dict[int, int] = {}
     for folder, size in sizes.items():
         device, disk = folder.stat().st_dev, shutil.disk_usage(folder)
@@ -64,15 +55,17 @@ def check_space(sizes: Mapping[Path, int]) -> None:
             )
 
 
+def _refusal(path: Path, error: OSError, choice: str = "another folder", what: str = "written") -> OutputError:
+    return OutputError(f"{path}: cannot be {what} ({error.strerror}); choose {choice}")
+
+
 def beside(path: Path, ending: str) -> Path:
     """A path with something after its name; a hidden one of a short name where that would be too long."""
     longer = path.parent / f"{path.name}{ending}"
     try:
         longer.lstat()
-    except FileNotFoundError:
-        pass
-    except OSError:
-        return _beside(path, ending)
+    except OSError as error:
+        return longer if isinstance(error, FileNotFoundError) else _beside(path, ending)
     return longer
 
 
@@ -93,7 +86,7 @@ def output_folder(folder: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise OutputError(f"{folder.parent}: no such folder; create it first") from None
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be created ({error.strerror}); choose another folder") from error
+        raise _refusal(folder, error, what="created") from error
     try:
         yield
     finally:
@@ -106,18 +99,15 @@ def output_folder(folder: Path) -> Iterator[None]:
 def claim(path: Path) -> Iterator[None]:
     """Keep other runs from a file that is to be written, or a folder, and remove what a killed run has left there.
 
-    The claim is a lock on an empty file beside the file, or in the folder, which ends with the process; that file is
-    removed at the end, and one that a killed run has left is in nobody's way. Where a file system knows no locks,
-    nothing is claimed.
-
-    Raises:
-        OutputError: Another run has claimed it, or the folder cannot be written.
+    The claim is a lock on an empty file beside the file, or in the folder, which ends with the process; one that a
+    killed run has left is in nobody's way. Where a file system knows no locks, nothing is claimed. Raises
+    ``OutputError`` where another run has claimed it, or the folder cannot be written.
     """
     lock = _beside(path, ".lock")
     try:
         descriptor = _lock(lock)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+        raise _refusal(path, error) from error
     if descriptor is None:
         raise OutputError(f"{path} is being written by another run; wait for that, or choose another name")
     try:
@@ -163,12 +153,9 @@ def _beside(path: Path, ending: str) -> Path:
 def write_files(contents: Mapping[Path, Content]) -> None:
     """Write several files so that all appear, complete, or none does.
 
-    Each is written beside its destination under a temporary name; only when all are on disk are they renamed, and
-    should that fail half-way, what was there before comes back. A file too long for memory is given as a function that
-    writes it into a stream, opened ``w+b``.
-
-    Raises:
-        OutputError: The disk is full or refuses for another reason. Whatever is raised, no temporary file is left.
+    Each is written beside its destination under a temporary name, by a function into a stream opened ``w+b`` where it
+    is too long for memory; only when all are on disk are they renamed, and should that fail half-way, what was there
+    before comes back. Raises ``OutputError`` where the disk refuses; whatever is raised, no temporary file is left.
     """
     parts = {path: _beside(path, f"-{os.getpid()}.part") for path in contents}
     before = {path: _beside(path, f"-{os.getpid()}.before.part") for path in contents if os.path.lexists(path)}
@@ -178,10 +165,7 @@ def write_files(contents: Mapping[Path, Content]) -> None:
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             with parts[path].open("w+b") as file:
-                if callable(content):
-                    content(file)
-                else:
-                    file.write(content)
+                content(file) if callable(content) else file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         for path, old in before.items():
@@ -196,7 +180,7 @@ def write_files(contents: Mapping[Path, Content]) -> None:
     except OutputError:
         raise  # an OSError too, but one that says what to do
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from error
+        raise _refusal(path, error) from error
     finally:
         for path in begun:
             with contextlib.suppress(OSError):

@@ -12,10 +12,9 @@ import re
 import struct
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
 from dapcli.audio import mpeg
 from dapcli.audio.chunks import Chunk, Layout, chunks, layout_of, pack
@@ -26,14 +25,12 @@ Piece = bytes | range
 
 # Sizes that programs announce when they write to a pipe and cannot know: about 2 or 4 GB, and all bits of 8 bytes.
 _UNKNOWN_SIZES = (range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0000), range(2**62, 2**64))
-_FORMAT_PCM, _FORMAT_FLOAT, _FORMAT_EXTENSIBLE = 1, 3, 0xFFFE
-_FORMATS_MPEG = (0x50, 0x55)
+# Formats in WAV.
+_PCM, _FLOAT, _EXTENSIBLE, _MPEG = 1, 3, 0xFFFE, (0x50, 0x55)
 # Bytes of a sample in an AU file, by its encoding.
 _AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _AIFF_LINEAR = (b"NONE", b"TWOS", b"SOWT", b"FL32", b"FL64", b"IN24", b"IN32")
-# The longest header of a page of Ogg.
-_OGG_HEADER = 27 + 255
-_ID3_HEADER, _ID3_TRAILER, _APE_FOOTER = 10, 128, 32
+_OGG_HEADER, _ID3_HEADER, _ID3_TRAILER, _APE_FOOTER = 27 + 255, 10, 128, 32
 
 
 class View(io.BufferedIOBase):
@@ -78,16 +75,16 @@ class View(io.BufferedIOBase):
         super().close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Contents:
     """How a file keeps its samples.
 
     ``pieces`` is what libsndfile is to read, nothing where that is the file itself. ``announced`` and ``present`` are
     bytes of samples, and ``frames`` the number of samples per channel, as far as the header tells them; ``cut`` is true
-    where the end is missing and nobody knows how much. ``block`` is the number of samples per channel that are encoded
-    together; ``limit`` that of all, where libsndfile would read more. ``bits`` is the number of bits that count in a
-    sample, where it takes more. ``checked`` means that libsndfile need not be asked about sizes, ``is_noisy`` that it
-    prints what it finds wrong.
+    where the end is missing and nobody knows how much. ``unit`` are the bytes of a frame, or of the ``block`` samples
+    per channel that are encoded together; ``limit`` is the number of all, where libsndfile would read more. ``bits`` of
+    a sample count, where it takes more; ``patch`` is what is to be in its description instead, and where. ``checked``
+    means that libsndfile need not be asked about sizes, ``is_noisy`` that it prints what it finds wrong: it is MP3.
     """
 
     pieces: tuple[Piece, ...] = ()
@@ -95,9 +92,11 @@ class Contents:
     present: int = 0
     frames: int | None = None
     cut: bool = False
+    unit: int = 1
     block: int = 1
     limit: int | None = None
     bits: int | None = None
+    patch: tuple[int, bytes] | None = None
     checked: bool = False
     is_noisy: bool = False
     notes: tuple[str, ...] = ()
@@ -105,23 +104,19 @@ class Contents:
 
 
 def inspect(path: Path) -> Contents:
-    """What the header of a file tells of its samples.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
+    """What the header of a file tells of its samples; raises ``OSError`` if it cannot be read."""
     size = path.stat().st_size
     with View(path, [range(size)]) as file:
         start, stop = without_tags(file)
     with View(path, [range(start, stop)]) as body:
         contents = _inspect(body)
     # Ranges of the body are ranges of the file from the end of its tags on; libsndfile's decoder of MP3 knows tags.
-    pieces = tuple(
-        range(piece.start + start, piece.stop + start) if isinstance(piece, range) else piece
-        for piece in contents.pieces or (range(0 if contents.is_noisy else stop - start),)
-        if piece
-    )
-    return replace(contents, pieces=() if pieces == (range(size),) else pieces)
+    pieces = contents.pieces or (range(0 if contents.is_noisy else stop - start),)
+    moved = (range(p.start + start, p.stop + start) if isinstance(p, range) else p for p in pieces if p)
+    contents.pieces = tuple(moved)
+    if contents.pieces == (range(size),):
+        contents.pieces = ()
+    return contents
 
 
 def _inspect(body: View) -> Contents:
@@ -176,40 +171,39 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
     data = next((found[name] for name in (b"data", b"SSND", b"BODY") if name in found), None)
     if data is None:
         return Contents()  # libsndfile says what is wrong
-    form, described, skipped = _Form(), next((found[name] for name in _READERS if name in found), None), 0
-    description = body.at(described.start, min(40, described.size)) if described else b""
+    described, contents, description = next((found[name] for name in _READERS if name in found), None), Contents(), b""
     if described:
-        form = _READERS[described.name[:4]](description, layout.size[0])
-    if form.refusal:
-        return Contents(refusal=form.refusal)
-    if magic == b"caff":
-        skipped = 4
-    elif data.name == b"SSND":
+        description = body.at(described.start, min(40, described.size))
+        contents = _READERS[described.name[:4]](description, layout.size[0])
+    if contents.refusal:
+        return contents
+    skipped = 4 if magic == b"caff" else 0
+    if data.name == b"SSND":
         skipped = 8 + int.from_bytes(body.at(data.start, 4), "big")
-    start, announced = data.start + skipped, data.size - skipped
-    notes: tuple[str, ...] = ()
+    start, announced, unit = data.start + skipped, data.size - skipped, contents.unit
     available = max(0, body.size - start)
     is_unknown = announced > available and any(data.size in sizes for sizes in _UNKNOWN_SIZES)
     if announced <= available:
-        present, notes = _with_unannounced(body, layout, start, max(0, announced), form.unit)
+        present, contents.notes = _with_unannounced(body, layout, start, max(0, announced), unit)
     else:
         present = available
         if is_unknown and b"ds64" not in found:  # which libsndfile does not understand
             announced = available
     if present != announced:
-        present -= present % form.unit
+        present -= present % unit
     stop = start + present
-    if form.is_mpeg:
-        contents = _inspect_mpeg(body, range(start, stop))
-        return replace(contents, notes=(*notes, *contents.notes))
+    if contents.is_noisy:
+        stream = _inspect_mpeg(body, range(start, stop))
+        stream.notes = (*contents.notes, *stream.notes)
+        return stream
 
     head = b""  # what is to be in place of the first 12 bytes
     patches = {0: b"RF64"} if magic == b"BW64" else {}
-    if described and form.patch:
-        patches[described.start + form.patch[0]] = form.patch[1]
+    if described and contents.patch:
+        patches[described.start + contents.patch[0]] = contents.patch[1]
     if present != announced:
         patches[data.start - struct.calcsize(layout.size)] = pack(layout.size, present + skipped + layout.counted)
-        sizes = struct.pack("<QQQ", stop - 8, present, present // form.unit)
+        sizes = struct.pack("<QQQ", stop - 8, present, present // unit)
         if b"ds64" in found:
             patches |= {data.start - 4: b"\xff" * 4, found[b"ds64"].start: sizes}
         elif magic == b"RIFF" and present >= 2**32 - 1:
@@ -217,21 +211,20 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
         elif layout.whole is not None:
             patches[layout.whole] = pack(layout.size, stop - layout.outside)
         if described and data.name == b"SSND":
-            patches[described.start + 2] = pack(">I", present // form.unit)
+            patches[described.start + 2] = pack(">I", present // unit)
     elif not layout.counted and data.name != b"BODY":
         stop = body.size  # in W64 and SVX libsndfile takes chunks behind the samples for more of them
-    pieces = (head, *_patched(patches, stop, 12 if head else 0))
+    contents.pieces = (head, *_patched(patches, stop, 12 if head else 0))
     # More samples than the header announces are no fewer than they should be.
-    announced = max(0, present if notes or is_unknown else announced)
-    frames, cut, limit = None, False, None
-    if magic == b"caff" and form.block > 1:  # packets of any size, with a table behind them
-        cut = b"pakt" not in found
-        frames = None if cut else int.from_bytes(body.at(found[b"pakt"].start + 8, 8), "big")
-    elif data.name == b"SSND":
-        counted = int.from_bytes(description[2:6], "big")
-        # libsndfile counts a byte of padding as a sample, and writes it so.
-        limit = counted if present - counted * form.unit == 1 else None
-    return Contents(pieces, announced, present, frames, cut, form.block, limit, form.bits, checked=True, notes=notes)
+    contents.announced = max(0, present if contents.notes or is_unknown else announced)
+    contents.present, contents.checked = present, True
+    if magic == b"caff" and contents.block > 1:  # packets of any size, with a table behind them
+        contents.cut = b"pakt" not in found
+        contents.frames = None if contents.cut else int.from_bytes(body.at(found[b"pakt"].start + 8, 8), "big")
+    counted = int.from_bytes(description[2:6], "big")
+    if data.name == b"SSND" and present - counted * unit == 1:
+        contents.limit = counted  # libsndfile counts a byte of padding as a sample, and writes it so
+    return contents
 
 
 def _with_unannounced(body: View, layout: Layout, start: int, announced: int, unit: int) -> tuple[int, tuple[str, ...]]:
@@ -271,70 +264,56 @@ def _patched(patches: Mapping[int, bytes], stop: int, done: int = 0) -> tuple[Pi
 # How a container describes its samples
 
 
-class _Form(NamedTuple):
-    """Bytes of a frame, or of a block of ``block`` samples per channel that are encoded together.
-
-    ``bits`` of a sample count, where it takes more; ``patch`` is what is to be in the header instead, and where.
-    """
-
-    unit: int = 1
-    block: int = 1
-    bits: int | None = None
-    patch: tuple[int, bytes] | None = None
-    is_mpeg: bool = False
-    refusal: str = ""
-
-
-def _read_fmt(fmt: bytes, order: str) -> _Form:
+def _read_fmt(fmt: bytes, order: str) -> Contents:
     if len(fmt) < 16:
-        return _Form()
+        return Contents()
     tag, channels, _, _, unit, bits = struct.unpack(f"{order}HHIIHH", fmt[:16])
     taken = bits
-    if tag == _FORMAT_EXTENSIBLE and len(fmt) >= 26:
+    if tag == _EXTENSIBLE and len(fmt) >= 26:
         valid, _, tag = struct.unpack(f"{order}HIH", fmt[18:26])
         bits = min(bits, valid) or bits
-    if tag in _FORMATS_MPEG:
-        return _Form(is_mpeg=True)
-    if tag in (_FORMAT_PCM, _FORMAT_FLOAT):
-        return _linear(channels, unit, bits, taken, tag == _FORMAT_FLOAT, (14, f"{order}H"))
+    if tag in _MPEG:
+        return Contents(is_noisy=True)
+    if tag in (_PCM, _FLOAT):
+        return _linear(channels, unit, bits, taken, tag == _FLOAT, (14, f"{order}H"))
     samples = struct.unpack(f"{order}H", fmt[18:20])[0] if len(fmt) >= 20 else 1
-    return _Form(max(1, unit), max(1, samples))
+    return Contents(unit=max(1, unit), block=max(1, samples))
 
 
-def _read_desc(desc: bytes, _: str) -> _Form:
+def _read_desc(desc: bytes, _: str) -> Contents:
     if len(desc) < 32:
-        return _Form()
+        return Contents()
     name, flags, unit, block, channels, bits = struct.unpack(">4sIIIII", desc[8:32])
     if name == b"lpcm":
         return _linear(channels, unit, bits, bits, bool(flags & 1), (28, ">I"))
-    return _Form(max(1, unit), max(1, block))
+    return Contents(unit=max(1, unit), block=max(1, block))
 
 
-def _read_comm(comm: bytes, _: str) -> _Form:
+def _read_comm(comm: bytes, _: str) -> Contents:
     if len(comm) < 18:
-        return _Form()
+        return Contents()
     channels, _, bits = struct.unpack(">HIH", comm[:8])
     encoding = comm[18:22] or b"NONE"
     if encoding == b"ima4":
-        return _Form(max(1, 34 * channels), 64)
-    return _Form(max(1, channels * -(-bits // 8)) if encoding.upper() in _AIFF_LINEAR else 1)
+        return Contents(unit=max(1, 34 * channels), block=64)
+    return Contents(unit=max(1, channels * -(-bits // 8)) if encoding.upper() in _AIFF_LINEAR else 1)
 
 
 # By the name of the chunk that describes samples.
 _READERS = {b"fmt ": _read_fmt, b"COMM": _read_comm, b"desc": _read_desc}
 
 
-def _linear(channels: int, unit: int, bits: int, taken: int, is_float: bool, at: tuple[int, str]) -> _Form:
+def _linear(channels: int, unit: int, bits: int, taken: int, is_float: bool, at: tuple[int, str]) -> Contents:
     """Plain samples of ``bits`` in frames of ``unit`` bytes; that each takes ``taken`` bits is told at a position."""
     if not channels or not unit or not bits:
-        return _Form()  # libsndfile says what is wrong
+        return Contents()  # libsndfile says what is wrong
     width, rest = divmod(unit, channels)
     if rest or not -(-bits // 8) <= width <= (8 if is_float else 4) or (is_float and bits != 8 * width):
         layout = f"{bits} bits in frames of {unit} bytes for {count_channels(channels)}"
-        return _Form(refusal=f"keeps samples of {layout}, which do not go together")
+        return Contents(refusal=f"keeps samples of {layout}, which do not go together")
     if is_float or width == 1 or bits == 8 * width:
-        return _Form(unit)
-    return _Form(unit, bits=bits, patch=(at[0], struct.pack(at[1], 8 * width)) if taken != 8 * width else None)
+        return Contents(unit=unit)
+    return Contents(unit=unit, bits=bits, patch=(at[0], struct.pack(at[1], 8 * width)) if taken != 8 * width else None)
 
 
 def _inspect_au(body: View, order: str) -> Contents:

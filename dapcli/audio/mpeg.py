@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # Kilobits per second of layer III, by index: MPEG-1; MPEG-2 and 2.5.
 _KILOBITS = (
@@ -15,9 +16,8 @@ _KILOBITS = (
     (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 )
 _RATES = (44_100, 48_000, 32_000)
-# Bytes that are looked through for the next frame where one does not follow.
-_SEARCHED = 1 << 16
-_WINDOW = 1 << 20
+# Bytes that are looked through for the next frame where one does not follow, and that are read at once.
+_SEARCHED, _WINDOW = 1 << 16, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,32 +39,26 @@ class Stream:
     silence: bytes
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """What the header of a frame of layer III tells; ``kind`` is the same for all frames of a stream."""
+class _Frame(NamedTuple):
+    """What the header of a frame tells; ``kind`` is the same for all frames of a stream, Xing's lies at ``xing``."""
 
-    header: bytes
     kind: int
     size: int
     samples: int
-    side: int
+    xing: int
 
-    @staticmethod
-    def parse(header: bytes) -> _Frame | None:
-        if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-            return None
-        version, index, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
-        if version == 1 or index in (0, 15) or rate == 3:
-            return None
-        low = version != 3
-        kilobits = _KILOBITS[low][index]
-        hertz = _RATES[rate] >> (0 if version == 3 else 1 if version == 2 else 2)
-        size = (72_000 if low else 144_000) * kilobits // hertz + (header[2] >> 1 & 1)
-        mono = header[3] >> 6 == 3
-        side = (9 if mono else 17) if low else (17 if mono else 32)
-        # Of a frame without a checksum.
-        plain = bytes([header[0], header[1] | 1, *header[2:4]])
-        return _Frame(plain, (header[1] & 0xFE) << 8 | header[2] & 0x0C, size, 576 if low else 1152, side)
+
+def _parse(header: bytes) -> _Frame | None:
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return None
+    version, index, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or index in (0, 15) or rate == 3:
+        return None
+    low, mono = version != 3, header[3] >> 6 == 3
+    hertz = _RATES[rate] >> (2, 0, 1, 0)[version]
+    size = (72_000 if low else 144_000) * _KILOBITS[low][index] // hertz + (header[2] >> 1 & 1)
+    kind = (header[1] & 0xFE) << 8 | header[2] & 0x0C
+    return _Frame(kind, size, 576 if low else 1152, (36, 21, 13)[low + mono])
 
 
 def scan(read: Callable[[int, int], bytes], start: int, stop: int) -> Stream | None:
@@ -78,11 +72,12 @@ def scan(read: Callable[[int, int], bytes], start: int, stop: int) -> Stream | N
         nonlocal base, window
         if not base <= position <= base + len(window) - 4:
             base, window = position, read(position, _WINDOW)
-        return _Frame.parse(window[position - base : position - base + 4])
+        return _parse(window[position - base : position - base + 4])
 
     first = frame_at(start)
     if not first:
         return None
+    head = read(start, first.size)
     runs: list[range] = []
     position, count, largest, is_cut = start, 0, 0, False
     while position + 4 <= stop:
@@ -94,19 +89,17 @@ def scan(read: Callable[[int, int], bytes], start: int, stop: int) -> Stream | N
             position += found
             continue
         end = position + frame.size
-        if end > stop:
-            is_cut = True
+        if is_cut := end > stop:
             break
-        if runs and runs[-1].stop == position:
-            runs[-1] = range(runs[-1].start, end)
-        else:
-            runs.append(range(position, end))
+        runs.append(range(runs.pop().start if runs and runs[-1].stop == position else position, end))
         position, count, largest = end, count + 1, max(largest, frame.size)
     if count < 2:
         return None
-    announced = _announced(read(start, first.size), 4 + first.side)
-    leading = 0 if announced is None else first.size
-    silence = first.header + bytes(first.size - 4)
+    announced, leading = None, 0
+    xing = head[first.xing : first.xing + 12]
+    if xing[:4] in (b"Xing", b"Info") and len(xing) == 12 and xing[7] & 1:  # the number does not count this frame
+        announced, leading = int.from_bytes(xing[8:], "big"), first.size
+    silence = bytes([head[0], head[1] | 1, *head[2:4]]).ljust(first.size, b"\0")  # without a checksum
     return Stream(tuple(runs), count - (leading > 0), first.samples, largest, announced, leading, is_cut, silence)
 
 
@@ -114,16 +107,8 @@ def _search(found: bytes, kind: int) -> int | None:
     """Where in bytes the next two frames of a kind begin."""
     position = 0
     while (position := found.find(b"\xff", position + 1)) >= 0:
-        frame = _Frame.parse(found[position : position + 4])
-        if frame and frame.kind == kind:
-            following = _Frame.parse(found[position + frame.size :][:4])
-            if following and following.kind == kind:
-                return position
-    return None
-
-
-def _announced(frame: bytes, at: int) -> int | None:
-    """The number of frames that a Xing or Info frame tells, which does not count itself."""
-    if frame[at : at + 4] in (b"Xing", b"Info") and len(frame) >= at + 12 and frame[at + 7] & 1:
-        return int.from_bytes(frame[at + 8 : at + 12], "big")
+        frame = _parse(found[position : position + 4])
+        following = _parse(found[position + frame.size :][:4]) if frame and frame.kind == kind else None
+        if following and following.kind == kind:
+            return position
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,31 +27,19 @@ class View:
     gain: float
     kept: tuple[int, ...]
     copies: tuple[tuple[int, int], ...]
+    rate: int = field(init=False)
+    subtype: str = field(init=False)
+    format: str = field(init=False)
+    length: int = field(init=False)
 
-    @property
-    def rate(self) -> int:
-        """Samples per second and channel."""
-        return self.recording.rate
-
-    @property
-    def subtype(self) -> str:
-        """Sample encoding, by libsndfile's name."""
-        return self.recording.subtype
-
-    @property
-    def format(self) -> str:
-        """Container, by libsndfile's name."""
-        return self.recording.format
+    def __post_init__(self) -> None:
+        for name in ("rate", "subtype", "format", "length"):
+            object.__setattr__(self, name, getattr(self.recording, name))
 
     @property
     def channels(self) -> int:
         """Number of channels that are seen."""
         return len(self.kept)
-
-    @property
-    def length(self) -> int:
-        """Number of samples N per channel."""
-        return self.recording.length
 
     def read(self, start: int, stop: int) -> Samples:
         """Samples ``[V, stop - start]`` of the V channels that are seen."""
