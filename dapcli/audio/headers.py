@@ -152,8 +152,6 @@ def without_tags(file: View) -> tuple[int, int]:
     return start, stop
 
 
-# Files of chunks
-
 # Chunks that are commonly found behind the samples.
 _COMMON = re.compile(
     rb"LIST|bext|iXML|cue |smpl|fact|PEAK|id3 |ID3 |JUNK|junk|PAD |FLLR|DISP|_PMX|axml|inst|acid|cart|MARK|INST|COMT|"
@@ -261,9 +259,6 @@ def _patched(patches: Mapping[int, bytes], stop: int, done: int = 0) -> tuple[Pi
     return (*pieces, range(done, stop))
 
 
-# How a container describes its samples
-
-
 def _read_fmt(fmt: bytes, order: str) -> Contents:
     if len(fmt) < 16:
         return Contents()
@@ -326,9 +321,6 @@ def _inspect_au(body: View, order: str) -> Contents:
     notes = (_more(announced, available),) if announced < available else ()
     pieces = _patched({8: b"\xff" * 4}, start + present)
     return Contents(pieces, present if notes else announced, present, checked=True, notes=notes)
-
-
-# Streams of pages or frames
 
 
 def _inspect_ogg(body: View) -> Contents:

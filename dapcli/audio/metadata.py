@@ -94,7 +94,7 @@ class Metadata:
 
     def note(self, path: Path, container: str) -> list[str]:
         """A note on what a file in this format will not hold; none if it holds all."""
-        family, lost = _family(container), list(self.lost)
+        family, lost = _FAMILIES.get(container, container), list(self.lost)
         if family != self.family or family not in _WITH_CHUNKS:
             others = [chunk for chunk in self.chunks if not _is_text(*chunk)]
             lost += [_word(*chunk) for chunk in others if chunk[1][:4] not in _USUAL_CHAN]
@@ -111,7 +111,7 @@ class Metadata:
 
     def write(self, stream: BinaryIO, container: str, subtype: str) -> None:
         """Write what can be kept into a file of samples in this format, opened ``w+b``."""
-        family = _family(container)
+        family = _FAMILIES.get(container, container)
         if family in ("FLAC", "OGG"):
             self._write_comments(stream, container, subtype)
         elif family == "MP3" and (tag := self._id3()):
@@ -187,7 +187,7 @@ class Metadata:
 
 def read_metadata(path: Path, recording: Recording) -> Metadata:
     """The metadata of a recording's file; what cannot be understood is ``lost``."""
-    found = Metadata(_family(recording.format))
+    found = Metadata(_FAMILIES.get(recording.format, recording.format))
     with View(path, [range(path.stat().st_size)]) as file:
         start, stop = without_tags(file)
         try:
@@ -312,10 +312,6 @@ def _decode(text: bytes) -> str:
         return text.decode("latin-1")
 
 
-def _family(container: str) -> str:
-    return _FAMILIES.get(container, container)
-
-
 def _is_text(name: bytes, content: bytes) -> bool:
     """Whether a chunk holds texts, which are among the tags."""
     return name in _TEXTS or (name == b"LIST" and content[:4] == b"INFO")
@@ -330,14 +326,13 @@ def _word(name: bytes, content: bytes = b"") -> str:
 
 def _save(tag: id3.ID3, stream: BinaryIO) -> None:
     """Write an ID3 tag in front of what a stream holds, in the tag's own version."""
-    if old := tag.version < (2, 4):
+    if tag.version < (2, 4):
         tag = copy.deepcopy(tag)
         tag.update_to_v23()
-    tag.save(stream, v2_version=3 if old else 4, padding=lambda _: 0)
+    tag.save(stream, v2_version=min(4, max(3, tag.version[1])), padding=lambda _: 0)
 
 
 def _id3_chunk(tag: id3.ID3, family: str) -> tuple[bytes, bytes]:
-    """An ID3 tag as a chunk."""
     buffer = io.BytesIO()
     _save(tag, buffer)
     return b"id3 " if family == "RIFF" else b"ID3 ", buffer.getvalue()

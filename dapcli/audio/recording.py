@@ -56,21 +56,15 @@ class Recording(Protocol):
         """Number of samples N per channel."""
 
     def read(self, start: int, stop: int) -> Samples:
-        """Samples ``[C, stop - start]``, not to be written into.
-
-        Raises:
-            ValueError: The recording has no such samples.
-        """
+        """Samples ``[C, stop - start]``, not to be written into; raises ``ValueError`` if there are none such."""
 
 
 @dataclass(frozen=True)
 class Audio:
     """A :class:`Recording` in memory: ``samples`` is ``[C, N]`` with full scale at 1, ``rate`` is in Hz.
 
-    Anything that numpy takes for floats will do; ``[N]`` is one channel.
-
-    Raises:
-        InputError: The samples are none, integers, not finite or not ``[C, N]``, or the rate is no whole number of Hz.
+    Anything that numpy takes for floats will do; ``[N]`` is one channel. Raises ``InputError`` where samples are
+    missing, integers, not finite or not ``[C, N]``, or the rate is no whole number.
     """
 
     samples: Samples
@@ -109,11 +103,7 @@ class Audio:
 
 
 def as_signal(given: ArrayLike) -> NDArray[np.floating[Any]]:
-    """Samples ``[C, N]`` of what people have for such; ``[N]`` is one channel.
-
-    Raises:
-        InputError: They are no floats, or not ``[C, N]``.
-    """
+    """Samples ``[C, N]`` of floats that people have, ``[N]`` too; raises ``InputError`` where these are none."""
     try:
         samples = np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:  # torch's are the first and the last
@@ -130,9 +120,8 @@ def as_signal(given: ArrayLike) -> NDArray[np.floating[Any]]:
         raise InputError(f"the samples are {list(samples.shape)}; give [C, N], channels first")
     channels, length = samples.shape
     if channels > max(length, _USUAL_CHANNELS):
-        raise InputError(
-            f"the samples are {channels} channels of {length}; give [C, N], channels first: did you mean samples.T?"
-        )
+        advice = "give [C, N], channels first: did you mean samples.T?"
+        raise InputError(f"the samples are {channels} channels of {length}; {advice}")
     return samples
 
 
@@ -175,8 +164,7 @@ def shape_in_words(recording: Recording) -> str:
 def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
     """Resample ``[C, N]`` from ``rate`` to ``new_rate`` Hz, giving ``ceil(N * new_rate / rate)`` samples.
 
-    Raises:
-        SettingsError: The two rates have so little in common that the filter would not fit in memory.
+    Raises ``SettingsError`` where the two have so little in common that the filter would not fit in memory.
     """
     if rate == new_rate:
         return samples
@@ -186,13 +174,6 @@ def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
     import torch  # deferred: reading and checking files must not wait for it
     from torchaudio.functional import resample as polyphase
 
-    resampled = polyphase(
-        torch.from_numpy(samples),
-        rate,
-        new_rate,
-        lowpass_filter_width=_RESAMPLER_WIDTH,
-        rolloff=0.9475937167399596,
-        resampling_method="sinc_interp_kaiser",
-        beta=14.769656459379492,
-    )
+    window = {"rolloff": 0.9475937167399596, "beta": 14.769656459379492, "resampling_method": "sinc_interp_kaiser"}
+    resampled = polyphase(torch.from_numpy(samples), rate, new_rate, lowpass_filter_width=_RESAMPLER_WIDTH, **window)
     return np.asarray(resampled.numpy(), dtype=np.float64)

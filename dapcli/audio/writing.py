@@ -44,8 +44,7 @@ _PROBE = 63
 def output_format(path: Path, source: Recording) -> tuple[str, str]:
     """Format and subtype to write ``path`` in: the format by its extension, the source's subtype where that holds it.
 
-    Raises:
-        SettingsError: libsndfile cannot write files with this extension, or not at this rate, channel count or length.
+    Raises ``SettingsError`` where libsndfile cannot write such files, or not at this rate, channel count or length.
     """
     extension = path.suffix.removeprefix(".").upper()
     name = _FORMATS.get(extension, extension)
@@ -70,10 +69,12 @@ def output_format(path: Path, source: Recording) -> tuple[str, str]:
             if container == name and not small:
                 raise SettingsError(f"{path}: is too long for {name}; choose .w64, .caf or .flac")
             return container, subtype
-    raise SettingsError(
-        f"{path}: libsndfile cannot write {count_channels(source.channels)} at {source.rate} Hz as {name}; "
-        "choose another extension"
-    )
+    raise SettingsError(f"{path}: {_refusal(source, name)}")
+
+
+def _refusal(recording: Recording, what: str) -> str:
+    shape = f"{count_channels(recording.channels)} at {recording.rate} Hz"
+    return f"libsndfile cannot write {shape} as {what}; choose another extension"
 
 
 def format_notes(path: Path, source: Recording, container: str, subtype: str) -> list[str]:
@@ -139,11 +140,7 @@ def keeps_samples(subtype: str) -> bool:
 
 
 def encode(recording: Recording, metadata: Metadata | None = None) -> bytes:
-    """The bytes of an audio file, as :func:`write_audio` writes it.
-
-    Raises:
-        OutputError: libsndfile refuses the combination of format, rate and channels.
-    """
+    """The bytes of an audio file, as :func:`write_audio` writes it."""
     buffer = io.BytesIO()
     write_audio(buffer, recording, metadata)
     return buffer.getvalue()
@@ -152,11 +149,8 @@ def encode(recording: Recording, metadata: Metadata | None = None) -> bytes:
 def write_audio(stream: BinaryIO, recording: Recording, metadata: Metadata | None = None) -> None:
     """Write an audio file of a recording, in its own format and subtype, with metadata, into an empty stream.
 
-    ``stream`` can seek and read. The same samples make the same bytes.
-
-    Raises:
-        OutputError: libsndfile refuses the combination of format, rate and channels.
-        OSError: The stream refuses, because the disk is full for one.
+    ``stream`` can seek and read. The same samples make the same bytes. Raises ``OutputError`` where libsndfile refuses
+    the combination of format, rate and channels, ``OSError`` where the stream does, because the disk is full for one.
     """
     sink, step = _Sink(stream), step_of(recording.subtype)
 
@@ -167,10 +161,7 @@ def write_audio(stream: BinaryIO, recording: Recording, metadata: Metadata | Non
             yield
         except (RuntimeError, ValueError) as error:  # libsndfile's are RuntimeErrors
             if not sink.error:
-                raise OutputError(
-                    f"libsndfile cannot write {count_channels(recording.channels)} at {recording.rate} Hz as "
-                    f"{recording.format}/{recording.subtype}; choose another extension"
-                ) from error
+                raise OutputError(_refusal(recording, f"{recording.format}/{recording.subtype}")) from error
         if sink.error:
             raise sink.error
 
