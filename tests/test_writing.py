@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from dapcli.audio import Audio, encode, output_format, read_audio
-from dapcli.audio.writing import format_notes, keeps_samples, step_of
+from dapcli.audio.writing import format_notes, step_of
 from dapcli.errors import SettingsError
 
 RATE = 8_000
@@ -34,24 +32,13 @@ def written() -> list[tuple[str, str]]:
 
 
 WRITTEN = written()
-EXACT = [pair for pair in WRITTEN if keeps_samples(pair[1])]
-STEPPED = [pair for pair in EXACT if step_of(pair[1])]
+STEPPED = [pair for pair in WRITTEN if step_of(pair[1])]
 
 
 def decode(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Samples ``[C, N]`` of a file, as soundfile reads it."""
     samples: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = soundfile.read(io.BytesIO(data), always_2d=True)[0].T
     return samples
-
-
-@given(st.sampled_from(EXACT), st.integers(1, 300), st.integers(1, 2), st.integers(0, 9))
-@settings(deadline=None, max_examples=300)
-def test_samples_come_back_within_half_a_step(pair: tuple[str, str], length: int, channels: int, seed: int) -> None:
-    container, subtype = pair
-    channels = channels if soundfile.check_format(container, subtype) and container not in ("HTK", "SVX") else 1
-    step = step_of(subtype) or 2.0**-24
-    samples = np.random.default_rng(seed).uniform(-1, 1 - step, (channels, length))
-    assert np.abs(decode(encode(Audio(samples, RATE, subtype, container))) - samples).max() <= step / 2
 
 
 @pytest.mark.parametrize(("container", "subtype"), WRITTEN)
@@ -69,6 +56,7 @@ def test_steps_are_neither_shifted_nor_wrapped(container: str, subtype: str) -> 
     samples = np.r_[0, 1, -1, 2, -2, -step, step, np.linspace(-0.9, 0.9, 20_001)][None]
     error = decode(encode(Audio(samples, RATE, subtype, container))) - np.clip(samples, -1, 1 - step)
     np.testing.assert_array_equal(error[0, :7], 0)
+    assert np.abs(error).max() <= step / 2
     assert abs(error.mean()) < 0.02 * step
 
 

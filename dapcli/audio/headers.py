@@ -219,6 +219,8 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
     if magic == b"caff" and contents.block > 1:  # packets of any size, with a table behind them
         contents.cut = b"pakt" not in found
         contents.frames = None if contents.cut else int.from_bytes(body.at(found[b"pakt"].start + 8, 8), "big")
+    elif contents.block > 1 and present != announced:
+        contents.limit = present // unit * contents.block  # libsndfile reads one block of GSM more
     counted = int.from_bytes(description[2:6], "big")
     if data.name == b"SSND" and present - counted * unit == 1:
         contents.limit = counted  # libsndfile counts a byte of padding as a sample, and writes it so
