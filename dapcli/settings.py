@@ -151,6 +151,7 @@ class Settings:
     )
     ema_decay: float = option(0.95, "Weight of the past in the running average of estimates.", least=0, below=1)
     window: float = option(1022 / PAPER_RATE, "Length of the STFT's window, s.", above=0)
+    window_shape: str = option("hann", "Shape of the STFT's window: hann or box.")
     hop: float = option(128 / PAPER_RATE, "Distance of the STFT's frames, s.", above=0)
     segment: float = option(
         4.0, "Longest stretch fitted at once, s, at least 1.5; memory grows with it.", least=MIN_SEGMENT

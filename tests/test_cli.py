@@ -51,7 +51,7 @@ from tests.signals import snr_db
 CONTRACT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("task", "input", "output", "seed", "device", "dtype", "sample_rate", "channels", "samples"), ()),
     **dict.fromkeys(("post_filter", "gain", "notes"), ()),
-    "stft": ("n_fft", "hop", "window_s", "hop_s"),
+    "stft": ("n_fft", "hop", "window", "window_s", "hop_s"),
     "prior": ("name", "parameters", "receptive_field"),
     "fit": ("iterations", "best_iteration", "stopped_by", "seconds", "iterations_per_second", "loss", "validation"),
     "noise": ("std", "input_snr_db_estimated"),
@@ -174,8 +174,9 @@ def test_every_choice_runs_and_is_recorded(task: str, options: str, dap: Dap, re
 def test_every_option_of_the_settings_reaches_the_fit(dap: Dap, folder: Path) -> None:
     values = (
         "fold=3 attenuation_limit=12.5 learning_rate=0.02 recorruption_scale=0.6 ema_decay=0.8 window=0.03 hop=0.01 "
-        "segment=2.0 rate=8000 dilation=5 prior=dilated seed=7 iterations=3 finetune_iterations=0 base_channels=2 "
-        "input_noise=0.0 precision=float32 optimizer=adam stop=fixed estimator=mask noise_model=steady post_filter=none"
+        "segment=2.0 rate=8000 window_shape=box dilation=5 prior=dilated seed=7 iterations=3 finetune_iterations=0 "
+        "base_channels=2 input_noise=0.0 precision=float32 optimizer=adam stop=fixed estimator=mask "
+        "noise_model=steady post_filter=none"
     )
     given = dict(value.split("=") for value in values.split())
     assert given.keys() == {each.name for each in fields(Settings)}

@@ -105,6 +105,7 @@ def test_only_an_estimator_with_a_classical_estimate_does_without_a_network(task
         ("denoise", {"prior": "lstm"}, "unknown prior 'lstm'; choose one of conv"),
         ("denoise", {"estimator": "ensemble"}, "unknown estimator 'ensemble'; choose one of mask, generate"),
         ("denoise", {"optimizer": "sgd"}, "unknown optimizer"),
+        ("denoise", {"window_shape": "kaiser"}, "unknown window shape 'kaiser'; choose one of hann, box"),
         ("denoise", {"precision": "float16"}, "unknown precision"),
         ("inpaint", {"estimator": "generate", "stop": "validation"}, "--stop validation.*validation error"),
     ],

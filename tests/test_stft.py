@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dapcli.signal.stft import STFT
+from dapcli.signal.stft import STFT, WINDOWS
 from dapcli.tasks import TASKS
 
 
@@ -18,12 +18,13 @@ from dapcli.tasks import TASKS
     leading=st.lists(st.integers(1, 3), max_size=3),
     n_fft=st.integers(4, 200).map(lambda half: 2 * half),
     ratio=st.sampled_from([2, 4, 8, 16]),
+    window=st.sampled_from([*WINDOWS]),
 )
 @settings(max_examples=60, deadline=None)
 def test_round_trip_is_exact_for_any_leading_dimensions(
-    length: int, leading: list[int], n_fft: int, ratio: int
+    length: int, leading: list[int], n_fft: int, ratio: int, window: str
 ) -> None:
-    stft = STFT(n_fft, max(1, n_fft // ratio))
+    stft = STFT(n_fft, max(1, n_fft // ratio), window)
     samples = torch.randn(*leading, length, dtype=torch.float64)
     spectrogram = stft.forward(samples)
     assert spectrogram.shape[:-1] == (*leading, 2, n_fft // 2 + 1)
@@ -49,7 +50,8 @@ def test_a_tone_is_in_its_bin() -> None:
     assert (power[:, 4:-4].argmax(dim=0) == 32).all()
 
 
-def test_white_noise_has_the_announced_power() -> None:
-    stft = STFT(128, 32)
+@pytest.mark.parametrize("window", WINDOWS)
+def test_white_noise_has_the_announced_power(window: str) -> None:
+    stft = STFT(128, 32, window)
     noise = torch.randn(1, 200_000, generator=torch.Generator().manual_seed(0))
     assert float(stft.forward(noise)[..., 4:-4].square().mean()) == pytest.approx(stft.white_gain, rel=0.02)

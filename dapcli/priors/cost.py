@@ -32,7 +32,7 @@ def in_units(extent: tuple[float, float], stft: STFT, rate: int) -> tuple[float,
 
 def describe_priors(settings: Settings, rate: int) -> list[PriorCost]:
     """The cost of every registered prior for one second of mono at ``rate`` Hz with these settings."""
-    stft = STFT.for_rate(rate, settings.window, settings.hop)
+    stft = STFT.for_rate(rate, settings.window, settings.hop, settings.window_shape)
     planes = 1 if settings.estimator == "mask" else 2
     shape = (1, planes, stft.n_fft // 2 + 1, 1 + rate // stft.hop)
     costs = []

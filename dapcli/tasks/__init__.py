@@ -86,6 +86,8 @@ _PAPER = Settings(
     rate=PAPER_RATE,
     precision="float32",
 )
+# The Harmonic paper's network and transform, for as long as its figures show.
+_HARMONIC_PAPER = replace(_PAPER, prior="harmonic", window_shape="box", iterations=1000)
 # What training pairs teach is little, and the classical candidates have done most of the work.
 _ENSEMBLE = Settings(**_FOLDED, estimator="ensemble", base_channels=8, ema_decay=0.9, hop=256 / PAPER_RATE)
 _RESTORATION = {
@@ -133,6 +135,7 @@ TASKS: dict[str, Task] = {
             "fast": Settings(iterations=24, finetune_iterations=3),
             "generate": _GENERATE,
             "paper": _PAPER,
+            "harmonic-paper": _HARMONIC_PAPER,
         },
         {
             "mask": Estimator(
@@ -185,7 +188,12 @@ TASKS: dict[str, Task] = {
         "dapcli.tasks.restore:pose_quantization",
         ("degradation", "consistent"),
         DequantizeOptions,
-        {**_RESTORATION, "quality": _ENSEMBLE, "fast": replace(_ENSEMBLE, iterations=10)},
+        {
+            **_RESTORATION,
+            "quality": _ENSEMBLE,
+            "fast": replace(_ENSEMBLE, iterations=10),
+            "harmonic-paper": replace(_HARMONIC_PAPER, rate=None),
+        },
         _RESTORERS,
         ("snr_db", "si_sdr_db", "segmental_snr_db", "pesq_nb"),
         "Writes OUT with the input's rate, channels, subtype and length, and beside it OUT with the suffix .json.",

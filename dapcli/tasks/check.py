@@ -9,7 +9,7 @@ from dapcli.errors import InputError, SettingsError
 from dapcli.fit import OPTIMIZERS, STOPPING_RULES, check_rule, choose_dtype, find_device
 from dapcli.priors import NO_PRIOR, PRIORS
 from dapcli.settings import MAX_RATE, MIN_RATE, Settings, look_up
-from dapcli.signal.stft import STFT
+from dapcli.signal.stft import STFT, WINDOWS
 from dapcli.tasks import TASKS, Task, load
 
 
@@ -43,6 +43,7 @@ def check(
         look_up(settings.prior, PRIORS, "prior")
     elif not objective.validates:
         raise SettingsError(f"--prior none needs a classical estimate, and --estimator {settings.estimator} has none")
+    look_up(settings.window_shape, WINDOWS, "window shape")
     look_up(settings.optimizer, OPTIMIZERS, "optimizer")
     rule, reason = (estimator.stop, estimator.reason) if settings.stop == "auto" else (settings.stop, "asked for")
     look_up(rule, ("auto", *STOPPING_RULES), "stopping rule")
@@ -57,7 +58,7 @@ def check(
     working_rate = settings.rate or rate
     return {
         "settings": settings,
-        "stft": STFT.for_rate(working_rate, settings.window, settings.hop),
+        "stft": STFT.for_rate(working_rate, settings.window, settings.hop, settings.window_shape),
         "rate": working_rate,
         "device": where,
         "dtype": choose_dtype(settings.precision, where),
