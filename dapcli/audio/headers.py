@@ -26,7 +26,7 @@ Piece = bytes | range
 # Sizes that programs announce when they write to a pipe and cannot know: about 2 or 4 GB, and all bits of 8 bytes.
 _UNKNOWN_SIZES = (range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0000), range(2**62, 2**64))
 # Formats in WAV.
-_PCM, _FLOAT, _EXTENSIBLE, _MPEG = 1, 3, 0xFFFE, (0x50, 0x55)
+_PCM, _FLOAT, _EXTENSIBLE, _MPEG, _IN_BLOCKS = 1, 3, 0xFFFE, (0x50, 0x55), (0x02, 0x11, 0x31)
 # Bytes of a sample in an AU file, by its encoding.
 _AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _AIFF_LINEAR = (b"NONE", b"TWOS", b"SOWT", b"FL32", b"FL64", b"IN24", b"IN32")
@@ -169,10 +169,9 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
     data = next((found[name] for name in (b"data", b"SSND", b"BODY") if name in found), None)
     if data is None:
         return Contents()  # libsndfile says what is wrong
-    described, contents, description = next((found[name] for name in _READERS if name in found), None), Contents(), b""
+    described, contents = next((found[name] for name in _READERS if name in found), None), Contents()
     if described:
-        description = body.at(described.start, min(40, described.size))
-        contents = _READERS[described.name[:4]](description, layout.size[0])
+        contents = _READERS[described.name[:4]](body.at(described.start, min(40, described.size)), layout.size[0])
     if contents.refusal:
         return contents
     skipped = 4 if magic == b"caff" else 0
@@ -221,9 +220,6 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
         contents.frames = None if contents.cut else int.from_bytes(body.at(found[b"pakt"].start + 8, 8), "big")
     elif contents.block > 1 and present != announced:
         contents.limit = present // unit * contents.block  # libsndfile reads one block of GSM more
-    counted = int.from_bytes(description[2:6], "big")
-    if data.name == b"SSND" and present - counted * unit == 1:
-        contents.limit = counted  # libsndfile counts a byte of padding as a sample, and writes it so
     return contents
 
 
@@ -273,7 +269,7 @@ def _read_fmt(fmt: bytes, order: str) -> Contents:
         return Contents(is_noisy=True)
     if tag in (_PCM, _FLOAT):
         return _linear(channels, unit, bits, taken, tag == _FLOAT, (14, f"{order}H"))
-    samples = struct.unpack(f"{order}H", fmt[18:20])[0] if len(fmt) >= 20 else 1
+    samples = struct.unpack(f"{order}H", fmt[18:20])[0] if len(fmt) >= 20 and tag in _IN_BLOCKS else 1
     return Contents(unit=max(1, unit), block=max(1, samples))
 
 

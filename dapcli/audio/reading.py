@@ -223,15 +223,14 @@ def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile
     """
     try:
         path = Path(path)
-    except TypeError as error:
-        raise InputError(f"{path!r} is no path ({error})") from None
-    try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise InputError(f"{path}: is a folder; name one audio file")
         if not stat.S_ISREG(mode):
             raise InputError(f"{path}: is not a regular file; write what it delivers to a file first")
         contents = inspect(path)
+    except TypeError as error:
+        raise InputError(f"{path!r} is no path ({error})") from None
     except FileNotFoundError:
         hint = "; write what comes by a pipe to a file first, and name that" if str(path) == "-" else ""
         raise InputError(f"{path}: no such file{hint}") from None
