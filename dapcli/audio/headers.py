@@ -30,7 +30,8 @@ _PCM, _FLOAT, _EXTENSIBLE, _MPEG, _IN_BLOCKS = 1, 3, 0xFFFE, (0x50, 0x55), (0x02
 # Bytes of a sample in an AU file, by its encoding.
 _AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _AIFF_LINEAR = (b"NONE", b"TWOS", b"SOWT", b"FL32", b"FL64", b"IN24", b"IN32")
-_OGG_HEADER, _ID3_HEADER, _ID3_TRAILER, _APE_FOOTER = 27 + 255, 10, 128, 32
+# The longest header of a page of Ogg.
+_OGG_HEADER = 27 + 255
 
 
 class View(io.BufferedIOBase):
@@ -137,18 +138,18 @@ def _inspect(body: View) -> Contents:
 def without_tags(file: View) -> tuple[int, int]:
     """Where a file begins and ends without ID3 and APE tags around it."""
     start, stop = 0, file.size
-    while (header := file.at(start, _ID3_HEADER))[:3] == b"ID3" and len(header) == _ID3_HEADER:
-        size = sum((byte & 0x7F) << shift for byte, shift in zip(header[6:10], (21, 14, 7, 0), strict=True))
-        start += _ID3_HEADER + size + (_ID3_HEADER if header[5] & 0x10 else 0)
+    while (header := file.at(start, 10))[:3] == b"ID3" and len(header) == 10:
+        size = sum((byte & 0x7F) << shift for byte, shift in zip(header[6:], (21, 14, 7, 0), strict=True))
+        start += 10 + size + (10 if header[5] & 0x10 else 0)
     if start >= file.size:
         return 0, file.size
     for _ in range(2):  # either may be the last
-        if stop - start > _ID3_TRAILER and file.at(stop - _ID3_TRAILER, 3) == b"TAG":
-            stop -= _ID3_TRAILER
-        footer = file.at(max(start, stop - _APE_FOOTER), _APE_FOOTER)
-        if footer[:8] == b"APETAGEX" and len(footer) == _APE_FOOTER:
+        if stop - start > 128 and file.at(stop - 128, 3) == b"TAG":
+            stop -= 128
+        footer = file.at(max(start, stop - 32), 32)
+        if footer[:8] == b"APETAGEX" and len(footer) == 32:
             size, _, flags = struct.unpack_from("<III", footer, 12)
-            stop = max(start + 1, stop - size - (_APE_FOOTER if flags & 0x8000_0000 else 0))
+            stop = max(start + 1, stop - size - (32 if flags & 0x8000_0000 else 0))
     return start, stop
 
 

@@ -114,21 +114,14 @@ class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
         self.view = View(path, contents.pieces) if contents.pieces else None
         # As bytes, for names of files need not be UTF-8; Windows has no such names.
         name = path if os.name == "nt" else os.fsencode(path)
-        try:
-            with self.silenced():
-                super().__init__(self.view or name)
-        except BaseException:
-            self._close_view()
-            raise
+        with self.silenced():
+            super().__init__(self.view or name)
 
     def seekable(self) -> bool:
         return False
 
     def close(self) -> None:
         super().close()
-        self._close_view()
-
-    def _close_view(self) -> None:
         if self.view:
             self.view.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 
@@ -63,13 +64,8 @@ def view(recording: Recording, alike: Callable[[int, int, int], bool] = lambda *
     channels = recording.channels
     energies = np.zeros(channels)
     heard = np.zeros(channels, dtype=np.bool_)
-    pairs = {
-        (one, other, sign)
-        for other in range(channels)
-        for one in range(other)
-        for sign in (1, -1)
-        if alike(one, other, sign)
-    }
+    triples = product(range(channels), range(channels), (1, -1))
+    pairs = {(one, other, sign) for one, other, sign in triples if one < other and alike(one, other, sign)}
     for block in blocks(recording):
         energies += np.square(block).sum(axis=1)
         heard |= block.any(axis=1)
@@ -78,13 +74,10 @@ def view(recording: Recording, alike: Callable[[int, int, int], bool] = lambda *
     copies: list[tuple[int, int]] = []
     for channel in range(channels):
         equal = next(((one, sign) for one, other, sign in sorted(pairs) if other == channel and one in kept), None)
-        if not heard[channel]:
-            copies.append((0, 0))
-        elif equal is None:
-            copies.append((len(kept), 1))
+        if heard[channel] and equal is None:
+            equal = channel, 1
             kept.append(channel)
-        else:
-            copies.append((kept.index(equal[0]), equal[1]))
+        copies.append((kept.index(equal[0]), equal[1]) if heard[channel] and equal else (0, 0))
     power = float(energies.max(initial=0.0)) / max(recording.length, 1)
     exponent = math.frexp(power / _USUAL_LEVEL**2)[1] // 2 if power else 0
     return View(recording, 2.0**-exponent, tuple(kept) or (0,), tuple(copies))
