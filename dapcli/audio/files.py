@@ -65,7 +65,8 @@ def beside(path: Path, ending: str) -> Path:
     try:
         longer.lstat()
     except OSError as error:
-        return longer if isinstance(error, FileNotFoundError) else _beside(path, ending)
+        if not isinstance(error, FileNotFoundError):
+            return _beside(path, ending)
     return longer
 
 

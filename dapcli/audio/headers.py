@@ -29,7 +29,7 @@ _UNKNOWN_SIZES = (range(0x7FFF_0000, 0x8000_0001), range(0xFFFF_0000, 0x1_0000_0
 _PCM, _FLOAT, _EXTENSIBLE, _MPEG, _IN_BLOCKS = 1, 3, 0xFFFE, (0x50, 0x55), (0x02, 0x11, 0x31)
 # Bytes of a sample in an AU file, by its encoding.
 _AU_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
-_AIFF_LINEAR = (b"NONE", b"TWOS", b"SOWT", b"FL32", b"FL64", b"IN24", b"IN32")
+_AIFF_LINEAR = (b"NONE", bytes(4), b"TWOS", b"SOWT", b"FL32", b"FL64", b"IN24", b"IN32")
 # The longest header of a page of Ogg.
 _OGG_HEADER = 27 + 255
 
@@ -171,8 +171,9 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
     if data is None:
         return Contents()  # libsndfile says what is wrong
     described, contents = next((found[name] for name in _READERS if name in found), None), Contents()
-    if described:
-        contents = _READERS[described.name[:4]](body.at(described.start, min(40, described.size)), layout.size[0])
+    if described:  # zeros where it is too short, of which libsndfile says what is wrong
+        description = body.at(described.start, min(40, described.size)).ljust(40, b"\0")
+        contents = _READERS[described.name[:4]](description, layout.size[0])
     if contents.refusal:
         return contents
     skipped = 4 if magic == b"caff" else 0
@@ -259,24 +260,19 @@ def _patched(patches: Mapping[int, bytes], stop: int, done: int = 0) -> tuple[Pi
 
 
 def _read_fmt(fmt: bytes, order: str) -> Contents:
-    if len(fmt) < 16:
-        return Contents()
     tag, channels, _, _, unit, bits = struct.unpack(f"{order}HHIIHH", fmt[:16])
+    valid_or_block, _, extended = struct.unpack(f"{order}HIH", fmt[18:26])
     taken = bits
-    if tag == _EXTENSIBLE and len(fmt) >= 26:
-        valid, _, tag = struct.unpack(f"{order}HIH", fmt[18:26])
-        bits = min(bits, valid) or bits
+    if tag == _EXTENSIBLE:
+        tag, bits = extended, min(bits, valid_or_block) or bits
     if tag in _MPEG:
         return Contents(is_noisy=True)
     if tag in (_PCM, _FLOAT):
         return _linear(channels, unit, bits, taken, tag == _FLOAT, (14, f"{order}H"))
-    samples = struct.unpack(f"{order}H", fmt[18:20])[0] if len(fmt) >= 20 and tag in _IN_BLOCKS else 1
-    return Contents(unit=max(1, unit), block=max(1, samples))
+    return Contents(unit=max(1, unit), block=max(1, valid_or_block) if tag in _IN_BLOCKS else 1)
 
 
 def _read_desc(desc: bytes, _: str) -> Contents:
-    if len(desc) < 32:
-        return Contents()
     name, flags, unit, block, channels, bits = struct.unpack(">4sIIIII", desc[8:32])
     if name == b"lpcm":
         return _linear(channels, unit, bits, bits, bool(flags & 1), (28, ">I"))
@@ -284,13 +280,10 @@ def _read_desc(desc: bytes, _: str) -> Contents:
 
 
 def _read_comm(comm: bytes, _: str) -> Contents:
-    if len(comm) < 18:
-        return Contents()
     channels, _, bits = struct.unpack(">HIH", comm[:8])
-    encoding = comm[18:22] or b"NONE"
-    if encoding == b"ima4":
+    if comm[18:22] == b"ima4":
         return Contents(unit=max(1, 34 * channels), block=64)
-    return Contents(unit=max(1, channels * -(-bits // 8)) if encoding.upper() in _AIFF_LINEAR else 1)
+    return Contents(unit=max(1, channels * -(-bits // 8)) if comm[18:22].upper() in _AIFF_LINEAR else 1)
 
 
 # By the name of the chunk that describes samples.
