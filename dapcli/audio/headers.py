@@ -85,7 +85,7 @@ class Contents:
     where the end is missing and nobody knows how much. ``unit`` are the bytes of a frame, or of the ``block`` samples
     per channel that are encoded together; ``limit`` is the number of all, where libsndfile would read more. ``bits`` of
     a sample count, where it takes more; ``patch`` is what is to be in its description instead, and where. ``checked``
-    means that libsndfile need not be asked about sizes, ``is_noisy`` that it prints what it finds wrong: it is MP3.
+    means that libsndfile need not be asked about sizes, ``is_noisy`` that it prints what it finds wrong in MP3 and SDS.
     """
 
     pieces: tuple[Piece, ...] = ()

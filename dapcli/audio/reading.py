@@ -40,14 +40,12 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
     channel and stands at their end. ``notes`` are lines for people, with the path, about what is wrong in the file.
     """
 
-    def __init__(self, path: Path, decoder: _Decoder, length: int, notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, decoder: _Decoder, length: int, notes: tuple[str, ...] = ()) -> None:
         self.rate = int(decoder.samplerate)
         self.subtype = decoder.alignment.subtype if decoder.alignment else str(decoder.subtype)
         self.format = str(decoder.format)
         self.channels = int(decoder.channels)
-        self.length = length
-        self.notes = notes
-        self._path = path
+        self.length, self.notes = length, notes
         self._decoder = decoder
         # Where the decoder stands, in blocks, and the blocks right before.
         self._position = -(-length // BLOCK)
@@ -71,7 +69,7 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
         """
         check_range(self, start, stop)
         if self._decoder.closed:
-            raise ValueError(f"{self._path}: is closed")
+            raise ValueError(f"{self._decoder.path}: is closed")
         samples = np.empty((self.channels, stop - start))
         try:
             for index in range(start // BLOCK, -(-stop // BLOCK)):
@@ -79,7 +77,8 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
                 first, last = max(start, offset), min(stop, offset + BLOCK)
                 samples[:, first - start : last - start] = self._block(index)[:, first - offset : last - offset]
         except (soundfile.LibsndfileError, EOFError, OSError) as error:
-            raise InputError(f"{self._path}: changed while it was in use; leave it alone until all is done") from error
+            advice = "changed while it was in use; leave it alone until all is done"
+            raise InputError(f"{self._decoder.path}: {advice}") from error
         return samples
 
     def _block(self, index: int) -> Samples:
@@ -94,7 +93,8 @@ class AudioFile(contextlib.AbstractContextManager["AudioFile"]):
             except soundfile.LibsndfileError:  # behind FLAC that more was joined to
                 self._position = index + 1
             if index < self._position:
-                self._decoder = self._decoder.reopened()
+                self._decoder.close()
+                self._decoder = _Decoder(self._decoder.path, self._decoder.contents, self._decoder.alignment)
                 self._position = 0
         while self._position <= index:
             wanted = min(BLOCK, self.length - self._position * BLOCK)
@@ -140,11 +140,6 @@ class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
                 if os.name != "nt":
                     stack.callback(ctypes.CDLL(None).fflush, None)  # what C still holds
             yield
-
-    def reopened(self) -> _Decoder:
-        """The same file at its beginning."""
-        self.close()
-        return _Decoder(self.path, self.contents, self.alignment)
 
     def next_block(self, count: int) -> tuple[Samples, str]:
         """The next samples ``[n, C]`` that can be decoded, ``count`` at the most, and what stopped their decoding."""
@@ -262,7 +257,7 @@ def open_audio(path: str | Path, *, accept_truncated: bool = False) -> AudioFile
             advice = "resample it first: at twice the highest frequency in it, or more, nothing is lost"
             raise InputError(f"{path}: has a rate of {file.samplerate} Hz, outside {MIN_RATE} to {MAX_RATE}; {advice}")
         stack.pop_all()
-    return AudioFile(path, file, length, tuple(f"{path}: {note}" for note in notes))
+    return AudioFile(file, length, tuple(f"{path}: {note}" for note in notes))
 
 
 def _missing(path: Path, file: _Decoder, contents: Contents, length: int, reason: str, *, accept: bool) -> list[str]:
