@@ -124,7 +124,7 @@ class Settings:
     post_filter: str = option("none", "Filter after the fit: none or wiener.", tasks=("denoise",))
     iterations: int = option(40, "Iterations of pretraining on the recording, or of each segment's fit.", above=0)
     finetune_iterations: int = option(
-        8,
+        16,
         "Iterations for each segment after pretraining; 0 fits every segment anew.",
         least=0,
         tasks=("denoise",),

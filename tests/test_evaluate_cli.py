@@ -279,7 +279,7 @@ def test_a_folder_of_another_run_is_refused_and_of_other_files_never_touched(dap
     before = tree(folder)
     for options, target, code, reason in (
         (("--seed", "1"), "out", 2, "seed 0 in place of 1"),
-        (("--preset", "fast"), "out", 2, r"settings\.iterations 40 in place of 24"),
+        (("--preset", "fast"), "out", 2, r"settings\.iterations 40 in place of 30"),
         (("--overwrite",), "other", 3, "not of an evaluation"),
         ((), "a/b", 3, "create it first"),
         ((), "clean/clean150.wav", 3, "is a file"),

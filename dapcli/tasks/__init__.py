@@ -132,7 +132,7 @@ TASKS: dict[str, Task] = {
         DenoiseOptions,
         {
             "quality": Settings(),
-            "fast": Settings(iterations=24, finetune_iterations=3),
+            "fast": Settings(iterations=30, finetune_iterations=4),
             "generate": _GENERATE,
             "paper": _PAPER,
             "harmonic-paper": _HARMONIC_PAPER,
