@@ -119,6 +119,28 @@ def test_a_place_that_no_file_can_have_is_left_alone(place: str, tmp_path: Path)
     assert tree(tmp_path / "folder") == {"inside": b"inside"}
 
 
+def test_a_disk_that_really_refuses_leaves_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("resource", reason="limits on the size of files are a matter of Unix")
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from dapcli.audio.files import write_files
+from dapcli.errors import OutputError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+folder = Path(sys.argv[1])
+try:
+    write_files({folder / "small": bytes(10), folder / "large": bytes(2000)})
+except OutputError as error:
+    print(error)
+"""
+    (tmp_path / "large").write_bytes(b"old")
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert os.strerror(errno.EFBIG) in run.stdout
+    assert tree(tmp_path) == {"large": b"old"}
+
+
 @pytest.mark.parametrize(
     ("name", "overwrite", "reason"),
     [

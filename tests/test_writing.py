@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from dapcli.audio import Audio, encode, output_format, read_audio
-from dapcli.audio.writing import format_notes, step_of
+from dapcli.audio.writing import format_notes, keeps_samples, step_of
 from dapcli.errors import SettingsError
 
 RATE = 8_000
@@ -47,6 +47,7 @@ def test_every_length_is_kept(container: str, subtype: str, tmp_path: Path) -> N
         data = encode(Audio(np.full((1, length), 0.25), RATE, subtype, container))
         (tmp_path / "a").write_bytes(data)
         assert decode(data).shape == read_audio(tmp_path / "a").samples.shape == (1, length)
+        assert not keeps_samples(subtype) or (decode(data) == 0.25).all()
 
 
 @pytest.mark.parametrize(("container", "subtype"), STEPPED)
