@@ -35,12 +35,12 @@ _OGG_HEADER = 27 + 255
 
 
 class View(io.BufferedIOBase):
-    """Pieces of a file, one behind the other; it can be read, and seek."""
+    """Pieces of a file, or all of it, one behind the other; it can be read, and seek."""
 
-    def __init__(self, path: Path, pieces: Sequence[Piece]) -> None:
+    def __init__(self, path: Path, pieces: Sequence[Piece] = ()) -> None:
         self._file = path.open("rb")
-        self._pieces = pieces
-        self._starts = list(accumulate(map(len, pieces), initial=0))
+        self._pieces = pieces or (range(path.stat().st_size),)
+        self._starts = list(accumulate(map(len, self._pieces), initial=0))
         self._position = 0
         self.size = self._starts[-1]
 
@@ -106,8 +106,7 @@ class Contents:
 
 def inspect(path: Path) -> Contents:
     """What the header of a file tells of its samples; raises ``OSError`` if it cannot be read."""
-    size = path.stat().st_size
-    with View(path, [range(size)]) as file:
+    with View(path) as file:
         start, stop = without_tags(file)
     with View(path, [range(start, stop)]) as body:
         contents = _inspect(body)
@@ -115,7 +114,7 @@ def inspect(path: Path) -> Contents:
     pieces = contents.pieces or (range(0 if contents.is_noisy else stop - start),)
     moved = (range(p.start + start, p.stop + start) if isinstance(p, range) else p for p in pieces if p)
     contents.pieces = tuple(moved)
-    if contents.pieces == (range(size),):
+    if contents.pieces == (range(file.size),):
         contents.pieces = ()
     return contents
 

@@ -188,7 +188,7 @@ class Metadata:
 def read_metadata(path: Path, recording: Recording) -> Metadata:
     """The metadata of a recording's file; what cannot be understood is ``lost``."""
     found = Metadata(_FAMILIES.get(recording.format, recording.format))
-    with View(path, [range(path.stat().st_size)]) as file:
+    with View(path) as file:
         start, stop = without_tags(file)
         try:
             with View(path, [range(start, stop)]) as body:
