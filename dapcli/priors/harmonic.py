@@ -16,8 +16,9 @@ from torch.autograd.function import once_differentiable
 
 HARMONICS = 7
 TAPS = 7
-# The kernel is the product of two factors; where each has the root of it, its standard deviation is the paper's 0.02.
-_FACTOR_STD = 0.02**0.5
+# Kernels begin with energy 1, so that outputs are as large as those of 7x7 convolutions with the paper's N(0, 0.02).
+_KERNEL_STD = 7**-0.5
+_MIXING_STD = 0.02 * 7**0.5
 
 
 class HarmonicConvolution(nn.Module):
@@ -60,9 +61,11 @@ class _Group(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, anchors: tuple[int, ...], scale: int) -> None:
         super().__init__()
         self.anchors, self.scale = anchors, scale
-        self.frequency = nn.Parameter(_FACTOR_STD * torch.randn(in_channels, HARMONICS))
-        self.time = nn.Parameter(_FACTOR_STD * torch.randn(in_channels, TAPS))
+        self.frequency = nn.Parameter(_KERNEL_STD * torch.randn(in_channels, HARMONICS))
+        self.time = nn.Parameter(_KERNEL_STD * torch.randn(in_channels, TAPS))
         self.mixing = nn.Linear(in_channels * len(anchors), out_channels)
+        nn.init.normal_(self.mixing.weight, std=_MIXING_STD)
+        nn.init.zeros_(self.mixing.bias)
 
     def forward(self, parts: Sequence[Tensor]) -> Tensor:
         sizes = [part.shape[1] for part in parts]
