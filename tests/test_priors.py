@@ -169,6 +169,9 @@ def test_cost_of_the_paper_setting() -> None:
     assert costs["ddunet"].gflop_per_iteration == pytest.approx(223, abs=2)
     assert costs["conv"].gflop_per_iteration < costs["exp-dense"].gflop_per_iteration
     assert costs["exp"].gflop_per_iteration == costs["conv"].gflop_per_iteration
+    # Every output of one anchor, or of all seven: a seventh of the products that mix, and as many sums of harmonics.
+    assert costs["harmonic-nomix"].gflop_per_iteration < costs["harmonic"].gflop_per_iteration / 2
+    assert costs["harmonic-1"].gflop_per_iteration < costs["harmonic-nomix"].gflop_per_iteration
     assert costs["exp"].receptive_field_s > costs["dilated"].receptive_field_s > costs["conv"].receptive_field_s
 
 

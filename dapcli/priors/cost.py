@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -30,6 +33,25 @@ def in_units(extent: tuple[float, float], stft: STFT, rate: int) -> tuple[float,
     return frames * stft.hop / rate, min(bins * rate / stft.n_fft, rate / 2)
 
 
+def _count_backward(gradient: Sequence[int], _: Sequence[int], weight: Sequence[int], *rest: Any, **__: Any) -> int:
+    """FLOP of a convolution's gradients; torch's own count takes grouped ones for full ones."""
+    needed: list[bool] = rest[-1]
+    return 2 * prod(gradient) * prod(weight[1:]) * sum(needed[:2])
+
+
+def _count_sums(x: Sequence[int], indices: Sequence[int], *_: Any, **__: Any) -> int:
+    """FLOP of weighted sums of rows, and of the gradient of their weights, which torch does not count."""
+    return 2 * indices[0] * x[1]
+
+
+_COUNTS = {
+    torch.ops.aten.convolution_backward: _count_backward,
+    torch.ops.aten._embedding_bag: _count_sums,
+    torch.ops.aten._embedding_bag_forward_only: _count_sums,
+    torch.ops.aten._embedding_bag_per_sample_weights_backward: lambda _, *rest, **__: _count_sums(*rest),
+}
+
+
 def describe_priors(settings: Settings, rate: int) -> list[PriorCost]:
     """The cost of every registered prior for one second of mono at ``rate`` Hz with these settings."""
     stft = STFT.for_rate(rate, settings.window, settings.hop, settings.window_shape)
@@ -41,7 +63,7 @@ def describe_priors(settings: Settings, rate: int) -> list[PriorCost]:
         with torch.device("meta"):
             network = build_prior(replace(settings, prior=name), planes, planes)
             z = torch.empty(shape)
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_COUNTS) as counter:
             network(z).sum().backward()
         seconds, hertz = in_units(network.receptive_field(), stft, rate)
         costs.append(
