@@ -17,7 +17,7 @@ from typing import Any, get_args, get_type_hints
 from dapcli.errors import SettingsError
 
 PAPER_RATE = 16_000
-MIN_RATE = 500
+MIN_RATE = 2_000
 MAX_RATE = 1_000_000
 SEGMENT_OVERLAP = 0.5
 """Cross-fade between neighbouring segments, s."""

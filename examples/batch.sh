@@ -3,6 +3,7 @@
 # Files that are done are skipped, so that an interrupted batch continues where it stopped. What cannot be restored is
 # named at the end, with exit code 5.
 set -u
+[ -d "$1" ] || { echo "$1: no such folder" >&2; exit 3; }
 mkdir -p "$2" || exit 3
 failed=
 for noisy in "$1"/*.[wW][aA][vV]; do

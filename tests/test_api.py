@@ -98,7 +98,7 @@ def test_nothing_is_fitted_at_other_rates_than_files_may_have(no_fit: None, rate
         lambda: restore(recording, Missing(Gaps((GAP, GAP)))),
     ]
     for use in uses:
-        with pytest.raises(InputError, match="outside 500 to 1000000"):
+        with pytest.raises(InputError, match="outside 2000 to 1000000"):
             use()
 
 

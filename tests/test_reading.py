@@ -102,6 +102,7 @@ def behind(*parts: bytes) -> Callable[[bytes], bytes]:
         # Out of a pipe; FLAC then has 0 in the 36 bits after the number of bits per sample.
         *(("WAV", partial(with_size, number=number)) for number in (0xFFFF_FFFF, 0x7FFF_FFFF, 0x7FFF_F000)),
         ("RF64", partial(with_size, number=2**64 - 1)),
+        ("CAF", partial(with_size, number=2**64 - 5)),  # -1: to the end
         ("FLAC", lambda data: data[:21] + bytes([data[21] & 0xF0, 0, 0, 0, 0]) + data[26:]),
         # Only the size of the samples counts, not their number.
         *(("RF64", partial(with_count, number=number)) for number in (0, 19_999, 20_004, 2**40)),

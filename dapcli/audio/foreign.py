@@ -60,8 +60,11 @@ _LOOKED_AT = 512
 
 def describe_foreign(path: Path) -> str:
     """What a file is that libsndfile does not know, and what to do; nothing if that is unknown."""
-    with path.open("rb") as file:
-        head = file.read(_LOOKED_AT)
+    try:
+        with path.open("rb") as file:
+            head = file.read(_LOOKED_AT)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     for pattern, name in _SOUND.items():
         if re.match(pattern, head, re.DOTALL):
             return f"is {name}, which dap cannot read; convert it first: {convert_line(path)}"

@@ -197,6 +197,8 @@ def _inspect_chunks(body: View, layout: Layout) -> Contents:
 
     head = b""  # what is to be in place of the first 12 bytes
     patches = {0: b"RF64"} if magic == b"BW64" else {}
+    if magic == b"caff" and body.at(data.start - 8, 8) == b"\xff" * 8:  # to the end, which libsndfile does not know
+        patches[data.start - 8] = pack(layout.size, data.size)
     if described and contents.patch:
         patches[described.start + contents.patch[0]] = contents.patch[1]
     if present != announced:
