@@ -174,6 +174,18 @@ def test_an_id3_tag_that_is_not_all_text_is_kept_in_mp3_and_noted_elsewhere(tmp_
     assert "UFID" in convert(source, tmp_path / "out.flac")
 
 
+def test_texts_that_only_chunks_have_join_those_of_the_id3_tag(tmp_path: Path) -> None:
+    tag = id3.ID3()
+    tag.add(id3.TIT2(text="Song"))
+    tag.save(tmp_path / "id3")
+    info = chunk(b"LIST", b"INFO" + chunk(b"INAM", b"Song\0") + chunk(b"IART", b"Jane\0"))
+    source = file_with(tmp_path / "in.wav", "WAV", info + chunk(b"id3 ", (tmp_path / "id3").read_bytes()))
+    assert convert(source, tmp_path / "out.mp3") == convert(source, tmp_path / "out.flac") == ""
+    texts = id3.ID3(tmp_path / "out.mp3")
+    assert {key: texts[key].text for key in texts} == {"TIT2": ["Song"], "TPE1": ["Jane"]}
+    assert dict(FLAC(tmp_path / "out.flac")) == {"title": ["Song"], "artist": ["Jane"]}
+
+
 @pytest.mark.parametrize(("name", "kept"), [("out.wav", True), ("out.flac", True), ("out.ogg", False)])
 def test_speakers_are_kept_or_noted(name: str, kept: bool, tmp_path: Path) -> None:
     source, mask = tmp_path / "in.wav", 0x10B

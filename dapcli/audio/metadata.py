@@ -164,12 +164,12 @@ class Metadata:
         return encoded if whole else [*encoded, _id3_chunk(self._id3(), family)]
 
     def _id3(self) -> id3.ID3:
-        """The ID3 tag: that of the file, or its tags and pictures as one."""
-        if self.frames:
-            return self.frames
-        tag, texts = id3.ID3(), dict[str, list[str]]()
+        """The ID3 tag: that of the file with the texts that it lacks, or tags and pictures as one."""
+        tag, texts = copy.deepcopy(self.frames), dict[str, list[str]]()
+        there = {text for frame in tag.values() for text in _texts(frame)}
         for key, value in self.tags:
-            texts.setdefault(key.upper(), []).append(value)
+            if (key, value) not in there:
+                texts.setdefault(key.upper(), []).append(value)
         for key, values in texts.items():
             kind = id3.Frames.get(_NAMES["MP3"].get(key, key), id3.Frame)
             frame = kind(encoding=3, text=values) if issubclass(kind, id3.TextFrame) else None
@@ -179,7 +179,7 @@ class Metadata:
                 tag.add(frame)
             else:  # for one, a date that is none
                 tag.add(id3.TXXX(encoding=3, desc=key, text=values))
-        for number, each in enumerate(self.pictures):
+        for number, each in enumerate([] if self.frames else self.pictures):
             text = each.desc or f"{number or ''}"  # which tells pictures of one type apart
             tag.add(id3.APIC(encoding=3, mime=each.mime, type=each.type, desc=text, data=each.data))
         return tag
@@ -208,7 +208,7 @@ def read_metadata(path: Path, recording: Recording) -> Metadata:
                 picture.type, picture.mime, picture.desc, picture.data = frame.type, frame.mime, frame.desc, frame.data
                 found.pictures.append(picture)
             for name, content in found.chunks:
-                if _is_text(name, content):
+                if _is_text(name, content) and name.lower() != b"id3 ":
                     _add(found, _texts_of_chunk(name, content, LAYOUTS[b"RIFX" if found.family == "RIFX" else b"RIFF"]))
         except Exception:  # mutagen raises all kinds on what is damaged
             found.lost.append("tags, which are damaged")
