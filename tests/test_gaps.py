@@ -401,13 +401,14 @@ def test_a_shortest_dropout_that_cannot_be_is_refused() -> None:
 
 def slow_detection(samples: Samples, rate: int, shortest: int) -> list[tuple[Interval, ...]]:
     """The rule of :func:`detect_gaps` on whole channels, run by run."""
-    channels = []
+    channels: list[dict[Interval, bool]] = []
     for channel in samples:
         runs = [(value, len(list(group))) for value, group in groupby(channel.tolist())]
         steps = [abs(after[0] - before[0]) for before, after in pairwise(runs)]
         high, low = max(channel), min(channel)
         reach = max(1, round(0.001 * rate))
-        found, stop = [], 0
+        stop = 0
+        channels.append({})
         for value, length in runs:
             start, stop = stop, stop + length
             missing = (start + (value != 0), stop)
@@ -415,10 +416,11 @@ def slow_detection(samples: Samples, rate: int, shortest: int) -> list[tuple[Int
                 continue
             beside = (channel[max(0, start - reach) : start], channel[stop : stop + reach])
             enough = max(4 * min(steps), 1e-3 * (high - low) / 2)
-            if shortest <= stop - missing[0] <= rate and all(max(abs(side - value)) >= enough for side in beside):
-                found.append(missing)
-        channels.append(merge(found))
-    return channels
+            if shortest <= stop - missing[0] <= rate:
+                channels[-1][missing] = all(max(abs(side - value)) >= enough for side in beside)
+    # What is a dropout in one channel is not left out in others as quiet.
+    dropouts = {gap for found in channels for gap, is_dropout in found.items() if is_dropout}
+    return [merge([gap for gap in found if gap in dropouts]) for found in channels]
 
 
 RUNS = st.lists(st.tuples(st.sampled_from([0, 0, 1, 2, 6, -7, 50, -90]), st.integers(1, 14)), min_size=1, max_size=12)
