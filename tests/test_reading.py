@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dapcli.audio import Audio, encode, open_audio
-from dapcli.audio.headers import View, inspect
+from dapcli.audio.contents import Pieces
+from dapcli.audio.headers import inspect
 from dapcli.audio.reading import AudioFile
 from dapcli.errors import InputError
 from tests.signals import Samples, noise
@@ -130,7 +131,7 @@ def test_wav_past_4_gb_whose_size_has_wrapped_is_whole(tmp_path: Path) -> None:
         file.write(b"sound")
         file.truncate(44 + size)
     contents = inspect(path)
-    with View(path, contents.pieces) as view, soundfile.SoundFile(view) as sound:
+    with Pieces(path, contents.pieces) as view, soundfile.SoundFile(view) as sound:
         assert sound.frames == size // 2
         sound.seek(size % 2**32 // 2)
         assert sound.read(2, dtype="int16").tobytes() == b"soun"

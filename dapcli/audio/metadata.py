@@ -24,7 +24,8 @@ from mutagen.oggopus import OggOpus
 from mutagen.oggvorbis import OggVorbis
 
 from dapcli.audio.chunks import LAYOUTS, Layout, Source, append, chunks, layout_of
-from dapcli.audio.headers import View, without_tags
+from dapcli.audio.contents import Pieces
+from dapcli.audio.headers import without_tags
 from dapcli.audio.recording import Recording
 
 # Formats whose chunks go into one another as they are; all others are families of their own.
@@ -188,10 +189,10 @@ class Metadata:
 def read_metadata(path: Path, recording: Recording) -> Metadata:
     """The metadata of a recording's file; what cannot be understood is ``lost``."""
     found = Metadata(_FAMILIES.get(recording.format, recording.format))
-    with View(path) as file:
+    with Pieces(path) as file:
         start, stop = without_tags(file)
         try:
-            with View(path, [range(start, stop)]) as body:
+            with Pieces(path, [range(start, stop)]) as body:
                 _read(body, found, recording)
             if start or stop < file.size:
                 file.seek(0)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dapcli.audio.contents import Contents, Pieces
+
 # Kilobits per second of layer III, by index: MPEG-1; MPEG-2 and 2.5.
 _KILOBITS = (
     (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -21,7 +23,7 @@ _SEARCHED, _WINDOW = 1 << 16, 1 << 20
 
 
 @dataclass(frozen=True)
-class Stream:
+class _Stream:
     """The frames of a file: the ``count`` that are whole, in ``runs`` of bytes without anything else between.
 
     Each holds ``samples`` per channel, and none has more than ``largest`` bytes. ``announced`` is the number that a
@@ -61,7 +63,28 @@ def _parse(header: bytes) -> _Frame | None:
     return _Frame(kind, size, 576 if low else 1152, (36, 21, 13)[low + mono])
 
 
-def scan(read: Callable[[int, int], bytes], start: int, stop: int) -> Stream | None:
+def inspect(body: Pieces, part: range | None = None) -> Contents:
+    """What MP3 holds; libsndfile is shown nothing but its frames, and enough of them where it has to estimate."""
+    part = part or range(body.size)
+    stream = _scan(body.at, part.start, part.stop)
+    if stream is None or (stream.announced is not None and stream.announced >= stream.count):
+        pieces = stream.runs if stream else (part,)
+        block = stream.samples if stream else 1
+        return Contents(() if pieces == (range(body.size),) else pieces, block=block, is_noisy=True)
+    notes: tuple[str, ...] = ()
+    if stream.announced is not None:
+        notes = (f"its header announces {stream.announced} frames, it holds {stream.count}; all are read",)
+    elif stream.is_cut:
+        notes = ("its last frame is cut off",)
+    first, *others = stream.runs
+    pieces = (range(first.start + stream.leading, first.stop), *others)
+    short = stream.count * stream.largest - sum(map(len, pieces))
+    silence = (stream.silence,) * (-(-short // len(stream.silence)) + 1)
+    limit = stream.count * stream.samples
+    return Contents((*pieces, *silence), block=stream.samples, limit=limit, is_noisy=True, notes=notes)
+
+
+def _scan(read: Callable[[int, int], bytes], start: int, stop: int) -> _Stream | None:
     """The frames between two positions of a file that ``read(position, count)`` reads; None without two of them.
 
     Bytes between frames are skipped, as decoders do.
@@ -100,7 +123,7 @@ def scan(read: Callable[[int, int], bytes], start: int, stop: int) -> Stream | N
     if xing[:4] in (b"Xing", b"Info") and len(xing) == 12 and xing[7] & 1:  # the number does not count this frame
         announced, leading = int.from_bytes(xing[8:], "big"), first.size
     silence = bytes([head[0], head[1] | 1, *head[2:4]]).ljust(first.size, b"\0")  # without a checksum
-    return Stream(tuple(runs), count - (leading > 0), first.samples, largest, announced, leading, is_cut, silence)
+    return _Stream(tuple(runs), count - (leading > 0), first.samples, largest, announced, leading, is_cut, silence)
 
 
 def _search(found: bytes, kind: int) -> int | None:

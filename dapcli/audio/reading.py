@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from dapcli.audio.contents import Contents, Pieces
 from dapcli.audio.foreign import convert_line, describe_foreign
-from dapcli.audio.headers import Contents, View, inspect
+from dapcli.audio.headers import inspect
 from dapcli.audio.recording import BLOCK, PORTABLE_SUBTYPES, Audio, Recording, Samples, check_range, shape_in_words
 from dapcli.errors import InputError
 from dapcli.settings import MAX_RATE, MIN_RATE
@@ -111,7 +112,7 @@ class _Decoder(soundfile.SoundFile):  # type: ignore[misc]
 
     def __init__(self, path: Path, contents: Contents, alignment: Alignment | None = None) -> None:
         self.path, self.contents, self.alignment = path, contents, alignment
-        self.view = View(path, contents.pieces) if contents.pieces else None
+        self.view = Pieces(path, contents.pieces) if contents.pieces else None
         # As bytes, for names of files need not be UTF-8; Windows has no such names.
         name = path if os.name == "nt" else os.fsencode(path)
         with self.silenced():

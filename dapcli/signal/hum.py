@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -92,42 +91,17 @@ def _find_comb(spectra: Sequence[Samples]) -> Comb | None:
     return max(combs, key=lambda each: each[0])[1] if combs else None
 
 
-@dataclass(frozen=True)
 class Hum:
     """A recording of the same shape as another one: the ``sound`` and the ``hum`` in it, each with such a gain.
 
     The hum are the lines of ``combs``, of each channel. A block more on both sides is read to find them.
     """
 
-    recording: Recording
-    combs: tuple[Comb | None, ...]
-    sound: float
-    hum: float
-
-    @property
-    def rate(self) -> int:
-        """Samples per second and channel."""
-        return self.recording.rate
-
-    @property
-    def subtype(self) -> str:
-        """Sample encoding, by libsndfile's name."""
-        return self.recording.subtype
-
-    @property
-    def format(self) -> str:
-        """Container, by libsndfile's name."""
-        return self.recording.format
-
-    @property
-    def channels(self) -> int:
-        """Number of channels C."""
-        return self.recording.channels
-
-    @property
-    def length(self) -> int:
-        """Number of samples N per channel."""
-        return self.recording.length
+    def __init__(self, recording: Recording, combs: Sequence[Comb | None], sound: float, hum: float) -> None:
+        self.rate, self.channels, self.length = recording.rate, recording.channels, recording.length
+        self.subtype, self.format = recording.subtype, recording.format
+        self._recording, self._sound, self._hum = recording, sound, hum
+        self._fits = [None if comb is None else _Fit(comb, recording.rate) for comb in combs]
 
     def read(self, start: int, stop: int) -> Samples:
         """Samples ``[C, stop - start]``."""
@@ -138,7 +112,7 @@ class Hum:
         starts = [min(n * hop, last) for n in range(max(0, (start - size) // hop), -(-stop // hop) + 1)]
         starts = sorted({each for each in starts if each < stop and each + size > start})
         first = min([start, *starts])
-        samples = self.recording.read(first, max([stop, *(each + size for each in starts)]))
+        samples = self._recording.read(first, max([stop, *(each + size for each in starts)]))
         hum, weights = np.zeros(samples.shape), np.full(samples.shape[1], np.finfo(np.float64).tiny)
         for each in starts:
             part = slice(each - first, each - first + size)
@@ -147,11 +121,7 @@ class Hum:
                 if fit is not None:
                     row[part] += _window(size) * fit.lines(np.ascontiguousarray(channel[part]))
         hum /= weights
-        return np.asarray(self.sound * (samples - hum) + self.hum * hum)[:, start - first : stop - first]
-
-    @cached_property
-    def _fits(self) -> tuple[_Fit | None, ...]:
-        return tuple(None if comb is None else _Fit(comb, self.rate) for comb in self.combs)
+        return np.asarray(self._sound * (samples - hum) + self._hum * hum)[:, start - first : stop - first]
 
 
 class _Fit:
