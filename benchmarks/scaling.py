@@ -61,6 +61,8 @@ CASES = {
         Case(4.0, task="declip", options=("--level", "0.3")),
         Case(4.0, task="dequantize"),
         Case(4.0, task="inpaint", options=("--gap", "1:1.1")),
+        Case(1.0, 44_100, 2, ("--gap", "0.5:0.505"), "inpaint"),
+        Case(4.0, 44_100, 2, ("--gap", "1:1.25"), "inpaint"),
     ],
     "sources": [Case(4.0, options=(*_GENERATED, "--sources", count), task="separate") for count in ("2", "3", "4")],
 }

@@ -37,7 +37,7 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; name a file")
     if exists and not overwrite:
-        raise OutputError(f"{path}: already exists; add --overwrite to replace it")
+        raise OutputError(f"{path}: already exists; add --overwrite to replace it (in Python: overwrite=True)")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{folder}: is read-only; choose another folder")
 
