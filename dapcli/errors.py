@@ -44,3 +44,8 @@ class PartialError(DapError):
     """A part of what was to be done failed; the rest is done."""
 
     exit_code = 5
+
+
+def not_installed(error: ModuleNotFoundError) -> str:
+    """What to do about a package that dap needs and that is missing."""
+    return f"{error.name} is not installed; `pip install dapcli` brings it, and docs/install.md says how without CUDA"

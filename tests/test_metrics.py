@@ -313,6 +313,14 @@ def test_reasons_say_what_has_no_value(name: str, undefined: set[str], metric: s
     assert notes[metric].startswith(note)
 
 
+def test_without_the_package_of_pesq_all_others_have_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, _ = score(SPEECH, NOISY, RATE)
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    values, notes = score(SPEECH, NOISY, RATE)
+    assert values == {**before, **dict.fromkeys(NEED_PESQ)}
+    assert all("pip install pesq" in notes[name] for name in NEED_PESQ)
+
+
 @pytest.mark.parametrize(
     ("metric", "reference", "estimate", "reason"),
     [

@@ -150,6 +150,28 @@ print("torch" in sys.modules)
     assert out == "[]\nFalse\n"
 
 
+def test_a_package_that_is_missing_is_named_in_one_line_with_what_to_do() -> None:
+    out = run("""
+import sys
+sys.modules["torch"] = None
+import dapcli
+try:
+    dapcli.denoise
+except ImportError as error:
+    print(error)
+from dapcli.cli import main
+sys.argv, sys.stderr = ["dap", "priors"], sys.stdout
+try:
+    main()
+except SystemExit as exit_:
+    print(exit_.code)
+""")
+    in_python, on_the_command_line, code = out.splitlines()
+    for line in (in_python, on_the_command_line):
+        assert re.search("torch is not installed.*pip install", line)
+    assert code == "1"
+
+
 def test_every_public_name_of_the_package_is_there() -> None:
     for name in dapcli.__all__:
         assert getattr(dapcli, name) is not None

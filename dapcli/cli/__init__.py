@@ -22,7 +22,7 @@ from dapcli.cli.command import INTERRUPTIONS, Command, add_command, declare
 from dapcli.cli.evaluate import Evaluate, further_options
 from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
-from dapcli.errors import DapError, InputError, InterruptedRunError, OutputError, SettingsError
+from dapcli.errors import DapError, InputError, InterruptedRunError, OutputError, SettingsError, not_installed
 
 # mallopt's number for how many pools of free memory threads have.
 _M_ARENA_MAX = -8
@@ -92,6 +92,10 @@ def main() -> None:
             if isinstance(error, InterruptedRunError) and signals:
                 code = 128 + signals[-1]
             _fail(str(error), code)
+        except ModuleNotFoundError as error:
+            if debug:
+                raise
+            _fail(not_installed(error), 1)
         except Exception as error:
             # Typer and click, whichever this release is built on, raise usage errors that can format themselves.
             if hasattr(error, "format_message"):

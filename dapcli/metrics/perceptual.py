@@ -1,8 +1,9 @@
 """Metrics that predict what listeners would say of speech; channels are scored one by one and averaged.
 
-PESQ and STOI come from libraries. The composite measures are those of Hu and Loizou, "Evaluation of objective quality
-measures for speech enhancement" (IEEE TASLP 2008), who fitted ratings by ITU-T P.835 with sums of simpler measures.
-Constants and details are those of their program, so that values compare with published ones.
+PESQ and STOI come from libraries; that of PESQ needs a C compiler, and may be missing. The composite measures are those
+of Hu and Loizou, "Evaluation of objective quality measures for speech enhancement" (IEEE TASLP 2008), who fitted ratings
+by ITU-T P.835 with sums of simpler measures. Constants and details are those of their program, so that values compare
+with published ones.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from functools import lru_cache
 
 import numpy as np
 import scipy
-from pesq import PesqError, pesq
 
 from dapcli.metrics import waveform
 from dapcli.metrics.waveform import Array, Metric, MetricUndefined, Signal, comparable, is_silent
@@ -59,7 +59,7 @@ def pesq_nb(reference: Signal, estimate: Signal, rate: int) -> float:
 
     Raises:
         MetricUndefined: In some channel the reference has no speech, the estimate no sound, or both are shorter
-            than 0.25 s.
+            than 0.25 s; or the package ``pesq`` is not installed.
     """
     return _pesq(reference, estimate, rate, "nb", _RATES)
 
@@ -162,6 +162,10 @@ def _at_rate(reference: Array, estimate: Array, rate: int, rates: tuple[int, ...
 
 
 def _pesq(reference: Signal, estimate: Signal, rate: int, mode: str, rates: tuple[int, ...]) -> float:
+    try:
+        from pesq import PesqError
+    except ImportError as error:
+        raise MetricUndefined("the package pesq is not installed (it needs a C compiler); pip install pesq") from error
     s, e, rate = _at_rate(*comparable(reference, estimate), rate, rates)
     if s.shape[1] < _PESQ_MIN_S * rate:
         raise MetricUndefined(f"shorter than the {_PESQ_MIN_S} s that PESQ needs")
@@ -189,6 +193,8 @@ def _pesq(reference: Signal, estimate: Signal, rate: int, mode: str, rates: tupl
 @lru_cache(maxsize=8)  # it is slow, and the composite measures ask for the same again
 def _pesq_of_piece(rate: int, reference: bytes, estimate: bytes, mode: str) -> float:
     """PESQ of float64 samples, or the number of an error."""
+    from pesq import PesqError, pesq
+
     s, e = np.frombuffer(reference), np.frombuffer(estimate)
     # By value, because the exceptions fail themselves on a result that is NaN.
     value: float = pesq(rate, s, e, mode, on_error=PesqError.RETURN_VALUES)
