@@ -1,9 +1,9 @@
 """Metrics that predict what listeners would say of speech; channels are scored one by one and averaged.
 
-PESQ and STOI come from libraries; that of PESQ needs a C compiler, and may be missing. The composite measures are those
-of Hu and Loizou, "Evaluation of objective quality measures for speech enhancement" (IEEE TASLP 2008), who fitted ratings
-by ITU-T P.835 with sums of simpler measures. Constants and details are those of their program, so that values compare
-with published ones.
+PESQ and STOI come from libraries; that of PESQ needs a C compiler, and may be missing. The composite measures are
+those of Hu and Loizou, "Evaluation of objective quality measures for speech enhancement" (IEEE TASLP 2008), who fitted
+ratings by ITU-T P.835 with sums of simpler measures. Constants and details are those of their program, so that values
+compare with published ones.
 """
 
 from __future__ import annotations
