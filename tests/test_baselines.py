@@ -156,6 +156,14 @@ def test_decision_directed_filters_remove_white_noise_at_any_level(name: str) ->
     assert snr_db(clean, noiseless[0]) > 40
 
 
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_lead_is_taken_for_the_noise(rate: int) -> None:
+    posed = problem(harmonic_tone() + noise(1, RATE), rate)
+    lead = posed.samples[:, : round(0.064 * rate)]
+    expected = DENOISERS["wiener"](replace(posed, oracle_noise=lead))
+    np.testing.assert_array_equal(DENOISERS["lead-wiener"](posed), expected)
+
+
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 def test_noise_power_of_white_noise_is_its_variance(rate: int) -> None:
     power = noise_power(noise(4 * rate), rate)

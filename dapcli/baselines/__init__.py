@@ -14,6 +14,7 @@ from typing import Any
 from dapcli.audio import Samples
 from dapcli.baselines.denoising import (
     each_channel,
+    lead_wiener,
     log_spectral_amplitude,
     noisereduce,
     rnnoise,
@@ -66,6 +67,7 @@ BASELINES: dict[str, dict[str, Baseline]] = {
     "denoise": {
         "input": Baseline(untouched),
         "wiener": Baseline(each_channel(wiener), oracle=True),
+        "lead-wiener": Baseline(each_channel(lead_wiener)),
         "log-spectral-amplitude": Baseline(each_channel(log_spectral_amplitude), oracle=True),
         "om-lsa": Baseline(each_channel(om_lsa), oracle=True),
         "wavelet": Baseline(each_channel(wavelet), packages=("skimage", "pywt")),
