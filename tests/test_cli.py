@@ -28,6 +28,7 @@ from dapcli.priors import NO_PRIOR, PRIORS
 from dapcli.settings import Settings
 from dapcli.signal.noise import NOISE_MODELS
 from dapcli.tasks import TASKS
+from dapcli.tasks.check import usable_priors
 from dapcli.tasks.denoise import POST_FILTERS
 from tests.command_line import (
     COMMANDS,
@@ -143,7 +144,8 @@ for sys.argv[3] in ("a.wav", "b.wav"):
 
 CHOICES = [
     *((task, f"--preset {name}") for task in TASKS for name in TASKS[task].presets),
-    *(("denoise", f"--prior {name}") for name in PRIORS),
+    *(("denoise", f"--prior {name}") for name in usable_priors(TASKS["denoise"], "mask")),
+    *((task, "--prior wave-unet --estimator generate") for task in ("denoise", "declip")),
     *((task, f"--prior {NO_PRIOR}") for task in ("inpaint", "separate")),
     *(("denoise", f"--post-filter {name}") for name in POST_FILTERS),
     *(("denoise", f"--optimizer {name}") for name in OPTIMIZERS),
@@ -283,6 +285,8 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         ("noisy.wav out.wav --nothing", 2, "No such option"),
         ("noisy.wav out.wav --noise-profile 0.1", 2, "START:END"),
         ("noisy.wav out.wav --noise-profile 0.3:0.6", 3, "ends at"),
+        ("noisy.wav out.wav --prior wave-unet", 2, "makes waveforms.*--estimator mask"),
+        ("noisy.wav out.wav --prior wave-unet --estimator generate --fold 2", 2, "--fold is for spectrograms"),
         ("noisy.wav out.wav --device cuda:99", 4, "is not there.*--device auto"),
     ],
     "inpaint": [
@@ -310,6 +314,7 @@ BAD: dict[str, list[tuple[str, int, str]]] = {
         ("mix.wav out --no-consistent", 2, "--estimator double-dip"),
         ("mix.wav out --reference tone.wav", 2, "1 were given for 2"),
         ("mix.wav out --reference tone.wav --reference tone.wav", 2, "one file twice"),
+        ("mix.wav out --prior wave-unet --estimator double-dip", 2, "makes waveforms"),
         ("mix.wav out --fixed-order", 2, "--fixed-order.*--reference"),
         ("mix.dat out", 2, "unknown audio extension '.dat'.*--format"),
         ("zeros.wav out", 3, "silent"),

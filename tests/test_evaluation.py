@@ -294,6 +294,14 @@ def test_the_input_is_the_first_row_of_every_task_and_there_once() -> None:
         assert {row.name for row in rows} >= {name for name, each in baselines.items() if not each.missing}
 
 
+@pytest.mark.parametrize(("estimator", "fit"), [("generate", True), ("mask", False)])
+def test_all_priors_are_those_that_can_be_fitted(estimator: str, fit: bool) -> None:
+    settings = TASKS["denoise"].presets["quality" if estimator == "mask" else estimator]
+    names = [row.name for row in make_methods("denoise", ["all"], [], settings, "cpu", oracle=False)]
+    assert ("wave-unet" in names) is fit
+    assert {"conv", "harmonic"} < set(names)
+
+
 @pytest.mark.parametrize(
     ("priors", "baselines", "reason"),
     [

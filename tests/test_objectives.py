@@ -195,6 +195,18 @@ def test_the_input_of_generating_networks_changes_by_the_input_noise_only(task: 
     assert float((inputs[0] - inputs[1]).std()) == pytest.approx(input_noise * 2**0.5, rel=0.1, abs=1e-9)
 
 
+@pytest.mark.parametrize("task", ["denoise", "declip"])
+def test_a_network_of_waveforms_generates_samples(task: str) -> None:
+    objective = make(task, "generate", channels=2, settings=replace(PLAIN, prior="wave-unet"))
+    samples = torch.randn(1, 2, 1, LENGTH, generator=seeded())
+    shapes: list[torch.Size] = []
+    step = objective.step(lambda z: shapes.append(z.shape) or samples, objective.begin(), seeded())  # type: ignore[func-returns-value]
+    assert (shapes, objective.networks) == ([samples.shape], ((2, 2),))
+    torch.testing.assert_close(step.estimate, STFT_SMALL.forward(samples[:, :, 0]))
+    if task == "denoise":
+        torch.testing.assert_close(step.loss, (step.estimate - objective.initial).square().mean())
+
+
 @pytest.mark.parametrize("task", ["inpaint", "declip", "dequantize"])
 def test_magnitudes_along_a_candidate_s_phases_are_the_candidate_and_across_a_quarter_turn(task: str) -> None:
     degradation, samples = prepared(task, 2)

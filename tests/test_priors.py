@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from dapcli.priors import PRIORS, build_prior, build_priors
+from dapcli.priors import PRIORS, build_prior, build_priors, wave_unet
 from dapcli.priors.cost import describe_priors
 from dapcli.priors.unet import ConvBlock, UNet, UNetLayout
 from dapcli.settings import Settings
 from dapcli.tasks import TASKS
 
+SPECTROGRAMS = [name for name, prior in PRIORS.items() if not prior.waveform]
 EACH = pytest.mark.parametrize("name", PRIORS)
+UNETS = pytest.mark.parametrize("name", SPECTROGRAMS)
 
 
-def build(name: str, outputs: int = 2, width: int = 35, fold: int = 1, dilation: int = 4) -> UNet:
+def build(name: str, outputs: int = 2, width: int = 35, fold: int = 1, dilation: int = 4) -> Any:
     chosen = Settings(prior=name, base_channels=width, fold=fold, dilation=dilation)
-    network = build_prior(chosen, 2, outputs)
-    assert isinstance(network, UNet)
-    return network
+    return build_prior(chosen, 2, outputs)
 
 
 def count(network: nn.Module) -> int:
@@ -56,6 +56,9 @@ def test_folding_doubles_the_reach_for_less_than_a_third_of_the_work() -> None:
     fast = TASKS["denoise"].presets["fast"]
     plain, folded = (describe_priors(replace(fast, fold=fold), 16_000) for fold in (1, 2))
     for before, after in zip(plain, folded, strict=True):
+        if before.name not in SPECTROGRAMS:
+            assert before == after
+            continue
         assert after.receptive_field_s == pytest.approx(2 * before.receptive_field_s)
         assert after.gflop_per_iteration < before.gflop_per_iteration / 3
 
@@ -76,13 +79,13 @@ def test_the_sizes_are_those_of_the_paper_and_of_its_code() -> None:
     assert count(build("conv7")) == sum(49 * a * b + b for a, b in blocks) + 35 * 2 + 2
     assert count(build("harmonic")) == sum(14 * a + 7 * a * b + b for a, b in blocks) + 35 * 2 + 2
     assert count(build("harmonic-1")) == sum(14 * a + a * b + b for a, b in blocks) + 35 * 2 + 2
-    for name in PRIORS:
+    for name in SPECTROGRAMS:
         assert (build(name, dilation=7).layout.dilations == ((7, 7),) * 5) is (name == "dilated")
         network = build(name, width=2)
         assert [block.normalise for block in (*network.down, *network.up)] == [True] * 3 + [False] * 2
 
 
-@EACH
+@UNETS
 def test_no_output_depends_on_more_than_the_receptive_field(name: str) -> None:
     layout = build(name).layout
     dilations = tuple(tuple(min(each, 3) for each in block) for block in layout.dilations)
@@ -104,6 +107,30 @@ def test_no_output_depends_on_more_than_the_receptive_field(name: str) -> None:
     # Pooling by maxima passes on one of two bins, whichever is larger, so that the last bin may be missed.
     bins, frames = layout.receptive_field()
     assert frames - 4 <= max(extents) <= frames <= bins
+
+
+def test_a_wave_unet_sees_what_it_says_and_keeps_rows_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wave_unet, "_activate", lambda x: x)
+    network, length = build("wave-unet", outputs=1, width=1).double(), 4096
+    for weights in network.parameters():
+        weights.data.abs_()
+    extents = []
+    for position in range(length // 2, length // 2 + 2**wave_unet.LEVELS):
+        z = torch.rand(1, 2, 2, length, dtype=torch.float64).requires_grad_()
+        network(z)[0, 0, 1, position].backward()
+        assert z.grad is not None
+        touched = z.grad.abs().sum(dim=(0, 1)).nonzero()
+        assert set(touched[:, 0].tolist()) == {1}
+        extents.append(int(touched[:, 1].max() - touched[:, 1].min()) + 1)
+    assert network.receptive_field() == (1, max(extents))
+
+
+def test_the_wave_unet_has_the_size_of_the_released_one() -> None:
+    filters = [60 * level for level in range(7)]
+    down = [15 * a * b + b for a, b in zip([1, *filters[1:]], [*filters[1:], filters[6]], strict=True)]
+    up = [5 * a * b + b for a, b in zip([720, 660, 540, 420, 300, 180], filters[:0:-1], strict=True)]
+    network = build_prior(Settings(prior="wave-unet", base_channels=60), 1, 1)
+    assert count(network) == sum(down) + sum(up) + 61 + 1
 
 
 class RecordConvolutions(TorchFunctionMode):

@@ -132,7 +132,7 @@ def wavelet(noisy: Samples, rate: int) -> Samples:  # noqa: ARG001
     # Boundary handling needs more samples than the longest filter; a mirror image adds no edge.
     padded = np.pad(noisy, (0, max(0, 256 - noisy.size)), mode="symmetric")
     options = {"wavelet": "sym4", "method": "BayesShrink", "rescale_sigma": False}
-    restored = cycle_spin(padded, denoise_wavelet, WAVELET_SHIFTS - 1, num_workers=1, func_kw=options)
+    restored = cycle_spin(padded, denoise_wavelet, WAVELET_SHIFTS - 1, 1, 1, func_kw=options)
     return np.asarray(restored[: noisy.size])
 
 

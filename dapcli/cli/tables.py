@@ -137,18 +137,19 @@ class Doctor(TableCommand):
                 if self.input_path
                 else None
             )
-            from dapcli.priors import PRIORS
             from dapcli.report.console import make_console
             from dapcli.report.table import Table, row, tabulate
             from dapcli.report.words import count, duration
             from dapcli.tasks import speed
+            from dapcli.tasks.check import usable_priors
 
             machine = speed.describe_machine()
             shape = speed.segment_shape(recording, settings) if recording else speed.USUAL_SHAPE
             speeds, lines = [], []
             with make_console().status("") as status:
                 started = time.process_time()  # as long as every command takes to begin
-                priors = self.prior or ([settings.prior] if recording else PRIORS)
+                usable = usable_priors(TASKS["denoise"], settings.estimator)
+                priors = self.prior or ([settings.prior] if recording else usable)
                 for device, prior in product(self.device or machine["devices"], priors):
                     status.update(f"measuring {prior} on {device}")
                     chosen = replace(settings, prior=prior)

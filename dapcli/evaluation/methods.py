@@ -16,7 +16,7 @@ from dapcli.pipeline.result import Result
 from dapcli.priors import NO_PRIOR, PRIORS
 from dapcli.settings import PAPER_RATE, Settings
 from dapcli.tasks import TASKS, load
-from dapcli.tasks.check import check
+from dapcli.tasks.check import check, usable_priors
 from dapcli.tasks.problem import Problem
 
 Oracle = Literal["none", "training", "noise", "reference"]
@@ -129,14 +129,15 @@ def label(name: str, oracle: Oracle) -> str:
 def make_methods(
     task: str, priors: Sequence[str], baselines: Sequence[str], settings: Settings, device: str, *, oracle: bool
 ) -> tuple[Method, ...]:
-    """The rows of a table, the untouched input first; ``all`` stands for all priors, or all baselines of the task.
+    """The rows of a table, the untouched input first; ``all`` stands for all priors, or baselines, that can be had.
 
     Raises:
         SettingsError: A name is unknown, or given twice, or the settings do not suit the task.
         DeviceError: The device is not there.
     """
     methods: list[Method] = [Peer(task, UNTOUCHED, settings, device)]
-    for prior in _expand(priors, PRIORS, (*PRIORS, NO_PRIOR), "prior"):
+    usable = usable_priors(TASKS[task], settings.estimator)
+    for prior in _expand(priors, usable, (*PRIORS, NO_PRIOR), "prior"):
         chosen = replace(settings, prior=prior)
         methods.append(Network(task, prior, chosen, device))
         if oracle and prior != NO_PRIOR:  # which leaves nothing to choose

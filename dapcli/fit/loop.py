@@ -32,6 +32,8 @@ class Objective(ABC):
     """Whether the networks' outputs are to be zero before the fit."""
     generates: ClassVar[bool] = False
     """Whether the network paints one recording out of noise, or else filters any by what is known of it."""
+    waveforms: ClassVar[bool] = False
+    """Whether the network may map waveforms ``[1, C, 1, N]`` in place of spectrograms."""
 
     networks: tuple[tuple[int, int], ...]
     """The channels that each of its networks takes in and puts out.

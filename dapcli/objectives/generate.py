@@ -10,6 +10,7 @@ from torch import Tensor
 from dapcli.audio import Samples
 from dapcli.fit import Network, Objective, Step
 from dapcli.objectives import Setup
+from dapcli.priors import PRIORS
 from dapcli.signal.degradation import Degradation
 from dapcli.signal.noise import Noise
 
@@ -26,22 +27,30 @@ class Generation(Objective):
 
     Its input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation
     ``settings.input_noise`` (0 in the papers). The loss is the mean squared error on real and imaginary parts,
-    equation 1 of the Design paper. ``samples`` is ``[C, N]``; ``noise`` is not used.
+    equation 1 of the Design paper. ``samples`` is ``[C, N]``; ``noise`` is not used. A network of waveforms generates
+    the samples ``[1, C, 1, N]``, whose STFT is the estimate.
     """
 
     generates: ClassVar[bool] = True
+    waveforms: ClassVar[bool] = True
 
     def __init__(self, samples: Tensor, noise: Noise | None, setup: Setup) -> None:  # noqa: ARG002
+        self._stft = setup.stft
         self.initial = setup.stft.forward(samples)[None]
-        _, channels, _, bins, frames = self.initial.shape
-        self.networks = ((2 * channels, 2 * channels),)
+        self._waveform = PRIORS[setup.settings.prior].waveform
+        channels, length = samples.shape
+        planes, *size = (channels, 1, length) if self._waveform else (2 * channels, *self.initial.shape[-2:])
+        self.networks = ((planes, planes),)
         self._input_noise = setup.settings.input_noise
-        self._z = setup.randn(1, 2 * channels, bins, frames)
+        self._z = setup.randn(1, planes, *size)
 
     def step(self, network: Network, state: object, generator: torch.Generator) -> Step:  # noqa: ARG002
         """The loss of one forward pass and the estimate ``[1, C, 2, F, T]``."""
         output = network(perturbed(self._z, self._input_noise, generator))
-        estimate = self._read(output.reshape(self.initial.shape))
+        if self._waveform:
+            estimate = self._stft.forward(output[:, :, 0])
+        else:
+            estimate = self._read(output.reshape(self.initial.shape))
         return Step(self._data_fidelity(estimate), estimate.detach(), self.initial)
 
     def _read(self, output: Tensor) -> Tensor:
@@ -65,7 +74,6 @@ class ConsistentGeneration(Generation):
     def __init__(self, samples: Samples, degradation: Degradation, setup: Setup) -> None:
         # Levels and cells are told apart in double precision only.
         super().__init__(setup.tensor(degradation.candidates(samples, setup.rate)[-1]), None, setup)
-        self._stft = setup.stft
         self._degradation = degradation
         self._samples = setup.tensor(samples)
         size = self.initial.square().sum(dim=2, keepdim=True).sqrt()

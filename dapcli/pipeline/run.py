@@ -23,8 +23,7 @@ from dapcli.pipeline.result import Estimates, Result
 from dapcli.pipeline.segments import Joined, plan
 from dapcli.pipeline.solver import Segment, SegmentFit, Solver, Weights
 from dapcli.pipeline.store import FittedSegment, Store
-from dapcli.priors import NO_PRIOR, build_prior
-from dapcli.priors.cost import in_units
+from dapcli.priors.cost import receptive_field
 from dapcli.signal.gaps import merge
 
 #: Prefix of the names of threads that fit segments.
@@ -294,10 +293,6 @@ class Pipeline:
         joined = Joined(self.plan, solver.types, self._view.channels, lambda index: self._load(index).estimate)
         shape = (recording.rate, recording.channels, recording.length, recording.subtype, recording.format)
         estimates = Estimates(joined, self._view, solver.finalise, solver.types, *shape)
-        extent = (1.0, 1.0)
-        if solver.settings.prior != NO_PRIOR:
-            with torch.device("meta"):
-                extent = build_prior(solver.settings, 1, 1).receptive_field()
         return Result(
             estimates=estimates,
             settings=solver.settings,
@@ -306,7 +301,7 @@ class Pipeline:
             parallel=self._workers,
             stft=solver.stft,
             rate=solver.rate,
-            receptive_field=in_units(extent, solver.stft, solver.rate),
+            receptive_field=receptive_field(solver.settings, solver.stft, solver.rate),
             segments=fits,
             pretraining=tuple(self._pretraining),
             pretraining_seconds=self._pretraining_seconds,

@@ -14,6 +14,7 @@ from torch import nn
 
 from dapcli.priors.network import IndependentNetworks, PriorNetwork
 from dapcli.priors.unet import UNet, UNetLayout
+from dapcli.priors.wave_unet import WaveUNet
 from dapcli.settings import Settings, look_up
 
 Blocks = tuple[tuple[int, ...], ...]
@@ -34,11 +35,13 @@ _HARMONIC, _ANCHORS = ((1,), (2,), (2,), (1,), (1,)), (1, 2, 3, 4, 5, 6, 7)
 class Prior:
     """One line of the registry: what it is, and its network by channels of input and output, and settings.
 
-    Of the settings only the network's own count: ``base_channels``, ``fold`` and ``dilation``.
+    Of the settings only the network's own count: ``base_channels``, ``fold`` and ``dilation``. The network of a
+    ``waveform`` prior maps waveforms, as spectrograms of one bin whose frames are samples.
     """
 
     summary: str
     build: Callable[[int, int, Settings], PriorNetwork]
+    waveform: bool = False
 
 
 def _unet(summary: str, filters: Blocks, dilations: Blocks | None, **layout: Any) -> Prior:
@@ -69,6 +72,11 @@ PRIORS: dict[str, Prior] = {
     ),
     "conv7": _harmonic("plain 7x7 convolutions"),
     "dilated7": _harmonic("7x7 convolutions of dilation 3", dilations=((3,),) * 5),
+    "wave-unet": Prior(
+        "convolutions of the waveform",
+        lambda in_channels, out_channels, settings: WaveUNet(in_channels, out_channels, settings.base_channels),
+        waveform=True,
+    ),
 }
 
 

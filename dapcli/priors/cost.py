@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dapcli.priors import PRIORS, build_prior
+from dapcli.priors import NO_PRIOR, PRIORS, build_prior
 from dapcli.settings import Settings
 from dapcli.signal.stft import STFT
 
@@ -27,9 +27,15 @@ class PriorCost:
     gflop_per_iteration: float
 
 
-def in_units(extent: tuple[float, float], stft: STFT, rate: int) -> tuple[float, float]:
-    """A receptive field in bins and frames as one in s and Hz, of which there are no more than half the rate."""
-    bins, frames = extent
+def receptive_field(settings: Settings, stft: STFT, rate: int) -> tuple[float, float]:
+    """What one output bin of a prior depends on at the most, in s and Hz; without a network, that bin alone."""
+    if settings.prior == NO_PRIOR:
+        bins, frames = 1.0, 1.0
+    else:
+        with torch.device("meta"):
+            bins, frames = build_prior(settings, 1, 1).receptive_field()
+        if PRIORS[settings.prior].waveform:
+            return frames / rate, rate / 2
     return frames * stft.hop / rate, min(bins * rate / stft.n_fft, rate / 2)
 
 
@@ -55,17 +61,18 @@ _COUNTS = {
 def describe_priors(settings: Settings, rate: int) -> list[PriorCost]:
     """The cost of every registered prior for one second of mono at ``rate`` Hz with these settings."""
     stft = STFT.for_rate(rate, settings.window, settings.hop, settings.window_shape)
-    planes = 1 if settings.estimator == "mask" else 2
-    shape = (1, planes, stft.n_fft // 2 + 1, 1 + rate // stft.hop)
     costs = []
     for name, prior in PRIORS.items():
+        chosen = replace(settings, prior=name)
+        planes = 1 if settings.estimator == "mask" or prior.waveform else 2
+        size = (1, rate) if prior.waveform else (stft.n_fft // 2 + 1, 1 + rate // stft.hop)
         # The meta device computes shapes only, which is all that counting takes.
         with torch.device("meta"):
-            network = build_prior(replace(settings, prior=name), planes, planes)
-            z = torch.empty(shape)
+            network = build_prior(chosen, planes, planes)
+            z = torch.empty(1, planes, *size)
         with FlopCounterMode(display=False, custom_mapping=_COUNTS) as counter:
             network(z).sum().backward()
-        seconds, hertz = in_units(network.receptive_field(), stft, rate)
+        seconds, hertz = receptive_field(chosen, stft, rate)
         costs.append(
             PriorCost(
                 name=name,

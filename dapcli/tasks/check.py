@@ -39,10 +39,18 @@ def check(
     look_up(settings.estimator, task.estimators, "estimator")
     estimator = task.estimators[settings.estimator]
     objective = load(estimator.objective)
-    if settings.prior != NO_PRIOR:
+    if settings.prior == NO_PRIOR:
+        if not objective.validates:
+            raise SettingsError(
+                f"--prior none needs a classical estimate, and --estimator {settings.estimator} has none"
+            )
+    else:
         look_up(settings.prior, PRIORS, "prior")
-    elif not objective.validates:
-        raise SettingsError(f"--prior none needs a classical estimate, and --estimator {settings.estimator} has none")
+        if settings.prior not in usable_priors(task, settings.estimator):
+            raise SettingsError(
+                f"--prior {settings.prior} makes waveforms, of which --estimator {settings.estimator} has no use; "
+                "choose another of either"
+            )
     look_up(settings.window_shape, WINDOWS, "window shape")
     look_up(settings.optimizer, OPTIMIZERS, "optimizer")
     rule, reason = (estimator.stop, estimator.reason) if settings.stop == "auto" else (settings.stop, "asked for")
@@ -68,10 +76,23 @@ def check(
     }
 
 
+def usable_priors(task: Task, estimator: str) -> list[str]:
+    """The priors that an estimator of a task can be used with.
+
+    Raises:
+        SettingsError: The task has no such estimator.
+    """
+    look_up(estimator, task.estimators, "estimator")
+    waveforms = load(task.estimators[estimator].objective).waveforms
+    return [name for name, prior in PRIORS.items() if waveforms or not prior.waveform]
+
+
 def _refuse_unused(task: Task, settings: Settings) -> None:
     """Raise ``SettingsError`` where a setting has a value of its own, and no effect."""
     if settings.prior != "dilated" and settings.dilation != Settings.dilation:
         raise SettingsError("--dilation belongs to --prior dilated; the other priors have their own")
+    if settings.prior != NO_PRIOR and PRIORS[settings.prior].waveform and settings.fold > 1:
+        raise SettingsError(f"--fold is for spectrograms, and --prior {settings.prior} makes waveforms; leave it out")
     for each in fields(Settings):
         usual = {getattr(preset, each.name) for preset in task.presets.values()}
         if getattr(settings, each.name) in usual:
