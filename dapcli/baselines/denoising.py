@@ -127,13 +127,13 @@ def wavelet(noisy: Samples, rate: int) -> Samples:  # noqa: ARG001
     noise level comes from the finest scale, so the method assumes white noise: there VisuShrink was 4 to 6 dB lower; in
     coloured noise BayesShrink does next to nothing, and VisuShrink 1 dB more.
     """
-    from skimage.restoration import cycle_spin, denoise_wavelet
+    from skimage.restoration import denoise_wavelet
 
     # Boundary handling needs more samples than the longest filter; a mirror image adds no edge.
     padded = np.pad(noisy, (0, max(0, 256 - noisy.size)), mode="symmetric")
     options = {"wavelet": "sym4", "method": "BayesShrink", "rescale_sigma": False}
-    restored = cycle_spin(padded, denoise_wavelet, WAVELET_SHIFTS - 1, 1, 1, func_kw=options)
-    return np.asarray(restored[: noisy.size])
+    shifted = (np.roll(denoise_wavelet(np.roll(padded, k), **options), -k) for k in range(WAVELET_SHIFTS))
+    return np.asarray(sum(shifted) / WAVELET_SHIFTS)[: noisy.size]
 
 
 def noisereduce(noisy: Samples, rate: int) -> Samples:
