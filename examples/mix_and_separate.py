@@ -41,13 +41,15 @@ from dapcli.fit.optimizers import OPTIMIZERS
 from dapcli.priors import build_prior
 from dapcli.report.comparison import Comparison, write_comparison
 from dapcli.report.console import make_console, print_comparison
+from dapcli.settings import look_up
 from dapcli.signal.stft import STFT
+from dapcli.tasks.check import usable_priors
 from dapcli.tasks.problem import Problem
 
 SECONDS = 1.0
 VALIDATION_PART = 0.1
 # The papers' transform; Muon learns in a hundred steps what Adam does in several hundred.
-SETTINGS = replace(TASKS["denoise"].presets["paper"], optimizer="muon", learning_rate=0.02)
+SETTINGS = replace(TASKS["separate"].presets["paper"], estimator="ratio-mask", optimizer="muon", learning_rate=0.02)
 # Mixtures for the validation loss, and steps from one to the next.
 CHECKS, EVERY = 10, 50
 # Keeps logarithms and ratios of empty bins finite; the mean power is at 1.
@@ -129,6 +131,7 @@ def mix(files: Sequence[Sequence[Path]], count: int, seed: int) -> tuple[Clip, .
 def train(options: argparse.Namespace) -> None:
     """Train on nine recordings in ten of both folders, and save the network."""
     check_writable(options.checkpoint, overwrite=options.overwrite)
+    look_up(options.prior, usable_priors(TASKS["separate"], SETTINGS.estimator), "prior")
     settings = replace(SETTINGS, **{name: getattr(options, name) for name in ("prior", "base_channels", "seed")})
     torch.manual_seed(options.seed)
     network = build_prior(settings, 1, 1).to(find_device(options.device))
