@@ -86,6 +86,37 @@ def test_the_table_can_be_recomputed_from_the_written_audio(dap: Dap, folder: Pa
         assert f"{np.mean(own):.2f} ± {np.std(own, ddof=1):.2f}" in (folder / "out" / "results.md").read_text()
 
 
+def test_curves_are_of_what_the_oracle_kept(dap: Dap, folder: Path) -> None:
+    for index in range(2):
+        soundfile.write(folder / f"{index}.wav", 0.1 * noise(8_000, seed=index) + tone(150, 1.0)[0], 16_000)
+    settings = ("--preset", "harmonic-paper", "--iterations", "5", "--base-channels", "2", "--hop", "0.016")
+    methods = ("--prior", "conv7", "--prior", "wave-unet", "--curves", "--device", "cpu")
+    evaluate(dap, "denoise", "0.wav", "1.wav", "--duration", "0.4", *settings, *methods)
+    units = [json.loads(path.read_text()) for path in (folder / "out" / "units").glob("*/*.oracle.json")]
+    assert sorted(unit["method"] for unit in units) == ["conv7"] * 2 + ["wave-unet"] * 2
+    assert {row["oracle"] for row in rows_of(folder) if row["method"] != "input"} == {"reference"}
+    for unit in units:
+        fit, audio = unit["fit"], folder / "out" / "audio" / unit["clip"]
+        kept = fit["best_iteration"] - 1
+        for quantity in ("snr_db", "psnr_db"):
+            assert fit[quantity][kept] == pytest.approx(unit["metrics"][quantity], abs=1e-3)
+        against_input, _ = score(read(audio / "input.wav"), read(audio / f"{unit['method']}.oracle.wav"), 16_000)
+        assert fit["input_psnr_db"][kept] == pytest.approx(against_input["psnr_db"], abs=1e-3)
+    with (folder / "out" / "curves.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["prior"], int(row["iteration"])) for row in rows] == [
+        (prior, iteration) for prior in ("conv7", "wave-unet") for iteration in range(1, 6)
+    ]
+    for quantity in ("snr_db", "psnr_db", "input_psnr_db"):
+        expected = np.mean([unit["fit"][quantity] for unit in units if unit["method"] == "conv7"], axis=0)
+        np.testing.assert_allclose([float(row[quantity]) for row in rows[:5]], expected)
+    svg = (folder / "out" / "curves.svg").read_text()
+    assert svg in (folder / "out" / "index.html").read_text()
+    assert {"conv7", "wave-unet"} <= set(re.findall("<!-- (.*?) -->", svg))
+    best = max(float(row["snr_db"]) for row in rows[:5])
+    assert f"| conv7 | {best:.2f} |" in (folder / "out" / "results.md").read_text()
+
+
 def test_separated_sources_are_written_in_the_order_of_the_references(dap: Dap, folder: Path) -> None:
     methods = ("--baseline", "hpss", "--baseline", "input", "--prior", "conv", "--no-oracle")
     evaluate(dap, "separate", "clean", "other", "--duration", "0.4", "--clips", "2", *methods, *FIT)
@@ -258,6 +289,8 @@ def test_ctrl_c_keeps_what_is_finished(folder: Path, dap: Dap, monkeypatch: pyte
         ("denoise clean --noise-std 0", 2, "--noise-std must be above 0"),
         ("denoise clean --duration 0.5 --device cuda:9", 4, "cuda"),
         ("denoise clean --protocol gaussian --snr 5:9", 2, "--protocol gaussian has no use for it"),
+        ("denoise clean --curves --no-oracle", 2, "--curves"),
+        ("separate clean other --curves", 2, "--curves"),
         ("separate clean", 2, "two"),
         ("separate clean other --types harmonic", 2, "name the type of each"),
         ("repair clean", 2, "unknown task"),

@@ -17,7 +17,7 @@ from dapcli.tasks.options import parse_range, split
 
 _PROTOCOL = "Protocol (defaults are the papers')"
 # The settings of a fit that can be given.
-_SETTINGS = ("estimator", "iterations", "seed")
+_SETTINGS = ("estimator", "iterations", "base_channels", "hop", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,7 @@ class Evaluate(RunCommand):
     prior: tuple[str, ...] = own((), "Network to evaluate, or all; give it several times.")
     baseline: tuple[str, ...] = own((), "Other method to evaluate, or all; give it several times.")
     oracle: bool = own(True, "Also fit with the oracle's stop, as the papers do.", flag="--oracle/--no-oracle")
+    curves: bool = own(False, "Fit with the oracle's stop alone, and show all priors' convergence in one picture.")
     duration: float | None = own(None, "Length of the clips, s; 1 without it, pairs whole.", above=0.1)
     clips: int | None = own(None, "Draw so many clips; all of them without it.", least=1)
     jobs: int = option(1, "Methods to run at the same time; memory grows.", panel=RUN_PANEL, least=1)
@@ -49,6 +50,10 @@ class Evaluate(RunCommand):
         """Evaluate all methods, and write the results."""
         if self.task not in TASKS:
             raise SettingsError(f"unknown task {self.task!r}; choose one of {', '.join(TASKS)}")
+        if self.curves and (self.task == "separate" or not self.oracle):
+            raise SettingsError(
+                "--curves is about the oracle's fits of one recording; leave out --no-oracle, or separate"
+            )
         values = self._values()
         clean = self._clean(values)
         duration = 1.0 if self.duration is None and "noisy" not in values else self.duration
@@ -76,7 +81,9 @@ class Evaluate(RunCommand):
         priors, baselines = self.prior, self.baseline
         if not priors and not baselines:
             priors, baselines = (Settings.prior,), ("all",)
-        methods = make_methods(self.task, priors, baselines, settings, self.device, oracle=self.oracle)
+        methods = make_methods(
+            self.task, priors, baselines, settings, self.device, oracle=self.oracle, blind=not self.curves
+        )
         sources = [[path] for path in clean] if self.task == "separate" else [clean]
         groups = [collect(paths, outside=self.output_dir) for paths in sources]
         pairs = pair(values["noisy"], groups[0]) if "noisy" in values else None
@@ -92,7 +99,7 @@ class Evaluate(RunCommand):
                 evaluation_progress(console, quiet=self.quiet) as on_unit,
             ):
                 outcome = run(evaluation, folder, jobs=self.jobs, on_unit=on_unit)
-                comparison = Comparison(configuration, outcome, drawn)
+                comparison = Comparison(configuration, outcome, drawn, self.curves)
                 write_comparison(folder, comparison)
         except KeyboardInterrupt:
             raise InterruptedRunError(

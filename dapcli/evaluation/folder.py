@@ -26,7 +26,7 @@ Record = dict[str, Any]
 REFERENCE, INPUT = "reference", "input"
 CONFIGURATION = "configuration.json"
 # What evaluations write, and all that --overwrite removes.
-_OURS = ("units/*/*.json", "audio/*/*.wav", "spectrograms/*/*.png", "results.*", "*.svg", "index.html")
+_OURS = ("units/*/*.json", "audio/*/*.wav", "spectrograms/*/*.png", "results.*", "curves.csv", "*.svg", "index.html")
 
 
 class Folder:

@@ -101,7 +101,15 @@ class Network(Method):
         if truth is not None:  # the rule's criterion is the squared error, relative to the truth's power
             errors = [each.criterion for each in found.iterations]
             defined = [truth.any() and 0 < error < np.inf for error in errors]
-            fit["snr_db"] = [-10 * float(np.log10(e)) if d else None for e, d in zip(errors, defined, strict=True)]
+            snrs = [-10 * float(np.log10(e)) if d else None for e, d in zip(errors, defined, strict=True)]
+            fit["snr_db"] = snrs
+            if len(truth) == 1:
+                # The peak of a reference over its root mean square, and what a root mean square of the STFT stands for.
+                crest = 20 * float(np.log10(np.abs(truth).max() / np.sqrt(np.mean(truth**2)))) if truth.any() else 0.0
+                fit["psnr_db"] = [None if snr is None else snr + crest for snr in snrs]
+                scale = np.abs(problem.samples).max() * result.stft.white_gain**0.5
+                left = [each.residual / scale for each in found.iterations]
+                fit["input_psnr_db"] = [-20 * float(np.log10(each)) if each else None for each in left]
         return Estimate(samples, fit)
 
 
@@ -127,9 +135,18 @@ def label(name: str, oracle: Oracle) -> str:
 
 
 def make_methods(
-    task: str, priors: Sequence[str], baselines: Sequence[str], settings: Settings, device: str, *, oracle: bool
+    task: str,
+    priors: Sequence[str],
+    baselines: Sequence[str],
+    settings: Settings,
+    device: str,
+    *,
+    oracle: bool,
+    blind: bool = True,
 ) -> tuple[Method, ...]:
     """The rows of a table, the untouched input first; ``all`` stands for all priors, or baselines, that can be had.
+
+    Priors are fitted as ``blind`` as users have them, with the ``oracle``'s stop, or both.
 
     Raises:
         SettingsError: A name is unknown, or given twice, or the settings do not suit the task.
@@ -139,7 +156,8 @@ def make_methods(
     usable = usable_priors(TASKS[task], settings.estimator)
     for prior in _expand(priors, usable, (*PRIORS, NO_PRIOR), "prior"):
         chosen = replace(settings, prior=prior)
-        methods.append(Network(task, prior, chosen, device))
+        if blind or prior == NO_PRIOR:
+            methods.append(Network(task, prior, chosen, device))
         if oracle and prior != NO_PRIOR:  # which leaves nothing to choose
             methods.append(Network(task, prior, replace(chosen, stop="oracle"), device, "reference"))
     for method in methods[1:]:

@@ -141,7 +141,7 @@ def fit(
         criterion = rule.criterion(iteration, step, average)
         if criterion < best or iteration == 1:
             best, best_iteration, best_average = criterion, iteration, average
-        residual = float((step.observed - average).square().mean().sqrt())
+        residual = rule.residual(step, average)
         validation = None if step.validation is None else float(step.validation)
         done.append(Iteration(iteration, loss, criterion, residual, validation))
         report(done[-1])

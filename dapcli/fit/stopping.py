@@ -78,6 +78,10 @@ class StoppingRule(ABC):
     def criterion(self, iteration: int, step: Step, average: Tensor) -> float:
         """Judge an iterate by its step and the running average ``[K, C, 2, F, T]`` of estimates."""
 
+    def residual(self, step: Step, average: Tensor) -> float:
+        """What the average leaves over of the recording, as a root mean square over the STFT's planes."""
+        return float((step.observed - average).square().mean().sqrt())
+
 
 class Fixed(StoppingRule):
     """Run all iterations and take the last."""
@@ -141,6 +145,13 @@ class Oracle(StoppingRule):
         errors = (estimates - self._references.flatten(1)[:, None]).square().mean(dim=2).cpu().numpy()
         power = float(self._references.square().mean()) or 1.0
         return float(errors[range(len(errors)), match(errors, self._context.types)].mean()) / power
+
+    def residual(self, step: Step, average: Tensor) -> float:
+        """The same of the samples of an average of one source, as white noise of that power would have it."""
+        if len(average) > 1:
+            return super().residual(step, average)
+        left = self._context.samples - self._context.stft.inverse(average[0], self._references.shape[-1])
+        return float((left.square().mean() * self._context.stft.white_gain).sqrt())
 
 
 STOPPING_RULES: dict[str, type[StoppingRule]] = {

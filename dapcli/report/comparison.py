@@ -22,7 +22,18 @@ from dapcli.evaluation.folder import INPUT, REFERENCE, Folder, Record
 from dapcli.evaluation.methods import ORACLES, key, label
 from dapcli.evaluation.run import Outcome
 from dapcli.evaluation.tables import FEWEST_CLIPS, Difference, Row, choose_columns, choose_pivot, compare, summarize
-from dapcli.report.figures import COLOURS, Curve, Values, draw_boxes, draw_curves, shared_scale, spectrogram, to_png
+from dapcli.report.figures import (
+    COLOURS,
+    STYLES,
+    Curve,
+    Levels,
+    Values,
+    draw_boxes,
+    draw_curves,
+    shared_scale,
+    spectrogram,
+    to_png,
+)
 from dapcli.report.page import render
 from dapcli.report.record import to_json
 from dapcli.report.table import Cell, Table, printable, row, to_markdown
@@ -30,17 +41,24 @@ from dapcli.report.words import count, metric_title
 
 # Metrics whose differences are in the third decimal.
 _FINE = ("envelope_distance", "stoi")
+# What is shown by iteration, and after which ones: those of the Harmonic paper's Figure 1.
+_QUANTITIES = {"snr_db": "SNR (dB)", "psnr_db": "PSNR to clean (dB)", "input_psnr_db": "PSNR to input (dB)"}
+_MILESTONES = (50, 200, 1000)
 # Of a fit, in tables of all units; its curves are in the units' own files.
 _FIT_FIELDS = ("iterations", "best_iteration", "stopped_by")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that an evaluation found: what it made of the clips that were drawn, and what that amounts to."""
+    """All that an evaluation found: what it made of the clips that were drawn, and what that amounts to.
+
+    ``curves`` asks how the oracle's fits converge, too, where there is one reference.
+    """
 
     configuration: Mapping[str, Any]
     outcome: Outcome
     drawn: Drawn
+    curves: bool = False
 
     @property
     def records(self) -> Sequence[Record]:
@@ -90,8 +108,9 @@ class Comparison:
             "the iteration by the clean reference, which no user has.",
             [ORACLES[each.oracle].heading for each in self.rows],
         )
+        convergence = [_milestones(self.convergence)] if self.convergence else []
         if not self.differences:
-            return [results]
+            return [results, *convergence]
         grouped: dict[str, dict[str, Difference]] = {}
         for each in self.differences:
             grouped.setdefault(label(each.method, each.oracle), {})[each.metric] = each
@@ -102,7 +121,20 @@ class Comparison:
             "(percentile bootstrap over clips), bold where it is more than chance. Oracles are compared with its "
             "oracle.",
         )
-        return [results, differences]
+        return [results, differences, *convergence]
+
+    @cached_property
+    def convergence(self) -> dict[str, dict[str, Levels]]:
+        """By quantity and prior, means over clips by iteration; empty unless asked for."""
+        fits: dict[str, list[dict[str, Any]]] = {}
+        for record in self.records if self.curves else ():
+            if record["oracle"] == "reference" and record["fit"]:
+                fits.setdefault(record["method"], []).append(record["fit"])
+        return {
+            quantity: {prior: _mean([fit[quantity] for fit in found]) for prior, found in fits.items()}
+            for quantity in _QUANTITIES
+            if fits
+        }
 
     @property
     def notes(self) -> list[str]:
@@ -151,7 +183,7 @@ def write_comparison(folder: Folder, comparison: Comparison) -> None:
     """Write tables, figures and the page to the folder of the evaluation, with the spectrograms that are not there."""
     for clip, records in comparison.clips.items():
         _draw_spectrograms(folder, clip, [REFERENCE, *(key(each["method"], each["oracle"]) for each in records)])
-    figures = [*_boxes(comparison), *_convergence(comparison)]
+    figures = [*_curves(comparison), *_boxes(comparison), *_convergence(comparison)]
     page = {
         "title": f"dap evaluate {comparison.title}",
         "tables": comparison.tables,
@@ -164,6 +196,7 @@ def write_comparison(folder: Folder, comparison: Comparison) -> None:
     texts = {
         "results.md": printable("\n\n".join(parts).rstrip() + "\n"),
         "results.csv": _to_csv(comparison.records),
+        **({"curves.csv": _curves_to_csv(comparison.convergence)} if comparison.convergence else {}),
         "results.json": to_object(comparison),
         **{f"{figure['name']}.svg": figure["svg"] for figure in figures},
         "index.html": render("evaluation.html.j2", page),
@@ -251,18 +284,62 @@ def _convergence(comparison: Comparison) -> Iterator[dict[str, Any]]:
                     marks["blind stop"] = blind[prior, record["clip"]]
                 look = {"color": COLOURS[0], "lw": 0.8, "alpha": 0.35}
                 curves.append(Curve("each clip", np.array(record["fit"][quantity], dtype=float), marks, look))
-            panels[title] = [*curves, _mean("mean", [curve.values for curve in curves], "-")]
-        panels["loss"].append(_mean("pretraining", [each["fit"]["pretraining_loss"] for each in records], "--"))
+            look = {"color": COLOURS[0], "lw": 2.0}
+            panels[title] = [*curves, Curve("mean", _mean([curve.values for curve in curves]), look=look)]
+        pretraining = _mean([each["fit"]["pretraining_loss"] for each in records])
+        panels["loss"].append(Curve("pretraining", pretraining, look={**look, "ls": "--"}))
         name, words = f"convergence_{prior}", f"SNR and loss of {prior} by iteration, with both stops marked"
         svg = draw_curves(panels, name=name, label=words)
         yield {"name": name, "title": f"Convergence of {prior}", "svg": svg}
 
 
-def _mean(title: str, curves: Sequence[Values], style: str) -> Curve:
+def _curves(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """The convergence of all priors in one picture."""
+    panels = {
+        _QUANTITIES[quantity]: [
+            Curve(prior, values, look={"color": COLOURS[index % len(COLOURS)], "ls": STYLES[index // len(COLOURS)]})
+            for index, (prior, values) in enumerate(priors.items())
+        ]
+        for quantity, priors in comparison.convergence.items()
+        if quantity != "snr_db"  # which is the PSNR but for a constant
+    }
+    if panels:
+        words = "PSNR of each prior to the clean recording and to the degraded one, by iteration"
+        svg = draw_curves(panels, name="curves", label=words, log=True)
+        yield {"name": "curves", "title": "Convergence", "svg": svg}
+
+
+def _milestones(convergence: Mapping[str, Mapping[str, Levels]]) -> Table:
+    """The SNR of each prior after some iterations, and the best."""
+    curves = convergence["snr_db"]
+    after = [each for each in _MILESTONES if each <= max(map(len, curves.values()))]
+    rows = []
+    for prior, values in curves.items():
+        reached = (f"{values[each - 1]:.2f}" if each <= len(values) else None for each in after)
+        best = int(np.argmax(np.nan_to_num(values, nan=-np.inf)))
+        rows.append(row(prior, *reached, f"{values[best]:.2f}", str(best + 1)))
+    return Table(
+        ("prior", *(f"after {each}" for each in after), "best", "iteration"),
+        rows,
+        "SNR (dB) by iteration, the mean over clips, and the best of these means.",
+    )
+
+
+def _curves_to_csv(convergence: Mapping[str, Mapping[str, Levels]]) -> str:
+    """One row per prior and iteration."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("prior", "iteration", *convergence))
+    for prior in convergence["snr_db"]:
+        columns = (priors[prior] for priors in convergence.values())
+        writer.writerows((prior, index, *values) for index, values in enumerate(zip(*columns, strict=True), 1))
+    return text.getvalue()
+
+
+def _mean(curves: Sequence[Values]) -> Levels:
     """The mean of curves over the iterations that all have."""
     length = min(map(len, curves))
-    mean = np.mean([np.asarray(curve[:length]) for curve in curves], axis=0)
-    return Curve(title, mean, look={"color": COLOURS[0], "ls": style, "lw": 2.0})
+    return np.asarray(np.mean([np.asarray(curve[:length], dtype=float) for curve in curves], axis=0))
 
 
 def _clip(folder: Folder, clip: str, records: Sequence[Record], metrics: Sequence[str]) -> dict[str, Any]:

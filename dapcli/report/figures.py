@@ -32,6 +32,8 @@ Values: TypeAlias = "Sequence[float] | Levels"
 
 #: Distinct for the colour-blind, and with a contrast of 3:1 on white and on black.
 COLOURS = ("#1f86d0", "#d55e00", "#009e73", "#b5588e")
+#: Tell curves of one colour apart.
+STYLES = ("-", "--", ":")
 # As wide as a phone, so that labels can be read there; wider screens enlarge it.
 _WIDTH_IN = 4.0
 # Stands for the page's text colour until the SVG is done: a colour that nothing else has.
@@ -184,9 +186,12 @@ _MARKS: dict[str, dict[str, Any]] = {
 
 
 @rc_context(_STYLE)
-def draw_curves(panels: Mapping[str, Sequence[Curve]], *, name: str, label: str) -> Markup:
-    """SVG of curves by iteration, one panel above the other; see :func:`_to_svg`."""
-    figure = Figure(figsize=(_WIDTH_IN, 1.3 * len(panels) + 0.6), layout="constrained")
+def draw_curves(panels: Mapping[str, Sequence[Curve]], *, name: str, label: str, log: bool = False) -> Markup:
+    """SVG of curves by iteration, one panel above the other; see :func:`_to_svg`.
+
+    By the logarithm of the iteration panels are higher, so that many curves can be told apart.
+    """
+    figure = Figure(figsize=(_WIDTH_IN, (2.0 if log else 1.3) * len(panels) + 0.6), layout="constrained")
     rows: list[Axes] = list(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0])
     lines: dict[str, Artist] = {}
     for axes, (title, curves) in zip(rows, panels.items(), strict=True):
@@ -202,7 +207,11 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], *, name: str, label: str)
         axes.set_ylabel(title)
         axes.grid()
     rows[-1].set_xlabel("iteration")
-    rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    if log:
+        rows[-1].set_xscale("log")
+        rows[-1].xaxis.set_major_formatter("{x:.0f}")
+    else:
+        rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels(rows)
     figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=min(len(lines), 4))
     return _to_svg(figure, name, label)
