@@ -19,6 +19,7 @@ from dapcli.fit import (
     Network,
     Step,
     StopContext,
+    StoppingRule,
     check_rule,
     choose_dtype,
     find_device,
@@ -70,13 +71,11 @@ class Target:
         return Step(loss, estimate.detach(), self.initial, state + 1, validation)
 
 
-class Script:
+class Script(StoppingRule):
     """A rule that reads its criteria from a list, and keeps what it has seen."""
 
-    needs = None
-
     def __init__(self, criteria: list[float], patience: int | None = None) -> None:
-        self.criteria, self.patience = criteria, patience
+        self.criteria, self.patience = criteria, patience  # type: ignore[misc]
         self.estimates: list[Tensor] = []
         self.averages: list[Tensor] = []
 
