@@ -1,0 +1,72 @@
+"""The manual and the examples: what they tell their readers to type works, and what they show is there."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from tests.command_line import TINY, Dap, ok
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+GUIDES = sorted((DOCS / "guides").glob("*.md"))
+#: Commands that fit, with what makes that short.
+FITS = dict.fromkeys(("inpaint", "declip", "separate"), TINY) | {
+    "denoise": (*TINY, "--finetune-iterations", "1"),
+    "evaluate": ("--iterations", "2", "--device", "cpu", "--clips", "1"),
+}
+
+
+def example(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+
+
+def shorten(folder: Path, *, dropouts: bool) -> None:
+    """Cut recordings to what still has all that a guide speaks of."""
+    for path in folder.glob("*.wav"):
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, samples[: round((3.1 if dropouts else 1.1) * rate)], rate)
+
+
+# A guide that needs a shell is typed in test_cli.py, for its script.
+@pytest.mark.parametrize("guide", [each for each in GUIDES if each.stem != "folder"], ids=lambda each: each.stem)
+def test_the_commands_of_a_guide_run_in_their_order(
+    guide: Path, dap: Dap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```sh\n(.*?)^```", guide.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for line in "".join(blocks).splitlines():
+        name, *arguments = shlex.split(line)
+        if name == "python":
+            example(Path(arguments[0]).name, *arguments[1:], monkeypatch=monkeypatch)
+            shorten(Path("damaged"), dropouts=guide.stem == "dropout")
+        else:
+            assert name == "dap"
+            ok(dap(*arguments, *FITS.get(arguments[0], ())))
+
+
+def test_pictures_and_sounds_are_there_and_small() -> None:
+    shown = set()
+    for page in DOCS.rglob("*.md"):
+        for target in re.findall(r'(?:src="|!\[[^]]*\]\()([^")]+)', page.read_text(encoding="utf-8")):
+            assert (page.parent / target).is_file(), f"{page.name}: {target}"
+            shown.add((page.parent / target).resolve())
+    made = set((DOCS / "media").iterdir())
+    assert made <= shown
+    assert sum(path.stat().st_size for path in made) < 2_000_000
+
+
+def test_every_example_in_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example("python_api.py", "brief.wav", "a.flac", monkeypatch=monkeypatch)
+    example("restore_api.py", "brief.wav", "b.wav", "0.1", "0.11", monkeypatch=monkeypatch)
+    example("separate_api.py", "parts", monkeypatch=monkeypatch)
+    example("make_speech.py", "clean.wav", ".", monkeypatch=monkeypatch)
+    lengths = {name: soundfile.info(name).frames for name in ("a.flac", "b.wav", "parts/harmonic.wav")}
+    assert lengths == {"a.flac": 3_200, "b.wav": 3_200, "parts/harmonic.wav": 32_000}
