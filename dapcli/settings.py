@@ -147,7 +147,7 @@ class Settings:
         0.0,
         "Standard deviation of the noise added to the network's input in every iteration (not mask, ensemble).",
         least=0,
-        estimators=("generate", "ratio-mask", "double-dip"),
+        estimators=("generate", "dnp-lsa", "dnp-wiener", "ratio-mask", "double-dip"),
     )
     ema_decay: float = option(0.95, "Weight of the past in the running average of estimates.", least=0, below=1)
     window: float = option(1022 / PAPER_RATE, "Length of the STFT's window, s.", above=0)

@@ -223,6 +223,33 @@ def test_magnitudes_along_a_candidate_s_phases_are_the_candidate_and_across_a_qu
     assert along.loss.item() < 1e-10 < across.loss.item()
 
 
+# Deep Network Prior
+
+
+@pytest.mark.parametrize("name", ["dnp-lsa", "dnp-wiener"])
+def test_what_settles_passes_and_what_fluctuates_does_not(name: str) -> None:
+    objective = make("denoise", name)
+    size, state = objective.initial.square().sum(dim=2).sqrt(), objective.begin()
+    bins = torch.arange(33)[:, None]
+    relative = torch.where(bins < 11, 0.0, torch.where(bins < 22, 0.05, 0.5))
+    gains = []
+    for iteration in range(60):
+        # The magnitude changes by a part of itself, in every iteration and in each third of the bins by another.
+        output = objective.initial * (1 + relative * (-1) ** iteration)
+        step = objective.step(lambda z, output=output: output.view_as(z), state, seeded())  # type: ignore[misc]
+        state = step.state
+        gains.append((step.estimate.square().sum(dim=2).sqrt() / size)[0, 0].mean(dim=1))
+    assert all((each == 1).all() for each in gains[:48])
+    settled, between, fluctuating = (gains[-1][start : start + 11] for start in (0, 11, 22))
+    torch.testing.assert_close(settled, torch.ones(11), atol=1e-3, rtol=0)
+    assert between.min() > 0.7
+    assert fluctuating.max() < 0.05
+    if name == "dnp-wiener":
+        torch.testing.assert_close(fluctuating, torch.full((11,), 1e-3))
+        # The mean of 0.1 / 1.05 and 0.1 / 0.95, over that of 1 / 1.5 and 1 / 0.5.
+        torch.testing.assert_close(between, torch.full((11,), 1 - (0.1 / 1.05 + 0.1 / 0.95) / (1 / 1.5 + 1 / 0.5)))
+
+
 # Mask
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import get_window
 from scipy.signal import wiener as scipy_local_wiener
-from scipy.special import exp1
 
 from dapcli.audio import Samples, resample
+from dapcli.signal.log_spectral import log_spectral_gain
 from dapcli.signal.noise_tracking import track_forwards
 from dapcli.tasks.problem import Problem
 
@@ -99,19 +99,8 @@ def lead_wiener(noisy: Samples, rate: int) -> Samples:
 
 
 def log_spectral_amplitude(noisy: Samples, rate: int, noise_psd: Samples | None = None) -> Samples:
-    """Minimum mean-square error estimate of the log-spectral amplitude, with the decision-directed prior SNR.
-
-    Ephraim & Malah, "Speech enhancement using a minimum mean-square error log-spectral amplitude estimator" (IEEE TASSP
-    1985, https://doi.org/10.1109/TASSP.1985.1164550).
-    """
+    """Minimum mean-square error estimate of the log-spectral amplitude, with the decision-directed prior SNR."""
     return _filter(noisy, rate, noise_psd, log_spectral_gain)
-
-
-def log_spectral_gain(prior: Samples, posterior: Samples) -> Samples:
-    """The gain of that estimate, at most 1, by the prior and the posterior SNR."""
-    ratio = prior / (1 + prior)
-    # exp1 has a pole at zero, where an empty bin would ask for infinite gain.
-    return np.asarray(np.minimum(ratio * np.exp(exp1(np.maximum(ratio * posterior, 1e-10)) / 2), 1))
 
 
 def prior_snr(previous: Samples, posterior: Samples, smoothing: float) -> Samples:

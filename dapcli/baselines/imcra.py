@@ -16,12 +16,12 @@ from dapcli.audio import Samples
 from dapcli.baselines.denoising import (
     decision_directed,
     istft,
-    log_spectral_gain,
     power_floor,
     prior_snr,
     stft,
     to_posterior_snr,
 )
+from dapcli.signal.log_spectral import log_spectral_gain
 
 # Decision-directed prior SNR, and what is left where there is no speech.
 _PRIOR_SMOOTHING = 0.92

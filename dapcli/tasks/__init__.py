@@ -88,6 +88,17 @@ _PAPER = Settings(
 )
 # The Harmonic paper's network and transform, for as long as its figures show.
 _HARMONIC_PAPER = replace(_PAPER, prior="harmonic", window_shape="box", iterations=1000)
+# Deep Network Prior (Michelashvili & Wolf 2019), as its released code has it.
+_DNP = Settings(
+    **{**_PLAIN, "learning_rate": 1e-3},
+    prior="wave-unet",
+    estimator="dnp-lsa",
+    iterations=5000,
+    base_channels=60,
+    ema_decay=0.0,
+    window=512 / PAPER_RATE,
+    hop=128 / PAPER_RATE,
+)
 # What training pairs teach is little, and the classical candidates have done most of the work.
 _ENSEMBLE = Settings(**_FOLDED, estimator="ensemble", base_channels=8, ema_decay=0.9, hop=256 / PAPER_RATE)
 _RESTORATION = {
@@ -136,6 +147,8 @@ TASKS: dict[str, Task] = {
             "generate": _GENERATE,
             "paper": _PAPER,
             "harmonic-paper": _HARMONIC_PAPER,
+            "dnp-lsa": _DNP,
+            "dnp-wiener": replace(_DNP, estimator="dnp-wiener"),
         },
         {
             "mask": Estimator(
@@ -149,6 +162,18 @@ TASKS: dict[str, Task] = {
                 "held-out",
                 "samples that the fit has not seen tell sound from noise",
                 "paint it out of noise, as in the papers",
+            ),
+            "dnp-lsa": Estimator(
+                "dapcli.objectives.fluctuation:LogSpectralFluctuation",
+                "fixed",
+                "what fluctuates shows over all iterations",
+                "filter by what a fit settles on, as Deep Network Prior (log-spectral amplitude)",
+            ),
+            "dnp-wiener": Estimator(
+                "dapcli.objectives.fluctuation:WienerFluctuation",
+                "fixed",
+                "what fluctuates shows over all iterations",
+                "the same with its Wiener filter",
             ),
         },
         ("pesq_nb", "pesq_wb", "snr_db", "si_sdr_db", "stoi", "segmental_snr_db", "csig", "cbak", "covl"),
