@@ -67,7 +67,7 @@ def run(samples: Tensor, precision: str, arguments: argparse.Namespace) -> tuple
     """Turns of dap in some precision and of the released code, and the GFLOP of one."""
     released = Released(arguments.released, arguments.seed)
     generator = torch.Generator().manual_seed(arguments.seed)
-    objective = Generation(samples, None, Setup(SETTINGS, TRANSFORM, RATE, generator))
+    objective = Generation(samples, [], Setup(SETTINGS, TRANSFORM, RATE, generator))
     network = build_prior(SETTINGS, 2, 2)
     released.copy_weights(network)
     z, target = objective._z.clone(), objective.initial[0].clone()
@@ -87,7 +87,7 @@ def run(samples: Tensor, precision: str, arguments: argparse.Namespace) -> tuple
 
     rule = STOPPING_RULES["fixed"](StopContext(TRANSFORM, samples))
     settings = replace(SETTINGS, iterations=arguments.iterations)
-    fit(network, objective, rule, settings, choose_dtype(precision, samples.device), generator, take_turns)
+    fit(network, objective, [rule], settings, choose_dtype(precision, samples.device), generator, [take_turns])
     return ours, theirs, float(counter.get_total_flops()) / 1e9
 
 

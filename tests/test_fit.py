@@ -92,7 +92,7 @@ def run(
     objective: Any = target or Target()
     network = Bias() if network is _BIAS else network
     everything = {"dtype": torch.float32, "generator": torch.Generator(), **(how or {})}
-    return fit(network, objective, rule, Settings(**chosen), **everything)
+    return fit(network, objective, [rule], Settings(**chosen), **everything)[0]
 
 
 # The loop
@@ -101,7 +101,7 @@ def run(
 def test_loop_lowers_the_loss_and_reports_every_iteration() -> None:
     seen: list[Iteration] = []
     target = Target()
-    fitted = run(Script([-k for k in range(10)]), target, how={"report": seen.append})
+    fitted = run(Script([-k for k in range(10)]), target, how={"reports": [seen.append]})
     assert fitted.iterations == tuple(seen)
     assert [each.iteration for each in seen] == [state + 1 for state in target.states] == list(range(1, 11))
     assert [each.loss for each in seen] == sorted((each.loss for each in seen), reverse=True)
@@ -137,6 +137,29 @@ def test_average_starts_as_a_plain_mean_and_goes_on_as_a_running_one(decay: floa
             torch.testing.assert_close(average, decay * rule.averages[k - 2] + (1 - decay) * rule.estimates[k - 1])
 
 
+class Pair(Target):
+    """Two segments side by side, with targets of their own."""
+
+    def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
+        estimate = network(torch.zeros(1, 4, 3, 4)).reshape(1, 2, 2, 3, 4)
+        observed = torch.stack([torch.ones(2, 3, 4), torch.full((2, 3, 4), 2.0)])[None]
+        losses = (estimate - observed).square().flatten(2).mean(dim=2)[0]
+        return Step(losses, estimate.detach(), observed, state + 1)
+
+
+def test_a_segment_that_has_stopped_keeps_its_estimate_while_another_goes_on() -> None:
+    rules: Any = [Script([3, 1, 2, 2, 0], 2), Script([5, 4, 3, 2, 1], 2)]
+    seen: list[list[Iteration]] = [[], []]
+    chosen, objective = Settings(iterations=5, optimizer="adam", learning_rate=0.1, ema_decay=0.0), Pair()
+    reports = [each.append for each in seen]
+    fits = fit(Bias(), objective, rules, chosen, torch.float32, torch.Generator(), reports)  # type: ignore[arg-type]
+    assert [(each.best_iteration, len(each.iterations)) for each in fits] == [(2, 4), (5, 5)]
+    assert [list(each.iterations) for each in fits] == seen
+    assert torch.equal(fits[0].estimate, rules[0].averages[1])
+    assert [each.iterations[0].loss for each in fits] == [1.0, 4.0]
+    assert [each.iterations[0].residual for each in fits] == [1.0, 2.0]
+
+
 def test_annealed_steps_fall_to_nothing() -> None:
     rule, network = Script([0.0] * 10), Bias()
     run(rule, Target(100.0), network, finetune_iterations=10, how={"finetune": True})
@@ -149,7 +172,7 @@ def test_annealed_steps_fall_to_nothing() -> None:
 def test_a_fit_without_a_network_is_the_initial_estimate() -> None:
     target = Target()
     fitted = run(Script([]), target, None)
-    assert fitted.estimate is target.initial
+    assert torch.equal(fitted.estimate, target.initial)
     assert (fitted.iterations, fitted.best_iteration) == ((), 0)
 
 
@@ -164,6 +187,16 @@ def test_orthogonalised_singular_values_are_near_one(rows: int, columns: int, se
     assert after.max() < 1.3
     # Five steps are not enough for what is next to nothing beside the rest, as in some square matrices.
     assert after[before > 0.01 * matrix.norm()].min() > 0.6
+
+
+def test_muon_moves_kernels_side_by_side_as_it_moves_each() -> None:
+    kernels = torch.randn(3, 4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    together = nn.Parameter(kernels.clone())
+    alone = [nn.Parameter(each.clone()) for each in kernels]
+    for parameters, losses in ((alone, alone), ([together], together)):
+        sum((factor * each).sin().sum() for factor, each in zip((1, 2, 30), losses, strict=True)).backward()
+        Muon(parameters, 0.1).step()
+    torch.testing.assert_close(together, torch.stack(list(alone)))
 
 
 def test_muon_moves_kernels_by_their_shape_and_biases_as_adam_does() -> None:

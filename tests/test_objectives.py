@@ -75,7 +75,7 @@ def make(task: str, name: str, channels: int = 1, silent: bool = False, settings
     samples = np.zeros((channels, LENGTH)) if silent else noise(channels, LENGTH)
     arguments: tuple[Any, ...] = (samples, TYPES, setup(settings))
     if task == "denoise":
-        arguments = (torch.from_numpy(samples).float(), white_noise(channels), setup(settings))
+        arguments = (torch.from_numpy(samples).float(), [white_noise(channels)], setup(settings))
     elif task != "separate":
         degradation, samples = degraded(KINDS[task], samples) if silent else prepared(task, channels)
         arguments = (samples, degradation, setup(settings, rate=4_000))
@@ -259,7 +259,7 @@ def test_mask_loss_estimates_the_true_error_without_the_clean_recording(scale: f
     length = 32_000
     clean = 2 * torch.sin(torch.arange(length) * 0.7)[None]
     noisy, how = clean + torch.randn(1, length, generator=seeded()), setup(Settings(recorruption_scale=scale))
-    objective = Mask(noisy, white_noise(length=length), how)
+    objective = Mask(noisy, [white_noise(length=length)], how)
     gains, generator, losses = [0.1, 0.4, 0.7, 0.9], seeded(1), []
     for logit in torch.tensor(gains).logit():
         # What is added to the logits of the first gains.
@@ -274,7 +274,7 @@ def test_mask_loss_estimates_the_true_error_without_the_clean_recording(scale: f
 def test_noise_that_the_mask_adds_has_the_given_power_in_every_bin_and_frame() -> None:
     spectrum, level = torch.linspace(4.0, 0.1, 33)[None], torch.linspace(0.2, 5.0, 401)
     moving = Noise(spectrum, spectrum[..., None] * level, 0.001)
-    objective = Mask(torch.zeros(1, 6_400), moving, setup(Settings(recorruption_scale=0.5)))
+    objective = Mask(torch.zeros(1, 6_400), [moving], setup(Settings(recorruption_scale=0.5)))
     ratios: list[Tensor] = []
 
     def network(features: Tensor) -> Tensor:

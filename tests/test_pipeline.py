@@ -357,13 +357,13 @@ def interrupt_at(segment: int | None) -> Callable[[Progress], None]:
 
 def intercept(monkeypatch: pytest.MonkeyPatch, before: Callable[[int], object]) -> None:
     """Call a function with their number before fits of segments."""
-    fit_segment, numbers = Denoiser.fit_segment, count(1)
+    fit_segments, numbers = Denoiser.fit_segments, count(1)
 
     def intercepted(self: Denoiser, *arguments: Any) -> Any:
         before(next(numbers))
-        return fit_segment(self, *arguments)
+        return fit_segments(self, *arguments)
 
-    monkeypatch.setattr(Denoiser, "fit_segment", intercepted)
+    monkeypatch.setattr(Denoiser, "fit_segments", intercepted)
 
 
 @pytest.mark.parametrize("segment", [None, 1])
@@ -487,6 +487,43 @@ def test_an_error_ends_all_threads(parallel: int, monkeypatch: pytest.MonkeyPatc
     assert caught.value is bug
 
 
+@pytest.fixture
+def joint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments are fitted as one network, as on CUDA."""
+    monkeypatch.setattr(Denoiser, "joint", True)
+
+
+@pytest.mark.usefixtures("joint")
+@pytest.mark.parametrize("prior", ["exp-dense", "harmonic"])
+@pytest.mark.parametrize("finetune", [0, 2])
+def test_networks_side_by_side_restore_each_segment_as_one_alone(prior: str, finetune: int) -> None:
+    settings = replace(QUICK, prior=prior, finetune_iterations=finetune, precision="float32", noise_model="moving")
+    seen: list[Progress] = []
+    together = quick(settings=settings, parallel=3, on_step=seen.append)
+    alone = quick(settings=settings)
+    np.testing.assert_allclose(samples_of(together), samples_of(alone), atol=1e-4)
+    assert [each.parameters for each in together.segments] == [each.parameters for each in alone.segments]
+    for index, (one, other) in enumerate(zip(together.segments, alone.segments, strict=True)):
+        assert [each.loss for each in one.iterations] == pytest.approx([each.loss for each in other.iterations], 1e-3)
+        assert [each.iteration.iteration for each in seen if each.segment == index] == [1, 2]
+
+
+@pytest.mark.usefixtures("joint")
+def test_where_memory_is_short_half_as_many_networks_stand_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit_segments, sizes = Denoiser.fit_segments, []
+
+    def crowded(self: Denoiser, segments: Any, reports: Any) -> Any:
+        sizes.append(len(segments))
+        if len(segments) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return fit_segments(self, segments, reports)
+
+    monkeypatch.setattr(Denoiser, "fit_segments", crowded)
+    assert quick(parallel=COUNT).parallel == 1
+    assert sizes[0] == COUNT
+    assert sizes[-COUNT:] == [1] * COUNT
+
+
 @pytest.mark.parametrize(("room", "after", "pools"), [(1, 0, [4, 2, 1]), (2, 0, [50, COUNT // 2]), (1, 2, [2, 1])])
 def test_where_memory_is_short_half_as_many_segments_are_fitted(
     room: int, after: int, pools: list[int], uninterrupted: Samples, monkeypatch: pytest.MonkeyPatch
@@ -513,7 +550,7 @@ def test_where_memory_is_short_half_as_many_segments_are_fitted(
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError(CPU_IS_FULL)])
-@pytest.mark.parametrize("method", ["pretrain", "fit_segment"])
+@pytest.mark.parametrize("method", ["pretrain", "fit_segments"])
 def test_one_segment_that_does_not_fit_is_an_error(method: str, error: RuntimeError) -> None:
     broken = patch.object(Denoiser, method, side_effect=error)
     with broken, pytest.raises(DeviceError, match=r"--segment.*--base-channels"):

@@ -47,13 +47,14 @@ class InvertSettings(Settings):
 
 
 class Inverter(Solver):
-    def fit_segment(self, segment: Any, report: Any) -> Any:
+    def fit_segments(self, segments: Any, reports: Any) -> Any:
+        (segment,), (report,) = segments, reports
         setup = self.setup()
-        objective = self.objective(setup.tensor(segment.samples), None, setup)
+        objective = self.objective(setup.tensor(segment.samples), [], setup)
         network, rule = self.build(objective, setup), self.rule_for(segment, setup)
-        fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report)
+        (fitted,) = fit(network, objective, [rule], self.settings, self.dtype, setup.generator, [report])
         strength: float = self.settings.strength  # type: ignore[attr-defined]
-        return -strength * setup.tensor(segment.samples)[None], self.record(fitted, network, segment)
+        return [(-strength * setup.tensor(segment.samples)[None], self.record(fitted, network, segment))]
 
 
 def invert(recording: Any, settings: Any, *, device: str, parallel: int | None, references: Any, **how: Any) -> Any:

@@ -85,7 +85,8 @@ class Muon(Optimizer):
     """Steps along the nearest orthogonal matrix to the momentum; Adam for biases.
 
     Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024). A kernel ``[out, in, k, k]`` counts
-    as the matrix ``[out, in * k * k]``, and its step is ``rate * sqrt(max(1, rows / columns))``.
+    as the matrix ``[out, in * k * k]``, and its step is ``rate * sqrt(max(1, rows / columns))``. Kernels of several
+    networks ``[B, out, in, k, k]`` are B matrices.
     """
 
     def __init__(self, parameters: Iterable[Tensor], rate: float) -> None:
@@ -101,8 +102,8 @@ class Muon(Optimizer):
             if matrix.grad is None:
                 continue
             momentum.mul_(_MOMENTUM).add_(matrix.grad)
-            direction = (matrix.grad + _MOMENTUM * momentum).flatten(1)  # Nesterov's
-            rows, columns = direction.shape
+            direction = (matrix.grad + _MOMENTUM * momentum).flatten(max(matrix.ndim - 3, 1))  # Nesterov's
+            rows, columns = direction.shape[-2:]
             matrix.add_(orthogonalise(direction).view_as(matrix), alpha=-self.rate * math.sqrt(max(1, rows / columns)))
             matrix.grad = None
         self._adam.rate = _VECTOR_RATE * self.rate
@@ -110,14 +111,15 @@ class Muon(Optimizer):
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """The matrix ``[R, C]`` with its singular values brought near 1 (0.7 to 1.2), by Newton-Schulz iteration."""
+    """Matrices ``[..., R, C]`` with singular values brought near 1 (0.7 to 1.2), by Newton-Schulz iteration."""
     a, b, c = _NEWTON_SCHULZ
-    x = matrix / (matrix.norm() + _TINY)
-    wide: Tensor = x.T if x.shape[0] > x.shape[1] else x
+    x = matrix / (matrix.norm(dim=(-2, -1), keepdim=True) + _TINY)
+    tall = x.shape[-2] > x.shape[-1]
+    wide: Tensor = x.mT if tall else x
     for _ in range(_NEWTON_SCHULZ_STEPS):
-        gram = wide @ wide.T
+        gram = wide @ wide.mT
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return wide.T if x.shape[0] > x.shape[1] else wide
+    return wide.mT if tall else wide
 
 
 #: By name, a function of the parameters and the step size.

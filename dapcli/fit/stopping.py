@@ -33,7 +33,8 @@ _LACKING: dict[Need, str] = {
 class Step:
     """What one step of an objective found.
 
-    ``loss`` is to be differentiated, ``estimate`` ``[K, C, 2, F, T]`` is detached, ``observed`` broadcasts against it
+    ``loss`` is to be differentiated, one number or ``[B]`` of B segments side by side. ``estimate``
+    ``[K, C, 2, F, T]``, or with the channels of all segments, is detached. ``observed`` broadcasts against it
     and is what it is compared with: the recording's spectrogram, or the sources that a mixture begins as. ``state`` is
     for the next step. ``validation`` is the error on what the network does not learn from, relative to that of the
     initial estimate: below 1 the network helps.

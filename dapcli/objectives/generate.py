@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -27,14 +28,14 @@ class Generation(Objective):
 
     Its input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation
     ``settings.input_noise`` (0 in the papers). The loss is the mean squared error on real and imaginary parts,
-    equation 1 of the Design paper. ``samples`` is ``[C, N]``; ``noise`` is not used. A network of waveforms generates
+    equation 1 of the Design paper. ``samples`` is ``[C, N]``; ``noises`` are not used. A network of waveforms generates
     the samples ``[1, C, 1, N]``, whose STFT is the estimate.
     """
 
     generates: ClassVar[bool] = True
     waveforms: ClassVar[bool] = True
 
-    def __init__(self, samples: Tensor, noise: Noise | None, setup: Setup) -> None:  # noqa: ARG002
+    def __init__(self, samples: Tensor, noises: Sequence[Noise], setup: Setup) -> None:  # noqa: ARG002
         self._stft = setup.stft
         self.initial = setup.stft.forward(samples)[None]
         self._waveform = PRIORS[setup.settings.prior].waveform
@@ -73,7 +74,7 @@ class ConsistentGeneration(Generation):
 
     def __init__(self, samples: Samples, degradation: Degradation, setup: Setup) -> None:
         # Levels and cells are told apart in double precision only.
-        super().__init__(setup.tensor(degradation.candidates(samples, setup.rate)[-1]), None, setup)
+        super().__init__(setup.tensor(degradation.candidates(samples, setup.rate)[-1]), [], setup)
         self._degradation = degradation
         self._samples = setup.tensor(samples)
         size = self.initial.square().sum(dim=2, keepdim=True).sqrt()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,27 +29,32 @@ class Mask(Objective):
     Fresh noise in every iteration keeps the network from learning any one of them by heart. Bins count by
     noise^(-1/2), halfway between the waveform's error and that relative to the noise.
 
-    ``samples`` is ``[C, N]``, ``noise`` that of the frames of its spectrogram; a is ``settings.recorruption_scale``.
-    The state is the noise's power ``[C, F, T]``, which every step refines where there is rumble.
+    ``samples`` is ``[B * C, N]``, the channels of B segments, for which networks are fitted side by side; ``noises``
+    are those of the frames of their spectrograms, and a is ``settings.recorruption_scale``. The state is the noise's
+    power ``[B * C, F, T]``, which every step refines where there is rumble.
     """
 
-    def __init__(self, samples: Tensor, noise: Noise, setup: Setup) -> None:
+    def __init__(self, samples: Tensor, noises: Sequence[Noise], setup: Setup) -> None:
+        channels = len(samples) // len(noises)
         self.initial = setup.stft.forward(samples)[None]
-        self.networks = ((samples.shape[0], samples.shape[0]),)
+        self.networks = ((channels, channels),)
         self._stft = setup.stft
-        self._shape = samples.shape
+        self._shape = (channels, samples.shape[1])
         self._scale = setup.settings.recorruption_scale
-        self._noise = noise
+        self._noises = noises
 
     def begin(self) -> Tensor:
         """The noise's power as it was estimated."""
-        return self._noise.power
+        return torch.cat([noise.power for noise in self._noises])
 
     def step(self, network: Network, state: Tensor, generator: torch.Generator) -> Step:
-        """The estimated squared error of one forward pass, the estimate ``[1, C, 2, F, T]``, and the refined noise."""
+        """The estimated squared errors ``[B]`` of one forward pass, the estimate ``[1, B * C, 2, F, T]``, the noise."""
+        members = len(self._noises)
         y, noise = self.initial[0], state[:, None]
+        # The same for all segments, so that a fit does not depend on those beside it.
         white = torch.randn(self._shape, generator=generator, device=generator.device)
-        n = self._stft.forward(white) * (state / (2 * self._stft.white_gain)).sqrt()[:, None]
+        n = self._stft.forward(white).repeat(members, 1, 1, 1)
+        n = n * (state / (2 * self._stft.white_gain)).sqrt()[:, None]
         noisier = y + self._scale * n
         power = noisier.square().sum(dim=1, keepdim=True)
         ratio = (power / noise + _POWER_FLOOR).log()
@@ -59,5 +66,7 @@ class Mask(Objective):
         error = (masked - y).square() + (2 / self._scale) * masked * n
         weight = (noise / noise.mean(dim=(2, 3), keepdim=True)).rsqrt()
         gain = gain.detach()
-        refined = self._noise.refine(state, y.square().sum(dim=1), gain[:, 0])
-        return Step((weight * error).mean(), (gain * y)[None], self.initial, refined)
+        seen = (each.chunk(members) for each in (state, y.square().sum(dim=1), gain[:, 0]))
+        refined = torch.cat([each.refine(*parts) for each, *parts in zip(self._noises, *seen, strict=True)])
+        losses = (weight * error).view(members, -1).mean(dim=1)
+        return Step(losses, (gain * y)[None], self.initial, refined)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dapcli.audio import Recording, Samples, resample
 from dapcli.audio.recording import check_recording, shape_in_words
@@ -33,8 +35,8 @@ FIT_THREAD = "dap-fit"
 PRETRAINED_SEGMENTS = 8
 # Of the loudest segment's power above the quietest's; below that a segment may hold nothing but noise.
 _SOUND_FRACTION = 0.1
-# Fits take turns in Python, and memory grows with them.
-_MAX_PARALLEL = 4
+# Fits take turns in Python, and memory grows with them. More networks side by side hardly gain.
+_MAX_PARALLEL, _MAX_JOINT = 4, 16
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,11 @@ class Progress:
 OnStep = Callable[[Progress], None]
 
 
-def choose_parallel(device: torch.device) -> int:
+def choose_parallel(solver: Solver) -> int:
     """How many segments to fit at the same time: one for each core, as far as Python can keep them busy."""
-    cores = {"cuda": _MAX_PARALLEL, "mps": 1}.get(device.type, torch.get_num_threads())
+    if solver.joint:
+        return _MAX_JOINT
+    cores = {"cuda": _MAX_PARALLEL, "mps": 1}.get(solver.device.type, solver.threads)
     return min(cores, _MAX_PARALLEL)
 
 
@@ -135,7 +139,7 @@ class Pipeline:
         started = time.perf_counter()
         powers = self._keep_unfitted()
         pending = [index for index in range(len(self.plan)) if index not in self._finished]
-        workers = choose_parallel(self.solver.device) if parallel is None else parallel
+        workers = choose_parallel(self.solver) if parallel is None else parallel
         self._workers = min(workers, max(len(pending), 1))
         with _one_thread(self.solver.device):
             weights = self._pretrained(powers) if self._most_pretraining and pending else None
@@ -194,57 +198,62 @@ class Pipeline:
         self._done[None] = self._most_pretraining
         return weights
 
-    def _fit(self, indices: Iterable[int], weights: Weights | None) -> None:
-        """Fit segments, several at a time, each in a thread of its own; reports come from the calling thread."""
-        device = self.solver.device
-        events: queue.SimpleQueue[tuple[int, Iteration] | Future[int]] = queue.SimpleQueue()
+    def _fit(self, indices: Sequence[int], weights: Weights | None) -> None:
+        """Fit segments, several at a time, in threads or as one network; reports come from the calling thread."""
+        device, joint = self.solver.device, self.solver.joint
+        events: queue.SimpleQueue[tuple[int, Iteration] | Future[Sequence[int]]] = queue.SimpleQueue()
         stopped = threading.Event()
 
-        def fit(index: int) -> int:
-            def report(iteration: Iteration) -> None:
-                if stopped.is_set():
-                    raise _StoppedError
-                events.put((index, self._at_level(iteration)))
+        def report(index: int, iteration: Iteration) -> None:
+            if stopped.is_set():
+                raise _StoppedError
+            events.put((index, self._at_level(iteration)))
 
-            start, stop = self.plan[index]
-            samples = self._read(self._view, index)
-            references = [self._read(self._view.of(each), index) for each in self.references]
-            segment = Segment(samples, start, stop, weights, np.stack(references) if references else None)
+        def fit(group: Sequence[int]) -> Sequence[int]:
+            segments = [self._segment(index, weights) for index in group]
             with _own_stream(device):
-                estimate, record = self.solver.fit_segment(segment, report)
-                flat = estimate.double().cpu().flatten(0, 1).numpy()
-                restored = resample(flat, self.solver.rate, self.recording.rate)[:, : stop - start]
-            shaped = restored.astype(np.float32).reshape(*estimate.shape[:2], -1)
-            record = replace(
-                record,
-                start=start,
-                stop=stop,
-                power=record.power / self._view.gain**2,
-                noise_std=record.noise_std and record.noise_std / self._view.gain,
-                iterations=tuple(map(self._at_level, record.iterations)),
-            )
-            self._keep(index, shaped, record)
-            return index
+                fits = self.solver.fit_segments(segments, [partial(report, index) for index in group])
+                for index, (estimate, record) in zip(group, fits, strict=True):
+                    self._finish(index, estimate, record)
+            return group
 
+        groups = -(-len(indices) // self._workers) if joint else len(indices)
+        threads = 1 if joint else self._workers
         # Until it is asked, a new thread does not know torch's number, and its first fit would have other bits.
-        with ThreadPoolExecutor(
-            self._workers, thread_name_prefix=FIT_THREAD, initializer=torch.get_num_threads
-        ) as pool:
+        with ThreadPoolExecutor(threads, thread_name_prefix=FIT_THREAD, initializer=torch.get_num_threads) as pool:
             try:
-                running = 0
-                for index in indices:
-                    pool.submit(fit, index).add_done_callback(events.put)
-                    running += 1
-                while running:
+                for number in range(groups):
+                    pool.submit(fit, indices[number::groups]).add_done_callback(events.put)
+                while groups:
                     event = events.get()
                     if isinstance(event, Future):
-                        running -= 1
-                        self._done[event.result()] = self._most
+                        groups -= 1
+                        self._done.update(dict.fromkeys(event.result(), self._most))
                     else:
                         self._report(*event)
             finally:
                 stopped.set()
                 pool.shutdown(cancel_futures=True)
+
+    def _segment(self, index: int, weights: Weights | None) -> Segment:
+        references = [self._read(self._view.of(each), index) for each in self.references]
+        samples = self._read(self._view, index)
+        return Segment(samples, *self.plan[index], weights, np.stack(references) if references else None)
+
+    def _finish(self, index: int, estimate: Tensor, record: SegmentFit) -> None:
+        """Keep an estimate ``[K, C, N]`` at the recording's rate, and its record at the recording's level."""
+        start, stop = self.plan[index]
+        flat = estimate.double().cpu().flatten(0, 1).numpy()
+        restored = resample(flat, self.solver.rate, self.recording.rate)[:, : stop - start]
+        record = replace(
+            record,
+            start=start,
+            stop=stop,
+            power=record.power / self._view.gain**2,
+            noise_std=record.noise_std and record.noise_std / self._view.gain,
+            iterations=tuple(map(self._at_level, record.iterations)),
+        )
+        self._keep(index, restored.astype(np.float32).reshape(*estimate.shape[:2], -1), record)
 
     def _read(self, recording: Recording, index: int) -> Samples:
         """A segment ``[C, n]`` at the working rate."""

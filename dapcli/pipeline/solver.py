@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dapcli.audio import Samples
 from dapcli.audio.view import View
-from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Objective, StopContext, StoppingRule
+from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Objective, Report, StopContext, StoppingRule
 from dapcli.objectives import Setup
 from dapcli.priors import NO_PRIOR, build_priors
 from dapcli.settings import Settings
@@ -22,7 +22,6 @@ from dapcli.signal.stft import STFT
 
 #: Weights of a network by name.
 Weights = Mapping[str, Tensor]
-Report = Callable[[Iteration], None]
 
 # torch draws a network's first weights from a generator that all threads share.
 _DRAWING = threading.Lock()
@@ -74,15 +73,16 @@ class SegmentFit:
 class Solver(ABC):
     """What all fits to one recording have in common; every task has a subclass.
 
-    ``rate`` is the working rate in Hz, ``dtype`` what convolutions compute in, ``objective`` the class of the
-    estimator's, ``rule`` the stopping rule's name, ``rule_reason`` why it was chosen, and ``types`` those of the K
-    sources in an estimate.
+    ``rate`` is the working rate in Hz, ``threads`` how many may prepare segments, ``dtype`` what convolutions compute
+    in, ``objective`` the class of the estimator's, ``rule`` the stopping rule's name, ``rule_reason`` why it was
+    chosen, and ``types`` those of the K sources in an estimate.
     """
 
     settings: Settings
     stft: STFT
     rate: int
     device: torch.device
+    threads: int
     dtype: torch.dtype
     objective: Any
     rule: str
@@ -93,6 +93,11 @@ class Solver(ABC):
     def iterations(self) -> tuple[int, int]:
         """Iterations at the most for :meth:`pretrain`, 0 where it has no use, and for a segment."""
         return 0, self.settings.iterations
+
+    @property
+    def joint(self) -> bool:
+        """Whether several segments are fitted as one network, and not each in a thread of its own."""
+        return False
 
     def alike(self, one: int, other: int, sign: int) -> bool:  # noqa: ARG002
         """Whether all that is known of a channel holds for another that equals it, with this sign."""
@@ -114,8 +119,10 @@ class Solver(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
-        """Fit a network to a segment; returns the estimate ``[K, C, N]`` and its record.
+    def fit_segments(self, segments: Sequence[Segment], reports: Sequence[Report]) -> list[tuple[Tensor, SegmentFit]]:
+        """Fit a network to each segment; returns their estimates ``[K, C, N]`` and records.
+
+        There is one segment, unless they are :attr:`joint`; all have one length.
 
         Raises:
             SettingsError: The stopping rule has nothing to go by.

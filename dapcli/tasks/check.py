@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+import torch
+
 from dapcli.errors import InputError, SettingsError
 from dapcli.fit import OPTIMIZERS, STOPPING_RULES, check_rule, choose_dtype, find_device
 from dapcli.priors import NO_PRIOR, PRIORS
@@ -69,6 +71,7 @@ def check(
         "stft": STFT.for_rate(working_rate, settings.window, settings.hop, settings.window_shape),
         "rate": working_rate,
         "device": where,
+        "threads": torch.get_num_threads(),
         "dtype": choose_dtype(settings.precision, where),
         "objective": objective,
         "rule": rule,

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dapcli.audio import Audio, Recording, Samples, open_audio, resample
 from dapcli.audio.files import digest
 from dapcli.audio.recording import check_recording, count_channels
 from dapcli.audio.view import View
 from dapcli.errors import InputError, SettingsError
-from dapcli.fit import STOPPING_RULES, Iteration, StopContext, fit
+from dapcli.fit import STOPPING_RULES, Fitted, Iteration, Report, StopContext, fit
 from dapcli.objectives.alternating import Alternating
 from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
-from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver, Weights
+from dapcli.pipeline.solver import Segment, SegmentFit, Solver, Weights
 from dapcli.pipeline.store import Store
+from dapcli.priors.network import PriorNetwork, side_by_side
 from dapcli.settings import Settings, look_up
 from dapcli.signal.hum import Hum, find_hum
 from dapcli.signal.noise import NOISE_MODELS, PROFILE_MARGIN, Noise, estimate_noise, protect
@@ -125,6 +127,11 @@ class Denoiser(Solver):
         anew = self.objective.generates or not further or STOPPING_RULES[self.rule].patience
         return (0, first) if anew else (first, further)
 
+    @property
+    def joint(self) -> bool:
+        """On CUDA, masks: threads would take turns to issue their kernels, which take longer than their work."""
+        return self.device.type == "cuda" and not self.objective.generates
+
     def for_view(self, view: View) -> Denoiser:
         """The solver with what a view shows of the noise profile and of the hum."""
         profile = None if self.profile is None else view.gain**2 * self.profile[list(view.kept)]
@@ -146,47 +153,64 @@ class Denoiser(Solver):
         # Between frames further apart than that, samples would be lost.
         stride = COARSENESS if 2 * COARSENESS * self.stft.hop <= self.stft.n_fft else 1
         setup = replace(self.setup(), stft=replace(self.stft, hop=stride * self.stft.hop))
-        objectives = [self.objective(setup.tensor(each), self.noise(each).every(stride), setup) for each in segments]
+        objectives = [
+            self.objective(setup.tensor(each), [noise.every(stride)], setup)
+            for each, noise in zip(segments, self.noises(segments), strict=True)
+        ]
         objective = Alternating(objectives, self.settings.iterations, self.settings.seed)
         network = self.build(objective, setup)
         assert network is not None
         rule = STOPPING_RULES["fixed"](StopContext(setup.stft, setup.tensor(segments[0])))
         # What is wanted are the weights; their estimates are of different segments.
         settings = replace(self.settings, ema_decay=0.0)
-        fit(network, objective, rule, settings, self.dtype, setup.generator, report)
+        fit(network, objective, [rule], settings, self.dtype, setup.generator, [report])
         return {name: weights.cpu() for name, weights in network.state_dict().items()}
 
-    def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
-        """The estimate ``[1, C, N]`` of a segment without its noise, and its record."""
-        samples, noise = self.setup().tensor(segment.samples), self.noise(segment.samples)
-        visible, hidden = samples, None
-        if STOPPING_RULES[self.rule].needs == "hidden":
-            visible, hidden = _hide(samples, self.settings.seed)
-        observed = self.stft.forward(samples)
+    def fit_segments(self, segments: Sequence[Segment], reports: Sequence[Report]) -> list[tuple[Tensor, SegmentFit]]:
+        """The estimates ``[1, C, N]`` of segments without their noise, by networks side by side, and their records."""
+        noises = self.noises([segment.samples for segment in segments])
+        fits = self._fit(segments, noises, reports, self.settings.seed)
         again = (self.settings.seed + 1) % 2**63
-        notes: list[str] = []
-        # A mask that lets the noise pass is fitted anew from other weights.
-        for seed in (self.settings.seed, again):
-            setup = self.setup(seed)
-            objective = self.objective(visible, noise, setup)
-            network, tuned = self.build(objective, setup, segment.weights), segment.weights is not None
-            rule = self.rule_for(segment, setup, hidden)
-            fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report, finetune=tuned)
+        found = []
+        for segment, noise, report, (fitted, network) in zip(segments, noises, reports, fits, strict=True):
+            notes: list[str] = []
+            observed = self.stft.forward(self.setup().tensor(segment.samples))
+            # A mask that lets the noise pass is fitted anew from other weights.
+            if not self.objective.generates and _lets_noise_pass(fitted.estimate[0], observed, noise):
+                # Progress stays where it is, and a thread that is to stop still learns of it.
+                quiet = _repeat(report, fitted.iterations[-1])
+                ((fitted, network),) = self._fit([replace(segment, weights=None)], [noise], [quiet], again)
+                passes = _lets_noise_pass(fitted.estimate[0], observed, noise)
+                notes = [_PASSED if passes else f"the fit let the noise pass; fitted again with seed {again}"]
             estimate = fitted.estimate[0]
-            if self.objective.generates or not _lets_noise_pass(estimate, observed, noise):
-                break
-            notes = [_PASSED if notes else f"the fit let the noise pass; fitted again with seed {again}"]
-            # Progress stays where it is, and a thread that is to stop still learns of it.
-            segment, report = replace(segment, weights=None), _repeat(report, fitted.iterations[-1])
-        if not self.objective.generates:
-            estimate, limited = self._limit(estimate, observed, noise)
-            notes += [_LIMITED] if limited else []
-        mean = noise.power.mean(dim=2)
-        level = noise_std(mean.double().cpu().numpy(), self.stft) / (PROFILE_MARGIN**0.5 if noise.known else 1)
-        filtered = POST_FILTERS[self.settings.post_filter](estimate, observed, noise.power)
-        restored = self.stft.inverse(filtered, samples.shape[1])[None]
-        record = self.record(fitted, network, segment)
-        return restored, replace(record, noise_std=level, white_noise=noise.white, notes=tuple(notes))
+            if not self.objective.generates:
+                estimate, limited = self._limit(estimate, observed, noise)
+                notes += [_LIMITED] if limited else []
+            mean = noise.power.mean(dim=2)
+            level = noise_std(mean.double().cpu().numpy(), self.stft) / (PROFILE_MARGIN**0.5 if noise.known else 1)
+            filtered = POST_FILTERS[self.settings.post_filter](estimate, observed, noise.power)
+            restored = self.stft.inverse(filtered, segment.samples.shape[1])[None]
+            record = self.record(fitted, network, segment)
+            found.append((restored, replace(record, noise_std=level, white_noise=noise.white, notes=tuple(notes))))
+        return found
+
+    def _fit(
+        self, segments: Sequence[Segment], noises: Sequence[Noise], reports: Sequence[Report], seed: int
+    ) -> list[tuple[Fitted, nn.Module | None]]:
+        """The fits of segments that begin with the same weights, and the network, of which each has a copy."""
+        setup, rules, visible = self.setup(seed), [], []
+        for segment in segments:
+            samples, hidden = setup.tensor(segment.samples), None
+            if STOPPING_RULES[self.rule].needs == "hidden":
+                samples, hidden = _hide(samples, self.settings.seed)
+            visible.append(samples)
+            rules.append(self.rule_for(segment, setup, hidden))
+        objective = self.objective(torch.cat(visible), noises, setup)
+        network = self.build(objective, setup, segments[0].weights)
+        joined = side_by_side(network, len(segments)) if isinstance(network, PriorNetwork) else network
+        tuned = segments[0].weights is not None
+        fits = fit(joined, objective, rules, self.settings, self.dtype, setup.generator, reports, finetune=tuned)
+        return [(each, network) for each in fits]
 
     def _limit(self, estimate: Tensor, observed: Tensor, noise: Noise) -> tuple[Tensor, bool]:
         """An estimate that is a recording with gains, both ``[C, 2, F, T]``, with more left of it.
@@ -199,11 +223,15 @@ class Denoiser(Solver):
             return gain[:, None] * observed, limited
         return gain.clamp(min=10 ** (-self.settings.attenuation_limit / 20))[:, None] * observed, False
 
-    def noise(self, samples: Samples) -> Noise:
-        """The noise of samples ``[C, N]``, on the device."""
-        model = self.settings.noise_model
+    def noises(self, segments: Sequence[Samples]) -> list[Noise]:
+        """The noise of each segment ``[C, N]``, on the device."""
+        # A new thread learns torch's number of threads only when it asks.
+        with ThreadPoolExecutor(self.threads, initializer=torch.get_num_threads) as pool:
+            return [noise.to(self.device) for noise in pool.map(self._noise, segments)]
+
+    def _noise(self, samples: Samples) -> Noise:
         single = torch.from_numpy(samples).float()
-        return estimate_noise(self.stft, single, self.rate, model, self.profile).to(self.device)
+        return estimate_noise(self.stft, single, self.rate, self.settings.noise_model, self.profile)
 
 
 def _gain(estimate: Tensor, observed: Tensor) -> Tensor:

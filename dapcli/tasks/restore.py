@@ -14,10 +14,10 @@ from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import check_recording
 from dapcli.audio.view import View
 from dapcli.errors import InputError
-from dapcli.fit import fit
+from dapcli.fit import Report, fit
 from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
-from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver
+from dapcli.pipeline.solver import Segment, SegmentFit, Solver
 from dapcli.pipeline.store import Store
 from dapcli.settings import Settings
 from dapcli.signal.clipping import Clipping, clipping_at, detect_clipping
@@ -98,11 +98,12 @@ class Restorer(Solver):
         """Whether anything is degraded in samples ``[C, N]`` of the recording that begin at ``start``."""
         return bool(self.degradation.part(start, start + samples.shape[1]).affected(samples).any())
 
-    def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
+    def fit_segments(self, segments: Sequence[Segment], reports: Sequence[Report]) -> list[tuple[Tensor, SegmentFit]]:
         """The restored segment ``[1, C, N]`` and its record.
 
         The prior is fitted to the stretch that the degradation affects, and what is beside it.
         """
+        (segment,), (report,) = segments, reports
         whole = self.degradation.part(segment.start, segment.stop).affected(segment.samples)
         places = np.flatnonzero(whole.any(axis=0))
         around = round(_AROUND_S * self.rate)
@@ -118,14 +119,15 @@ class Restorer(Solver):
         observed, setup = stretch.samples, self.setup()
         objective = self.objective(observed, degradation, setup)
         network, rule = self.build(objective, setup), self.rule_for(stretch, setup)
-        fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report)
+        (fitted,) = fit(network, objective, [rule], self.settings, self.dtype, setup.generator, [report])
         plain = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
         restored = degradation.add_texture(plain, observed, self.rate, self.settings.seed)
         inconsistent = np.abs(degradation.project(restored, observed) - restored) > self.tolerance
         record = self.record(fitted, network, stretch)
         estimate = segment.samples.copy()
         estimate[:, first:last] = restored
-        return torch.from_numpy(estimate)[None], replace(record, inconsistent=float(inconsistent.sum() / whole.size))
+        record = replace(record, inconsistent=float(inconsistent.sum() / whole.size))
+        return [(torch.from_numpy(estimate)[None], record)]
 
     def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
         """The estimate with what is known put back."""

@@ -12,10 +12,10 @@ from torch import Tensor
 from dapcli.audio import Recording, Samples
 from dapcli.audio.recording import blocks, check_recording
 from dapcli.errors import InputError, SettingsError
-from dapcli.fit import fit
+from dapcli.fit import Report, fit
 from dapcli.pipeline.result import Result
 from dapcli.pipeline.run import OnStep, Pipeline
-from dapcli.pipeline.solver import Report, Segment, SegmentFit, Solver
+from dapcli.pipeline.solver import Segment, SegmentFit, Solver
 from dapcli.pipeline.store import Store
 from dapcli.settings import Settings
 from dapcli.signal.source_types import ANY_TYPE, DEFAULT_TYPES, check_types
@@ -90,11 +90,12 @@ class Separator(Solver):
 
     consistent: bool = True
 
-    def fit_segment(self, segment: Segment, report: Report) -> tuple[Tensor, SegmentFit]:
+    def fit_segments(self, segments: Sequence[Segment], reports: Sequence[Report]) -> list[tuple[Tensor, SegmentFit]]:
         """The sources ``[K, C, N]`` of a segment and the record of their fit.
 
         Sources that are generated are fitted with further seeds as long as one is silent.
         """
+        (segment,), (report,) = segments, reports
         tries: list[tuple[float, int, Tensor, SegmentFit]] = []
         notes: list[str] = []
         for attempt in range(_SEEDS if self.objective.generates else 1):
@@ -104,7 +105,7 @@ class Separator(Solver):
             setup = self.setup(seed)
             objective = self.objective(segment.samples, self.types, setup)
             network, rule = self.build(objective, setup), self.rule_for(segment, setup)
-            fitted = fit(network, objective, rule, self.settings, self.dtype, setup.generator, report)
+            (fitted,) = fit(network, objective, [rule], self.settings, self.dtype, setup.generator, [report])
             heard = levels(fitted.estimate)
             tries.append((float(heard.min()), seed, fitted.estimate, self.record(fitted, network, segment)))
             if heard.min() >= _SILENT:
@@ -122,7 +123,7 @@ class Separator(Solver):
                 notes = ["the network found no structure, and the classical separation was kept"]
                 sources = objective.initial
         record = replace(record, seconds=sum(each.seconds for *_, each in tries), notes=tuple(notes))
-        return self.stft.inverse(sources, segment.samples.shape[1]), record
+        return [(self.stft.inverse(sources, segment.samples.shape[1]), record)]
 
     def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
         """The sources with the little that they leave of the mixture divided equally among them.

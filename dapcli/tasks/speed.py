@@ -114,10 +114,10 @@ def estimate_seconds(recording: Recording, settings: Settings, device: str, seco
     segments = plan(recording, settings)
     samples = resample(recording.read(*segments[0]), recording.rate, solver.rate)
     started = time.perf_counter()
-    solver.noise(samples)
+    solver.noises([samples])
     preparation = time.perf_counter() - started
-    pretrained = min(len(segments), PRETRAINED_SEGMENTS) * preparation if pretraining else 0.0
-    in_turn = math.ceil(len(segments) / choose_parallel(solver.device))
+    pretrained = math.ceil(min(len(segments), PRETRAINED_SEGMENTS) / solver.threads) * preparation if pretraining else 0
+    in_turn = math.ceil(len(segments) / choose_parallel(solver))
     iterations = pretraining / COARSENESS + each * in_turn
     return pretrained + in_turn * preparation + iterations * seconds_per_iteration
 
