@@ -7,9 +7,10 @@ set -uo pipefail
 out=${1:?usage: benchmarks/gpu.sh OUTDIR}
 here=$(dirname "$0")
 mkdir -p "$out"
-device=cuda measure=2 long=60 at_once="1 2 4 8" cases=2 priors=()
+device=cuda measure=1 long=60 at_once="1 4 8 16 32" cases=2 network=(--prior exp-dense --prior conv)
+harmonic=(--prior harmonic --prior conv7)
 if [ -n "${TOY:-}" ]; then
-  device=cpu measure=0.1 long=2 at_once="1 2" cases=1 priors=(--prior conv)
+  device=cpu measure=0.1 long=2 at_once="1 2" cases=1 network=(--prior conv) harmonic=(--prior conv7)
 fi
 failed=0
 
@@ -24,12 +25,14 @@ step() {
   printf '\n(%s: exit %s, %s s)\n' "$name" "$status" $((SECONDS - started))
 }
 
-step speed_paper timeout 90 python "$here/speed.py" --device "$device" --preset paper --seconds "$measure" "${priors[@]}"
-step parallel_quality timeout 120 python "$here/parallel.py" --device "$device" --preset quality --seconds "$long" --parallel $at_once
+parallel=(timeout 90 python "$here/parallel.py" --device "$device" --seconds "$long")
+speed=(timeout 90 python "$here/speed.py" --device "$device" --seconds "$measure")
+step parallel_quality "${parallel[@]}" --preset quality --parallel $at_once
 step devices timeout 120 python "$here/devices.py" --device "$device" --cases "$cases"
-step speed_quality timeout 40 python "$here/speed.py" --device "$device" --preset quality --preset fast --seconds "$measure" --prior exp-dense
-for preset in paper quality; do
-  step "doctor_$preset" timeout 60 dap doctor --device "$device" --preset "$preset" --seconds "$measure" "${priors[@]}"
-done
-step parallel_fast timeout 60 python "$here/parallel.py" --device "$device" --preset fast --seconds "$long" --parallel $at_once
+step speed_quality "${speed[@]}" --preset quality --preset fast --prior exp-dense
+step speed_paper "${speed[@]}" --preset paper "${network[@]}"
+step speed_harmonic "${speed[@]}" --preset harmonic-paper "${harmonic[@]}"
+step memory "${parallel[@]}" --preset quality --parallel 16 --most-gb 1.5
+step parallel_fast "${parallel[@]}" --preset fast --parallel 1 16
+step doctor timeout 60 dap doctor --device "$device" --preset quality --seconds "$measure" "${network[@]}"
 exit "$failed"

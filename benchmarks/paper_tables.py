@@ -1,13 +1,14 @@
-"""The Design paper's Tables 1 and 2 by its own setting, and by dap's: see benchmarks/paper_tables.sh.
+"""The papers' tables of noise by their own settings, and by dap's: see benchmarks/paper_tables.sh.
 
     python benchmarks/paper_tables.py OUTDIR CLIPS [--device cuda] [--jobs 8] [--clips 12] [--limit paper=200 ...]
 
 CLIPS has folders digits, speech, piano and, for Table 2, noise. Digits and piano are cut to 1 s, speech to 2 s,
 degraded and measured as `dap evaluate denoise` does, whose folders these are (OUTDIR/work/STAGE-KIND): run again, it
 goes on where it was, and `dap evaluate` with the same settings adds pages to listen to. Unlike `dap evaluate`, which
-has a blind and an oracle fit of each prior, a stage has one of the two: `paper` the oracle, whose curve also tells
-what a fixed number of iterations gives; `quality` and `generate`, which stop blindly, the blind one. All stages share
-one pool of processes. A stage with a --limit in seconds ends with the clips that all its methods have finished.
+has a blind and an oracle fit of each prior, a stage has one of the two: `paper` and `harmonic` the oracle, whose curve
+also tells what a fixed number of iterations gives; `quality` and `generate`, which stop blindly, the blind one. All
+stages share one pool of processes. A stage with a --limit in seconds ends with the clips that all its methods have
+finished.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from dapcli.tasks.speed import describe_machine
 KINDS = {"digits": 1.0, "speech": 2.0, "piano": 1.0}
 PRIORS = ("conv", "dilated", "exp", "exp-dense")
 METRICS = ("snr_db", "pesq_nb")
+HARMONIC_METRICS = ("snr_db", "csig", "cbak", "covl", "pesq_wb", "segmental_snr_db")
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,15 @@ class Stage:
     noisy: str
     oracle: bool
     limit: float = math.inf
+    priors: tuple[str, ...] = PRIORS
+    metrics: tuple[str, ...] = METRICS
 
 
 STAGES = (
     Stage("paper", "paper", "gaussian", True),
+    Stage(
+        "harmonic", "harmonic-paper", "gaussian", True, math.inf, ("conv7", "dilated7", "harmonic"), HARMONIC_METRICS
+    ),
     Stage("quality", "quality", "gaussian", False),
     Stage("generate", "generate", "gaussian", False),
     Stage("environment", "quality", "environmental", False),
@@ -68,6 +75,8 @@ def make_evaluation(stage: Stage, kind: str, arguments: argparse.Namespace) -> E
     settings = TASKS["denoise"].presets[stage.preset]
     if stage.preset != "quality":
         settings = replace(settings, iterations=min(settings.iterations, arguments.iterations))
+    if arguments.precision:
+        settings = replace(settings, precision=arguments.precision)
     if arguments.toy:
         settings = replace(
             settings, iterations=4, finetune_iterations=min(settings.finetune_iterations, 2), base_channels=8
@@ -75,7 +84,7 @@ def make_evaluation(stage: Stage, kind: str, arguments: argparse.Namespace) -> E
     outside = arguments.out / "work"
     values = {"noise": tuple(collect([arguments.clips_dir / "noise"], outside=outside))}
     protocol = make_protocol("denoise", stage.noisy, values if stage.noisy == "environmental" else {})
-    methods = make_methods("denoise", PRIORS, (), settings, arguments.device, oracle=stage.oracle)
+    methods = make_methods("denoise", stage.priors, (), settings, arguments.device, oracle=stage.oracle)
     if stage.oracle:
         methods = tuple(each for each in methods if each.oracle == "reference" or each.name == "input")
     files = collect([arguments.clips_dir / kind], outside=outside)
@@ -119,26 +128,27 @@ def finished(evaluation: Evaluation, folder: Folder) -> list[Record]:
 
 
 def table(stage: Stage, records: dict[str, list[Record]], iterations: int) -> str:
-    """Means over clips by kind of clip, and the differences from exp-dense on the same clips."""
-    columns, rows = [], {name: [f"{name}"] for name in ("input", *PRIORS)}
+    """Means over clips by kind of clip, and the differences from the last prior on the same clips."""
+    best = stage.priors[-1]
+    columns, rows = [], {name: [f"{name}"] for name in ("input", *stage.priors)}
     for kind, each in records.items():
-        columns += [f"{kind} ({len({record['clip'] for record in each})})", "SNR against exp-dense (95 %)"]
+        columns += [f"{kind} ({len({record['clip'] for record in each})})", f"SNR against {best} (95 %)"]
         columns += ["best iteration: median (most)", f"SNR after {iterations} (dB)"] if stage.oracle else []
-        means = {row.method: row for row in summarize(each, METRICS)}
-        apart = {other.method: other for other in compare(each, METRICS[:1], "exp-dense") if other.method != "input"}
+        means = {row.method: row for row in summarize(each, stage.metrics)}
+        apart = {other.method: other for other in compare(each, stage.metrics[:1], best) if other.method != "input"}
         for name, row in rows.items():
-            snr, pesq = (means[name].cells[metric] if name in means else None for metric in METRICS)
-            row.append(" / ".join(f"{cell.mean:.2f}" for cell in (snr, pesq) if cell))
+            cells = [means[name].cells[metric] if name in means else None for metric in stage.metrics]
+            row.append(" / ".join(f"{cell.mean:.2f}" for cell in cells if cell))
             other = apart.get(name)
             interval = f"[{other.low:+.2f}, {other.high:+.2f}]" if other and other.low is not None else ""
             row.append(f"{other.mean:+.2f} {interval}" if other else "")
             if stage.oracle:
                 fits = [record["fit"] for record in each if record["method"] == name and record["fit"]]
-                best = [fit["best_iteration"] for fit in fits]
-                row.append(f"{statistics.median(best):.0f} ({max(best)})" if best else "")
+                arrived = [fit["best_iteration"] for fit in fits]
+                row.append(f"{statistics.median(arrived):.0f} ({max(arrived)})" if arrived else "")
                 row.append(f"{statistics.mean(fit['snr_db'][-1] for fit in fits):.2f}" if fits else "")
     stop = "oracle" if stage.oracle else "blind"
-    lines = [f"\n## {stage.name}: preset {stage.preset}, {stop}, {stage.noisy} noise, SNR (dB) / PESQ-NB\n"]
+    lines = [f"\n## {stage.name}: preset {stage.preset}, {stop}, {stage.noisy} noise, {' / '.join(stage.metrics)}\n"]
     lines += [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows.values())])
 
@@ -155,6 +165,7 @@ def main(stages: Sequence[Stage] = STAGES) -> None:
     parser.add_argument("--jobs", type=int, default=8, help="fits at the same time")
     parser.add_argument("--clips", type=int, default=12, help="of each kind, at the most")
     parser.add_argument("--iterations", type=int, default=2000, help="at the most, but for preset quality")
+    parser.add_argument("--precision", help="in place of the presets': auto, float32 or bfloat16")
     parser.add_argument("--limit", action="append", default=[], help="seconds of a stage, as paper=200; 0 skips it")
     parser.add_argument("--toy", action="store_true", help="tiny networks and hardly any iterations")
     arguments = parser.parse_args()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The Design paper's Tables 1 and 2 on a GPU: OUTDIR/tables.md. With TOY=1 tiny fits on a CPU, which only show that it runs.
+# The papers' tables of noise on a GPU: OUTDIR/tables.md. With TOY=1 tiny fits on a CPU, which only show that it runs.
 #
 #     benchmarks/paper_tables.sh OUTDIR CLIPS_DIR [options of benchmarks/paper_tables.py]
 #
