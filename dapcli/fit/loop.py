@@ -145,8 +145,8 @@ def fit(
         # The first averages are plain means, so that the network's random start is soon forgotten.
         weight = min(settings.ema_decay, 1 - 1 / iteration)
         average = step.estimate if iteration == 1 else torch.lerp(step.estimate, average, weight)
-        parts = (each.chunk(members, dim=1) for each in (step.estimate, step.observed, average))
-        for each, loss, estimate, observed, mean in zip(fits, losses, *parts, strict=True):
+        by_segment = (each.chunk(members, dim=1) for each in (step.estimate, step.observed, average))
+        for each, loss, estimate, observed, mean in zip(fits, losses, *by_segment, strict=True):
             each.take(iteration, loss, Step(step.loss, estimate, observed, None, step.validation), mean)
         if all(each.stopped for each in fits):
             break
