@@ -165,6 +165,7 @@ def main(stages: Sequence[Stage] = STAGES) -> None:
     parser.add_argument("--jobs", type=int, default=8, help="fits at the same time")
     parser.add_argument("--clips", type=int, default=12, help="of each kind, at the most")
     parser.add_argument("--iterations", type=int, default=2000, help="at the most, but for preset quality")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS], help="kinds of clips")
     parser.add_argument("--precision", help="in place of the presets': auto, float32 or bfloat16")
     parser.add_argument("--limit", action="append", default=[], help="seconds of a stage, as paper=200; 0 skips it")
     parser.add_argument("--toy", action="store_true", help="tiny networks and hardly any iterations")
@@ -181,7 +182,7 @@ def main(stages: Sequence[Stage] = STAGES) -> None:
     pool = ProcessPoolExecutor(arguments.jobs, context, initializer=begin)
     for stage in (replace(each, limit=limits.get(each.name, each.limit)) for each in stages):
         evaluations: dict[str, tuple[Evaluation, Folder]] = {}
-        for kind in KINDS if stage.limit else ():
+        for kind in arguments.kinds if stage.limit else ():
             evaluation, folder = make_evaluation(stage, kind, arguments), Folder(root / f"{stage.name}-{kind}")
             opened.enter_context(folder.open(evaluation.configuration(), overwrite=False))
             evaluations[kind] = evaluation, folder
@@ -189,7 +190,7 @@ def main(stages: Sequence[Stage] = STAGES) -> None:
             continue
         work(stage, evaluations, pool, arguments.jobs)
         kept[stage.name] = {kind: finished(*pair) for kind, pair in evaluations.items()}
-        settings = evaluations["digits"][0].settings
+        settings = evaluations[arguments.kinds[0]][0].settings
         with tables.open("a") as file:
             file.write(table(stage, kept[stage.name], settings.iterations) + "\n")
         (arguments.out / "records.json").write_text(json.dumps(kept))
