@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,9 +191,11 @@ def test_every_option_of_the_settings_reaches_the_fit(dap: Dap, folder: Path) ->
 
 
 def test_every_command_has_every_option_of_its_own_once() -> None:
-    command = get_command(make_app())
-    assert set(command.commands) == {*TASKS, "evaluate", "score", "priors", "doctor"}  # type: ignore[attr-defined]
-    for name, each in command.commands.items():  # type: ignore[attr-defined]
+    command: Any = get_command(make_app())
+    assert set(command.commands) == {*TASKS, "batch", "evaluate", "score", "priors", "doctor"}
+    batch = command.commands.pop("batch").commands
+    assert set(batch) == set(TASKS)
+    for name, each in (*command.commands.items(), *batch.items()):
         flags = [flag for option in each.params for flag in (*option.opts, *option.secondary_opts)]
         assert set(Counter(flags).values()) == {1}
         assert len({option.name for option in each.params}) == len(each.params)
@@ -346,25 +349,6 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert_refused(dap(*line.split(" ")), code, reason)
     assert tree(recordings) == before
     assert not (recordings / "out").exists()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="a script of the shell")
-def test_a_batch_goes_on_after_files_that_cannot_be_restored(folder: Path) -> None:
-    (folder / "in").mkdir()
-    for name, source in (("UPPER.WAV", "brief.wav"), ("b good.wav", "brief.wav"), ("c_text.wav", "text.wav")):
-        shutil.copy(folder / source, folder / "in" / name)
-    (folder / "in" / "a_empty.wav").touch()
-    (folder / "bin").mkdir()
-    dap = folder / "bin" / "dap"
-    dap.write_text(f"#!/bin/sh\n'{sys.executable}' -c '{MAIN}' \"$@\" {' '.join(TINY)}\n")
-    dap.chmod(0o755)
-    script = Path(__file__).parents[1] / "examples" / "batch.sh"
-    path = f"{dap.parent}{os.pathsep}{os.environ['PATH']}"
-    run = subprocess.run(
-        [script, "in", "out"], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-    )
-    assert (run.returncode, run.stderr.splitlines()[-2:]) == (5, ["  in/a_empty.wav", "  in/c_text.wav"])
-    assert {each.name for each in (folder / "out").glob("*[vV]")} == {"UPPER.WAV", "b good.wav"}
 
 
 def test_a_recording_that_is_no_audio_is_refused_without_waiting_for_torch(folder: Path) -> None:

@@ -116,7 +116,7 @@ def test_everything_public_has_a_docstring(path: Path) -> None:
     assert not [each.name for each in public if not ast.get_docstring(each)]
 
 
-COMMANDS = [["--version"], ["--help"], *([task, "--help"] for task in TASKS)]
+COMMANDS = [["--version"], ["--help"], *([*batch, task, "--help"] for task in TASKS for batch in ((), ("batch",)))]
 EVALUATE = [["evaluate", "--help"]]
 
 

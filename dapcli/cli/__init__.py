@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from inspect import getdoc
-from operator import methodcaller
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO, cast
@@ -18,11 +17,13 @@ from typing import Any, TextIO, cast
 import typer
 
 import dapcli
-from dapcli.cli.command import INTERRUPTIONS, Command, add_command, declare
+from dapcli.cli.batch import add_batch
+from dapcli.cli.command import INTERRUPTIONS, Command, add_command, declare, make_command
 from dapcli.cli.evaluate import Evaluate, further_options
 from dapcli.cli.tables import Doctor, Priors, Score
 from dapcli.cli.task import add_tasks
 from dapcli.errors import DapError, InputError, InterruptedRunError, OutputError, SettingsError, not_installed
+from dapcli.pipeline.workers import postpone
 
 # mallopt's number for how many pools of free memory threads have.
 _M_ARENA_MAX = -8
@@ -39,10 +40,11 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         # A command is made of its options, and run.
-        result_callback=methodcaller("run"),
+        result_callback=_run,
     )
     app.callback()(_root)
     add_tasks(app)
+    add_batch(app)
     for name, command in COMMANDS.items():
         # Only evaluate itself needs its options that import numpy, also when a shell asks to complete it.
         words = [
@@ -50,8 +52,12 @@ def make_app() -> typer.Typer:
             *(each for key in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS") for each in os.environ.get(key, "").split()),
         ]
         more = further_options() if name == "evaluate" and name in words else []
-        add_command(app, name, command, getdoc(command) or "", [*declare(command), *more])
+        add_command(app, name, make_command(command, [*declare(command), *more]), getdoc(command) or "")
     return app
+
+
+def _run(command: Command) -> None:
+    command.run()
 
 
 def _print_version(value: bool) -> None:
@@ -137,15 +143,9 @@ def _interruptions() -> Iterator[list[int]]:
     came: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        while frame and frame.f_code is not main.__code__:
-            # An exception can end within an import that makes another of it, and torch's aborts; soundfile's callbacks
-            # from C drop it. A little later, then.
-            if "importlib" in frame.f_code.co_filename or frame.f_code.co_name.startswith("vio_"):
-                threading.Timer(0.05, signal.raise_signal, [number]).start()
-                return
-            frame = frame.f_back
-        came.append(number)
-        raise KeyboardInterrupt
+        if not postpone(number, frame, main):
+            came.append(number)
+            raise KeyboardInterrupt
 
     before = {}
     for number in INTERRUPTIONS:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from functools import partial
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -31,6 +31,7 @@ argument = partial(option, panel=ARGUMENTS)
 INTERRUPTIONS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 #: A field as :func:`dataclasses.make_dataclass` takes it: name, type, and default with metadata.
 Declaration = tuple[str, Any, Any]
+C = TypeVar("C", bound="Command")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Command(ABC):
         check_limits(self)
 
     @abstractmethod
-    def run(self) -> None:
+    def run(self) -> object:
         """Do what the command is for."""
 
 
@@ -112,14 +113,11 @@ def declare(
     return declared
 
 
-def add_command(
-    app: typer.Typer,
-    name: str,
-    command: type[Command],
-    text: str,
-    declared: Sequence[Declaration],
-    **attributes: Any,
-) -> None:
-    """Register a command with these options, and with these attributes of its class."""
-    made = make_dataclass(command.__name__, declared, bases=(command,), namespace=attributes, frozen=True, kw_only=True)
-    app.command(name, help=text)(made)
+def make_command(command: type[C], declared: Sequence[Declaration], **attributes: Any) -> type[C]:
+    """A class of commands with these options, and with these attributes."""
+    return make_dataclass(command.__name__, declared, bases=(command,), namespace=attributes, frozen=True, kw_only=True)
+
+
+def add_command(app: typer.Typer, name: str, command: type[Command], text: str) -> None:
+    """Register a command."""
+    app.command(name, help=text)(command)

@@ -74,7 +74,7 @@ class Evaluate(RunCommand):
         from dapcli.evaluation.protocols import make_protocol
         from dapcli.evaluation.run import Evaluation, run
         from dapcli.report.comparison import Comparison, to_object, write_comparison
-        from dapcli.report.console import evaluation_progress, make_console, print_comparison
+        from dapcli.report.console import items_progress, make_console, print_comparison
 
         protocol = make_protocol(self.task, self.protocol, values)
         protocol.check(duration)
@@ -96,7 +96,7 @@ class Evaluate(RunCommand):
         try:
             with (
                 folder.open(configuration, overwrite=self.overwrite),
-                evaluation_progress(console, quiet=self.quiet) as on_unit,
+                items_progress(console, "evaluating", quiet=self.quiet) as on_unit,
             ):
                 outcome = run(evaluation, folder, jobs=self.jobs, on_unit=on_unit)
                 comparison = Comparison(configuration, outcome, drawn, self.curves)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
-from functools import partial
+from functools import cache, cached_property, partial
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import typer
 
@@ -17,11 +18,13 @@ from dapcli.cli.command import (
     ACCEPT_TRUNCATED,
     OUTPUT_PANEL,
     REQUIRED,
+    Declaration,
     RunCommand,
     add_command,
     argument,
     declare,
     finish_undisturbed,
+    make_command,
 )
 from dapcli.errors import OutputError, SettingsError
 from dapcli.settings import RUN_PANEL, choose_settings, option
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from dapcli.audio.files import Content
     from dapcli.audio.metadata import Metadata
     from dapcli.pipeline.result import Estimates
+    from dapcli.report.record import Record
     from dapcli.settings import Settings
     from dapcli.tasks.problem import Problem
 
@@ -99,6 +103,14 @@ class Files:
         write_files({path: content for (_, path), content in zip(self.written, contents, strict=False)})
 
 
+class Paths(NamedTuple):
+    """Where a run writes: its recordings by what people call them, their record, and its finished segments."""
+
+    outputs: Mapping[str, Path]
+    record: Path
+    partial: Path
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskCommand(RunCommand):
     """A task, with the options of every run."""
@@ -117,17 +129,79 @@ class TaskCommand(RunCommand):
     resume: bool = option(False, "Go on where an interrupted run has left OUT.partial.", panel=RUN_PANEL)
     accept_truncated: bool = option(False, ACCEPT_TRUNCATED, panel=RUN_PANEL)
 
-    def run(self) -> None:
-        """Restore the recording, or separate it."""
-        task = TASKS[self.task]
-        own = [each.name for each in fields(task.options) if each.metadata]
-        options = task.options(**{name: getattr(self, name) for name in own})
-        given = {each.name: getattr(self, each.name, None) for each in fields(task.presets["quality"])}
-        settings = choose_settings(task.presets, self.preset, given)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make, (self.task, {each.name: getattr(self, each.name) for each in fields(self)})
+
+    @cached_property
+    def options(self) -> TaskOptions:
+        """The task's own options."""
+        kind = TASKS[self.task].options
+        return kind(**{each.name: getattr(self, each.name) for each in fields(kind) if each.metadata})
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of the fit."""
+        presets = TASKS[self.task].presets
+        given = {each.name: getattr(self, each.name, None) for each in fields(presets["quality"])}
+        return choose_settings(presets, self.preset, given)
+
+    @cached_property
+    def paths(self) -> Paths:
+        """Where everything goes."""
+        source, target = self.input_path, self.output_path
+        names = self.options.names(self.settings.estimator)
+        if not names:
+            from dapcli.audio.files import beside
+
+            return Paths({"output": target}, target.parent / f"{target.name}.json", beside(target, ".partial"))
+        if _SOURCES in map(str.casefold, names):
+            raise SettingsError(f"--names: {_SOURCES} is the name of the record; choose another")
+        extension = self.options.extension
+        suffix = source.suffix if extension is None else f".{extension.removeprefix('.')}"
+        outputs = {name: target / f"{name}{suffix}" for name in names}
+        return Paths(outputs, target / f"{_SOURCES}.json", target / f"{_SOURCES}.partial")
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for all that decides what is written: the same for files of the same content, wherever they are."""
+        from dapcli.audio.files import digest
+
+        files = self.options.files
+        read = [self.input_path, *self.reference, *files]
+        own = {name: value for name, value in asdict(self.options).items() if value not in {*files, *map(str, files)}}
+        decided = [dapcli.__version__, self.task, own, asdict(self.settings), [digest(path) for path in read]]
+        return sha256(json.dumps(decided).encode()).hexdigest()
+
+    def found(self) -> Record | None:
+        """The record of what an earlier run has left in the same place."""
+        try:
+            record = json.loads(self.paths.record.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return record if isinstance(record, dict) and "fingerprint" in record else None
+
+    def is_done(self, record: Record | None) -> bool:
+        """Whether all is written already, by the same command on the same files: it has left this record then."""
+        written = [*self.paths.outputs.values(), *([self.report] if self.report else [])]
+        try:
+            return (
+                record is not None
+                and all(path.exists() for path in written)
+                and record["fingerprint"] == self.fingerprint
+            )
+        except OSError:  # reading it again will say why
+            return False
+
+    def run(self, on_written: Callable[[], None] = finish_undisturbed) -> Record:
+        """Restore the recording, or separate it, and return the record, or the plan of a dry run.
+
+        ``on_written`` is called when all is on disk.
+        """
+        task, options, settings = TASKS[self.task], self.options, self.settings
         if options.fixed_order and not self.reference:
             raise SettingsError("--fixed-order says how references are compared; give them with --reference")
         # Paths first: they fail at once, while torch takes seconds to import.
-        with self._files(options, options.names(settings.estimator)) as files:
+        with self._files() as files:
             if not options.dry_run:
                 files.check_space(settings.segment)
             from rich.markup import escape
@@ -143,12 +217,12 @@ class TaskCommand(RunCommand):
                     console.print(escape(line), soft_wrap=True)
             if options.dry_run:
                 notes = [*files.notes.values(), *problem.notes]
-                plan = {"task": self.task, "input": str(self.input_path), "notes": notes}
+                plan = {"task": self.task, "input": str(self.input_path), "notes": notes, **problem.fingerprint}
                 if self.as_json:
-                    typer.echo(json.dumps({**plan, **problem.fingerprint}, indent=2))
-                return
-            fingerprint = partial(self._fingerprint, problem, settings)
-            store = Store(files.partial, fingerprint, resume=self.resume, overwrite=self.overwrite)
+                    typer.echo(json.dumps(plan, indent=2))
+                return plan
+            fingerprint = self.fingerprint  # of files as they are now
+            store = Store(files.partial, partial(self._segments, problem), resume=self.resume, overwrite=self.overwrite)
             progress = fit_progress(console, quiet=self.quiet, noise="noise_profile" in task.arguments)
             with store, progress as on_step:
                 result = load(task.function)(
@@ -174,6 +248,7 @@ class TaskCommand(RunCommand):
                     fixed_order=options.fixed_order,
                     notes=files.notes,
                 )
+                record["fingerprint"] = fingerprint
                 text = to_json(record)
                 page = ""
                 if self.report:
@@ -181,27 +256,26 @@ class TaskCommand(RunCommand):
 
                     page = render_page(record, problem, result, written, files.references)
                 files.write(written, text, page)
-                finish_undisturbed()
+                on_written()
             if self.as_json:
                 typer.echo(text, nl=False)
             if not self.quiet:
                 print_summary(console, record, files.written)
+            return record
 
-    def _fingerprint(self, problem: Problem[Any], settings: Settings) -> dict[str, Any]:
+    def _segments(self, problem: Problem[Any]) -> dict[str, Any]:
         """All that decides the finished segments, as JSON can hold it."""
         from dapcli.audio.files import digest
 
-        inputs = {"input": self.input_path}
+        settings, inputs = self.settings, {"input": self.input_path}
         if settings.stop == "oracle":
             inputs |= {f"reference_{number}": path for number, path in enumerate(self.reference, 1)}
         digests = {name: digest(path) for name, path in inputs.items()}
         return {"version": dapcli.__version__, "task": self.task, **problem.fingerprint, **asdict(settings), **digests}
 
     @contextmanager
-    def _files(self, options: TaskOptions, names: Sequence[str]) -> Iterator[Files]:
+    def _files(self) -> Iterator[Files]:
         """The files of the run, once all paths are checked; this does not import torch.
-
-        ``names`` are those of the sources, for which OUT is a folder; there are none for a restoration.
 
         Raises:
             InputError: The recording or a reference cannot be read, or they do not match.
@@ -210,19 +284,12 @@ class TaskCommand(RunCommand):
             OutputError: A file cannot, or must not, be written.
         """
         from dapcli.audio import open_audio, open_matching, output_format
-        from dapcli.audio.files import beside, check_writable, claim, output_folder
+        from dapcli.audio.files import check_writable, claim, output_folder
         from dapcli.audio.writing import format_notes, metadata_to_write
 
         reading = {"accept_truncated": self.accept_truncated}
         source, target, references = self.input_path, self.output_path, self.reference
-        outputs = {"output": target}
-        record, kept = target.parent / f"{target.name}.json", beside(target, ".partial")
-        if names:
-            if _SOURCES in map(str.casefold, names):
-                raise SettingsError(f"--names: {_SOURCES} is the name of the record; choose another")
-            suffix = source.suffix if options.extension is None else f".{options.extension.removeprefix('.')}"
-            outputs = {name: target / f"{name}{suffix}" for name in names}
-            record, kept = target / f"{_SOURCES}.json", target / f"{_SOURCES}.partial"
+        outputs, record, kept = self.paths
         if target == _PIPE:
             raise SettingsError("-: no recording is written to a pipe; name a file, and hand that on")
         if references and len(references) != len(outputs):
@@ -231,10 +298,10 @@ class TaskCommand(RunCommand):
         if len(set(references)) < len(references):
             raise SettingsError("--reference names one file twice; give each source its own")
         written = [*outputs.items(), ("record", record), *([("report", self.report)] if self.report else [])]
-        with output_folder(target) if names else nullcontext(), ExitStack() as opened:
+        with output_folder(target) if self.options.folder else nullcontext(), ExitStack() as opened:
             for _, path in written:
                 check_writable(path, overwrite=self.overwrite)
-                inputs = (source, *references, *options.files)
+                inputs = (source, *references, *self.options.files)
                 if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
                     raise OutputError(f"{path}: is an input; name another file")
             if len({path.resolve() for _, path in written}) < len(written):
@@ -245,7 +312,7 @@ class TaskCommand(RunCommand):
             try:
                 container, subtype = output_format(next(iter(outputs.values())), recording)
             except SettingsError as error:
-                raise SettingsError(f"{error} with --format" if names else str(error)) from error
+                raise SettingsError(f"{error} with --format" if self.options.folder else str(error)) from error
             clean = {path: opened.enter_context(open_matching(path, recording, **reading)) for path in references}
             told = (note for file in (recording, *clean.values()) for note in file.notes)
             notes = {f"input_{number}": note for number, note in enumerate(told, 1)}
@@ -255,26 +322,43 @@ class TaskCommand(RunCommand):
             yield Files(recording, clean, outputs, container, subtype, metadata, written, kept, notes)
 
 
+def options_of(name: str, owner: type, changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[Declaration]:
+    """The options of a command for a task: those of the command itself, of the task and of the fit."""
+    task = TASKS[name]
+    estimators = "; ".join(f"{each}: {estimator.summary}" for each, estimator in task.estimators.items())
+    words = {
+        "preset": {"help": f"Named set of settings: {', '.join(task.presets)}."},
+        "estimator": {"help": f"{estimators}."},
+        **(changes or {}),
+    }
+    return [
+        *declare(owner, words),
+        *declare(task.options, words),
+        *declare(type(task.presets["quality"]), words, task=name, optional=True),
+    ]
+
+
+@cache
+def task_command(name: str) -> type[TaskCommand]:
+    """The command of a task."""
+    changes: dict[str, dict[str, Any]] = {}
+    if TASKS[name].options.folder:
+        changes = {
+            "output_path": {"metavar": "OUTDIR", "help": "Folder for one file per source; made if it is missing."},
+            "reference": {"help": "A source as it was, to compute metrics against; once for each."},
+            "resume": {"help": "Go on where an interrupted run has left OUTDIR/separation.partial."},
+        }
+    return make_command(TaskCommand, options_of(name, TaskCommand, changes), task=name)
+
+
+def _make(name: str, values: Mapping[str, Any]) -> TaskCommand:
+    return task_command(name)(**values)
+
+
 def add_tasks(app: typer.Typer) -> None:
     """Register a command for every task of the table."""
     for name, task in TASKS.items():
-        estimators = "; ".join(f"{each}: {estimator.summary}" for each, estimator in task.estimators.items())
-        changes: dict[str, dict[str, Any]] = {
-            "preset": {"help": f"Named set of settings: {', '.join(task.presets)}."},
-            "estimator": {"help": f"{estimators}."},
-        }
-        if task.options.folder:
-            changes |= {
-                "output_path": {"metavar": "OUTDIR", "help": "Folder for one file per source; made if it is missing."},
-                "reference": {"help": "A source as it was, to compute metrics against; once for each."},
-                "resume": {"help": "Go on where an interrupted run has left OUTDIR/separation.partial."},
-            }
-        declared = [
-            *declare(TaskCommand, changes),
-            *declare(task.options, changes),
-            *declare(type(task.presets["quality"]), changes, task=name, optional=True),
-        ]
-        add_command(app, name, TaskCommand, f"{task.summary}\n\n{task.details}", declared, task=name)
+        add_command(app, name, task_command(name), f"{task.summary}\n\n{task.details}")
 
 
 def _found(problem: Problem[Any], notes: Mapping[str, str]) -> Iterator[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -14,10 +13,9 @@ import numpy as np
 
 from dapcli.audio import Audio, Samples, open_audio, open_matching, read_audio
 from dapcli.audio.files import digest
+from dapcli.audio.listing import list_files
 from dapcli.errors import InputError
 
-# What is looked for in folders; a file that is named is read whatever its extension.
-_EXTENSIONS = {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"}
 # The least power of a drawn stretch relative to its file's: stretches of silence say nothing about a method.
 _LEAST_POWER = 0.1
 
@@ -68,22 +66,9 @@ class Drawn:
 def collect(paths: Sequence[Path], *, outside: Path) -> list[Path]:
     """The files that files, folders and manifests stand for, each once.
 
-    A folder stands for all audio below it, but for what is in ``outside``: where results go is no place to find clips.
-    A manifest is a CSV whose first column holds paths, relative to its own folder; a first line ``path`` is a header.
-
-    Raises:
-        InputError: One does not exist or holds no audio.
+    ``outside`` is where results go. Raises ``InputError`` as :func:`dapcli.audio.listing.list_files` does.
     """
-    results = outside.resolve()
-    found: dict[Path, Path] = {}
-    for path in paths:
-        if results in (path.resolve(), *path.resolve().parents):
-            raise InputError(f"{path}: is where results go; name another --output-dir")
-        files = {real: file for file in _files_of(path) if results not in (real := file.resolve()).parents}
-        if not files:
-            raise InputError(f"{path}: no audio files in it; name files, folders or a CSV with a path per line")
-        found |= files
-    return list(found.values())
+    return list({each.path.resolve(): each.path for each in list_files(paths, outside=outside)}.values())
 
 
 def pair(noisy: Sequence[Path], clean: Sequence[Path]) -> dict[Path, Path]:
@@ -155,34 +140,6 @@ def draw_clips(
         reason = next(iter(unreadable.values()), f"no clip is {seconds:g} s long; choose a shorter --duration")
         raise InputError(reason)
     return Drawn(tuple(sorted(clips.values(), key=lambda clip: clip.name)), skipped, unreadable)
-
-
-def _files_of(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in _EXTENSIONS and not file.name.startswith(".") and file.is_file():
-                yield file
-    elif not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    elif path.suffix.lower() == ".csv":
-        yield from _listed(path)
-    else:
-        yield path
-
-
-def _listed(manifest: Path) -> Iterator[Path]:
-    try:
-        with manifest.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.reader(lines))
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{manifest}: cannot be read as CSV ({error})") from error
-    for number, row in enumerate(rows, 1):
-        if not row or (number == 1 and row[0] == "path"):
-            continue
-        file = manifest.parent / row[0]
-        if not file.is_file():
-            raise InputError(f"{manifest}: line {number}: no such file {file}")
-        yield file
 
 
 def _draw(audio: Audio, seconds: float, rng: np.random.Generator) -> slice:

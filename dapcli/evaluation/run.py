@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 import dapcli
 from dapcli.audio import Samples
@@ -25,12 +20,11 @@ from dapcli.evaluation.methods import Method, label
 from dapcli.evaluation.protocols import Case, Protocol, describe, single
 from dapcli.fit import choose_dtype, find_device
 from dapcli.metrics import score_all
+from dapcli.pipeline.workers import HERE, Progress, start_workers
 from dapcli.settings import Settings
 
 #: One clip and what restores it.
 Unit = tuple[Clip, Method]
-# A unit that was done, why it failed if it did, and the seconds that it took.
-_Done = tuple[Unit, "str | None", float]
 
 
 @dataclass(frozen=True)
@@ -73,15 +67,6 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How many of all units are done, and seconds that the others will take as far as one can know."""
-
-    done: int
-    total: int
-    left: float | None
-
-
-@dataclass(frozen=True)
 class Outcome:
     """Records of finished units in the order of clips and methods, and of each that failed its names and reason."""
 
@@ -90,17 +75,16 @@ class Outcome:
 
 
 def run(evaluation: Evaluation, folder: Folder, *, jobs: int, on_unit: Callable[[Progress], None] | None) -> Outcome:
-    """Do all units that are not finished in the folder, ``jobs`` of them at the same time, each in a process.
+    """Do all units that are not finished in the folder, ``jobs`` of them at the same time.
 
     Args:
         evaluation: What to do.
         folder: Where finished units are, and are kept.
-        jobs: With 1, units are done in this process.
+        jobs: With 1, units are done in this process, with more each in one of its own.
         on_unit: Called at the beginning and after every unit.
 
     Raises:
         OutputError: The folder cannot be written.
-        DeviceError: A process died, most likely for lack of memory.
     """
     units = [(clip, method) for clip in evaluation.clips for method in evaluation.methods]
     seconds: dict[Method, list[float]] = {}
@@ -120,13 +104,14 @@ def run(evaluation: Evaluation, folder: Folder, *, jobs: int, on_unit: Callable[
             on_unit(Progress(len(units) - len(left), len(units), rest))
 
     tell()
-    one_by_one = (_do(evaluation, folder, unit) for unit in pending)
-    for unit, reason, taken in one_by_one if jobs == 1 else _at_once(evaluation, folder, pending, jobs):
-        if reason is not None:
-            reasons[unit] = reason
-        left.remove(unit[1])
-        seconds.setdefault(unit[1], []).append(taken)
-        tell()
+    with start_workers(min(jobs, len(pending))) if jobs > 1 and pending else nullcontext(HERE) as workers:
+        for unit, done in workers.map(partial(_do, evaluation, folder), pending):
+            reason, taken = (str(done), 0.0) if isinstance(done, DeviceError) else done
+            if reason is not None:
+                reasons[unit] = reason
+            left.remove(unit[1])
+            seconds.setdefault(unit[1], []).append(taken)
+            tell()
     failed = [(*unit, reasons[unit]) for unit in units if unit in reasons]
     return Outcome(
         tuple(record for unit in units if (record := folder.load(*unit)) is not None),
@@ -181,37 +166,7 @@ def measure(case: Case, estimate: Samples) -> tuple[Samples, dict[str, float | N
     return estimate[list(scores.permutation)], values, notes
 
 
-def _do(evaluation: Evaluation, folder: Folder, unit: Unit) -> _Done:
+def _do(evaluation: Evaluation, folder: Folder, unit: Unit) -> tuple[str | None, float]:
+    """Why a unit failed if it did, and the seconds that it took."""
     started = time.perf_counter()
-    return unit, restore_unit(evaluation, folder, unit), time.perf_counter() - started
-
-
-def _at_once(evaluation: Evaluation, folder: Folder, units: list[Unit], jobs: int) -> Iterator[_Done]:
-    threads = max(torch.get_num_threads() // jobs, 1)
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    pool = ProcessPoolExecutor(min(jobs, max(len(units), 1)), context, initializer=_begin, initargs=(threads,))
-    try:
-        for future in as_completed([pool.submit(_do, evaluation, folder, unit) for unit in units]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise DeviceError(
-            "a process died, most likely for lack of memory; repeat the command with fewer --jobs"
-        ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():  # nobody waits for what they are at
-            process.terminate()
-
-
-def _begin(threads: int) -> None:
-    """Prepare a process: Ctrl-C is for its parent, without which it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    return restore_unit(evaluation, folder, unit), time.perf_counter() - started

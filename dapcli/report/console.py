@@ -20,15 +20,18 @@ from rich.progress import (
 )
 
 from dapcli.report.table import result_tables, to_console
-from dapcli.report.words import duration, notes_on_the_run, summary
+from dapcli.report.words import count, duration, notes_on_the_run, summary
 
 if TYPE_CHECKING:
-    from dapcli.evaluation.run import Progress as EvaluationProgress
     from dapcli.pipeline.run import Progress as FitProgress
+    from dapcli.pipeline.workers import Progress as WorkersProgress
+    from dapcli.report.batch import Summary
     from dapcli.report.comparison import Comparison
 
 # Metrics of a comparison side by side; more would not fit into 80 characters.
 _COLUMNS = 4
+# Of more failures than this only the first are printed.
+_FAILURES = 20
 
 
 def make_console() -> Console:
@@ -99,12 +102,12 @@ def fit_progress(console: Console, *, quiet: bool, noise: bool = True) -> Iterat
 
 
 @contextmanager
-def evaluation_progress(console: Console, *, quiet: bool) -> Iterator[Callable[[EvaluationProgress], None]]:
-    """A bar over all units of an evaluation with the time left; yields what to call after every unit."""
+def items_progress(console: Console, title: str, *, quiet: bool) -> Iterator[Callable[[WorkersProgress], None]]:
+    """A bar over all items with the time left; yields what to call after each."""
     columns = (MofNCompleteColumn(), TimeElapsedColumn(), "{task.fields[left]}")
-    with _bar(console, "evaluating", *columns, quiet=quiet, left="") as update:
+    with _bar(console, title, *columns, quiet=quiet, left="") as update:
 
-        def report(progress: EvaluationProgress) -> None:
+        def report(progress: WorkersProgress) -> None:
             left = "" if progress.left is None else f"{duration(progress.left)} left"
             update(total=progress.total, completed=progress.done, left=left)
 
@@ -125,6 +128,19 @@ def print_summary(console: Console, record: Mapping[str, Any], files: Sequence[t
         console.print(f"{escape(table.caption)}:", to_console(table), sep="\n")
     for name, path in files:
         console.print(f"{escape(name)}: {escape(str(path))}", soft_wrap=True)
+
+
+def print_batch(console: Console, summary: Summary, file: Path) -> None:
+    """What became of all recordings of a batch."""
+    console.print(
+        f"[bold]batch {summary.task}[/]: {count(len(summary.lines), 'recording')} in {duration(summary.seconds)}"
+    )
+    for table in summary.tables:
+        console.print(*([f"{table.caption}:"] if table.caption else []), to_console(table), sep="\n")
+    failed = [f"failed: {line['input']}: {line['error'].removeprefix(line['input'] + ': ')}" for line in summary.failed]
+    for line in [*failed[:_FAILURES], *([f"and {len(failed) - _FAILURES} more"] if len(failed) > _FAILURES else [])]:
+        console.print(escape(line), soft_wrap=True)
+    console.print(f"summary: {escape(str(file))}", soft_wrap=True)
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
