@@ -36,7 +36,7 @@ from dapcli.evaluation.folder import Folder
 from dapcli.evaluation.methods import Estimate, Method, make_methods
 from dapcli.evaluation.protocols import Mixture
 from dapcli.evaluation.run import Evaluation, run
-from dapcli.fit.device import choose_dtype, find_device
+from dapcli.fit.device import find_device
 from dapcli.fit.optimizers import OPTIMIZERS
 from dapcli.priors import build_prior
 from dapcli.report.comparison import Comparison, write_comparison
@@ -72,10 +72,7 @@ class Trained(NamedTuple):
         power = mixture.square().sum(dim=1, keepdim=True)
         features = (power / power.mean().clamp(min=FLOOR**2) + FLOOR).log()
         features = (features - features.mean()) / features.std().clamp(min=FLOOR)
-        dtype = choose_dtype(self.settings.precision, mixture.device)
-        with torch.autocast(mixture.device.type, dtype, enabled=dtype is not torch.float32):
-            outputs = [self.network(channel) for channel in torch.split(features, 1)]
-        return torch.cat(outputs).float().sigmoid()
+        return torch.cat([self.network(channel) for channel in torch.split(features, 1)]).sigmoid()
 
     def loss(self, sources: Samples, rate: int, device: str) -> Tensor:
         """The mean L1 distance of the masks from those of two sources ``[2, C, N]``, each bin by its amplitude."""
