@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -103,13 +102,14 @@ class Masking(Method):
 
 def load(path: Path, device: str) -> Trained:
     """What `train` has saved; raises ``InputError`` where that is something else."""
+    place = find_device(device)
     try:
-        saved = torch.load(path, map_location=find_device(device), weights_only=True)
+        saved = torch.load(path, map_location=place, weights_only=True)
         settings = Settings(**saved["settings"])
-        network = build_prior(settings, 1, 1).to(find_device(device))
+        network = build_prior(settings, 1, 1).to(place)
         network.load_state_dict(saved["network"])
         return Trained(network, settings, saved["validation"])
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch raises whatever its reading of other files ends in
         raise InputError(f"{path}: is no checkpoint of this script ({type(error).__name__}); train one") from error
 
 

@@ -14,6 +14,7 @@ from dapcli.audio import Audio, encode
 from examples.mix_and_separate import main
 from tests.signals import RATE, Samples, noise
 
+TEXT = "step 50: no network"
 SECONDS = np.arange(round(1.2 * RATE)) / RATE
 
 
@@ -47,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record(folder / "drums", drum, [2, 3, 4, 5, 6])
     record(folder / "pipes", pipe, [240, 330])
     record(folder / "one", reed, [200])
-    (folder / "text.pt").write_text("no network")
+    (folder / "text.pt").write_text(TEXT)
     return folder
 
 
@@ -116,6 +117,6 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     monkeypatch.chdir(folder)
     assert run(*arguments) == code
     assert capsys.readouterr().err.count("\n") == 1
-    assert (folder / "text.pt").read_text() == "no network"
+    assert (folder / "text.pt").read_text() == TEXT
     assert not (folder / "new").exists()
     assert not (folder / "new.pt").exists()
