@@ -38,7 +38,7 @@ def main() -> None:
     cuda = device.startswith("cuda")
     if cuda and arguments.most_gb:
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(1e9 * arguments.most_gb / total, device)
+        torch.cuda.set_per_process_memory_fraction(1e9 * arguments.most_gb / total, torch.device(device).index or 0)
     denoise(Audio(samples[:, :PAPER_RATE], PAPER_RATE), settings, device=device)
     print(f"{device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
     headings = ["segments at a time", "wall s", "times real time", "fits s", "fits: times the first row"]

@@ -40,12 +40,12 @@ class PriorNetwork(nn.Module, ABC):
 def convolve(convolution: nn.Module, parts: Sequence[Tensor]) -> Tensor:
     """A convolution of the concatenation of ``parts`` ``[1, C_i, F, T]``, as the sum of convolutions of each.
 
-    On CPUs the sum saves the copies that a concatenation takes, in time and in memory; GPUs wait for fewer kernels with
-    the concatenation. The convolutions of B copies of a network (see :func:`side_by_side`) are grouped.
+    The sum saves the copies that a concatenation takes, in time and in memory. The convolutions of B copies of a
+    network (see :func:`side_by_side`) are grouped; a GPU would wait for more kernels with the sum.
     """
     assert isinstance(convolution, nn.Conv2d)  # module lists do not know what they hold
     copies = len(convolution.weight) if convolution.weight.ndim > _KERNEL_AXES else 1
-    if copies > 1 or parts[0].is_cuda:
+    if copies > 1:
         x = torch.cat([part.view(copies, -1, *part.shape[2:]) for part in parts], dim=1).flatten(0, 1)[None]
         return F.conv2d(
             x,
