@@ -139,18 +139,21 @@ def keeps_samples(subtype: str) -> bool:
     return subtype in _BITS
 
 
-def encode(recording: Recording, metadata: Metadata | None = None) -> bytes:
+def encode(recording: Recording, metadata: Metadata | None = None, *, compression: float | None = None) -> bytes:
     """The bytes of an audio file, as :func:`write_audio` writes it."""
     buffer = io.BytesIO()
-    write_audio(buffer, recording, metadata)
+    write_audio(buffer, recording, metadata, compression=compression)
     return buffer.getvalue()
 
 
-def write_audio(stream: BinaryIO, recording: Recording, metadata: Metadata | None = None) -> None:
+def write_audio(
+    stream: BinaryIO, recording: Recording, metadata: Metadata | None = None, *, compression: float | None = None
+) -> None:
     """Write an audio file of a recording, in its own format and subtype, with metadata, into an empty stream.
 
-    ``stream`` can seek and read. The same samples make the same bytes. Raises ``OutputError`` where libsndfile refuses
-    the combination of format, rate and channels, ``OSError`` where the stream does, because the disk is full for one.
+    ``stream`` can seek and read. ``compression`` is libsndfile's, 0 to 1, or its default. The same samples make the
+    same bytes. Raises ``OutputError`` where libsndfile refuses the combination of format, rate and channels,
+    ``OSError`` where the stream does, because the disk is full for one.
     """
     sink, step = _Sink(stream), step_of(recording.subtype)
 
@@ -171,7 +174,9 @@ def write_audio(stream: BinaryIO, recording: Recording, metadata: Metadata | Non
         ):
             raise ValueError
         shape = recording.rate, recording.channels
-        file = soundfile.SoundFile(sink, "w", *shape, recording.subtype, format=recording.format)
+        file = soundfile.SoundFile(
+            sink, "w", *shape, recording.subtype, format=recording.format, compression_level=compression
+        )
     with file:
         for block in blocks(recording):
             with errors():

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 # Of more gaps than this only the first are printed.
 _PRINTED = 20
-# Bytes on a page for a channel of a recording, at the most about.
-_PLAYER = 4_000_000
+# Bytes on a page for a recording, at the most about.
+_PLAYER = 1_000_000
 # What stands for stdin and stdout elsewhere.
 _PIPE = Path("-")
 # The name of the record, and of the folder of finished segments, where there are several outputs.
@@ -84,9 +84,8 @@ class Files:
         kept = sum(path.stat().st_size for path in self.partial.glob("segment-*"))
         sizes = {self.partial.parent: each * len(self.outputs) - kept}
         if report := dict(self.written).get("report"):
-            player = min(expected_size(self.recording, "", "PCM_16") * 4 // 3, _PLAYER * self.recording.channels)
             players = 2 + len(self.outputs) + len(self.references)
-            sizes[report.parent] = sizes.get(report.parent, 0) + players * player
+            sizes[report.parent] = sizes.get(report.parent, 0) + players * _PLAYER
         check_space(sizes)
 
     def write(self, estimates: Estimates, record: str, page: str) -> None:

@@ -251,6 +251,7 @@ class Pipeline:
             stop=stop,
             power=record.power / self._view.gain**2,
             noise_std=record.noise_std and record.noise_std / self._view.gain,
+            noise=tuple(tuple(power / self._view.gain**2 for power in band) for band in record.noise),
             iterations=tuple(map(self._at_level, record.iterations)),
         )
         self._keep(index, restored.astype(np.float32).reshape(*estimate.shape[:2], -1), record)

@@ -46,9 +46,10 @@ class Segment:
 class SegmentFit:
     """The fit of one segment, ``start`` to ``stop`` in samples of the recording.
 
-    ``power`` is the mean square of its samples and ``noise_std`` the level of its noise, full scale at 1. A degraded
-    recording has no noise, but an ``inconsistent`` fraction of the estimate's samples. ``validation`` is the error of
-    what was kept on what the network did not learn from, relative to that without a network: below 1 it helped.
+    ``power`` is the mean square of its samples and ``noise_std`` the level of its noise, full scale at 1; ``noise`` is
+    its power per Hz in a few bands, from 0 Hz to half the working rate, and frames ``[F, T]``. A degraded recording has
+    no noise, but an ``inconsistent`` fraction of the estimate's samples. ``validation`` is the error of what was kept
+    on what the network did not learn from, relative to that without a network: below 1 it helped.
     ``notes`` tell what did not go well at once. Without a network there are no ``iterations``.
     """
 
@@ -63,6 +64,7 @@ class SegmentFit:
     validation: float | None = None
     noise_std: float | None = None
     white_noise: bool | None = None
+    noise: tuple[tuple[float, ...], ...] = ()
     inconsistent: float | None = None
     notes: tuple[str, ...] = ()
     start: int = 0

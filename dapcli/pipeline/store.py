@@ -97,7 +97,8 @@ class Store:
         fit = json.loads(str(arrays["fit"]))
         if fit:
             iterations = tuple(Iteration(**each) for each in fit["iterations"])
-            fit = SegmentFit(**{**fit, "iterations": iterations, "notes": tuple(fit["notes"])})
+            tuples = {"iterations": iterations, "noise": tuple(map(tuple, fit["noise"])), "notes": tuple(fit["notes"])}
+            fit = SegmentFit(**{**fit, **tuples})
         return FittedSegment(arrays["estimate"], fit)
 
     def save(self, index: int, segment: FittedSegment) -> None:

@@ -1,6 +1,7 @@
 """Pictures: spectrograms, how fits converge, and how results spread over clips.
 
-All but small spectrograms are inline SVG that takes the colour of its text from the page, in light and dark mode.
+Spectrograms are bitmaps without axes; all else is inline SVG that takes the colour of its text from the page, in light
+and dark mode.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,11 +24,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image
 
 from dapcli.audio import Recording, Samples
 from dapcli.signal.stft import STFT
 
 Levels = NDArray[np.float64]
+Values2D: TypeAlias = "Sequence[Sequence[float]] | Levels"
 Values: TypeAlias = "Sequence[float] | Levels"
 
 #: Distinct for the colour-blind, and with a contrast of 3:1 on white and on black.
@@ -55,12 +58,17 @@ _STYLE: Any = {
 _WINDOW_S = 0.048
 _MAX_COLUMNS = 512
 _MAX_ROWS = 192
-# Windows averaged in one column at the most. Those of long recordings do not overlap: the picture samples them.
-_MAX_GROUP = 4
+# Windows averaged in the columns of a picture at the most. Those of long recordings do not overlap: it samples them.
+_MAX_WINDOWS = 2048
 _FLOOR_DB = -200.0
 _RANGE_DB = 80.0
 # 1.25 dB apart, which nobody can see; it compresses a third better than 256.
 _SHADES = 64
+# Of WebP; noise in a picture is noise, whatever its pixels.
+_QUALITY = 50
+# Where K-weighting (ITU-R BS.1770) begins to raise, and what it filters out below: Hz, quality, and gain in dB.
+_SHELF_HZ, _SHELF_Q, _SHELF_DB, _HIGH_PASS_HZ, _HIGH_PASS_Q = 1681.97, 0.7072, 3.9998, 38.135, 0.5003
+_GATE_DB = 10.0
 
 
 @dataclass(frozen=True)
@@ -78,12 +86,12 @@ class Spectrogram:
     rate: int
 
 
-def spectrogram(recording: Recording) -> Spectrogram:
-    """Spectrogram of a recording, no larger than a picture needs; only what it samples is read, column by column."""
+def spectrogram(recording: Recording, most: int = _MAX_COLUMNS) -> Spectrogram:
+    """Spectrogram of a recording with so many columns at the most; only what it samples is read, column by column."""
     n_fft = 2 * round(_WINDOW_S * recording.rate / 2)
     stft = STFT(n_fft, n_fft // 2)
-    group = min(max(math.ceil(recording.length / (n_fft // 4) / _MAX_COLUMNS), 1), _MAX_GROUP)
-    hop = max(n_fft // 4, math.ceil(recording.length / (_MAX_COLUMNS * group)))
+    group = min(max(math.ceil(recording.length / (n_fft // 4) / most), 1), max(_MAX_WINDOWS // most, 1))
+    hop = max(n_fft // 4, math.ceil(recording.length / (most * group)))
     columns = math.ceil(recording.length / (hop * group))
     step = math.ceil(n_fft // 2 / _MAX_ROWS)
     rows = n_fft // 2 // step
@@ -117,6 +125,41 @@ def shared_scale(spectrograms: Sequence[Spectrogram]) -> tuple[float, float]:
     return top - _RANGE_DB, top
 
 
+def noise_spectrogram(
+    parts: Sequence[tuple[float, float, Values2D]], working_rate: int, like: Spectrogram
+) -> Spectrogram:
+    """Spectrogram of noise on the scale of another one, ``like``.
+
+    Args:
+        parts: Start and end, in s, and the power per Hz in bands and frames ``[F, T]``, full scale at 1, of stretches.
+            They are in order and may overlap.
+        working_rate: The rate in Hz to half of which the bands go.
+        like: The spectrogram of the recording.
+    """
+    bands = len(parts[0][2])
+    levels = np.full((round(bands * like.rate / working_rate), _MAX_COLUMNS), _FLOOR_DB)
+    times = (np.arange(_MAX_COLUMNS) + 0.5) / _MAX_COLUMNS * like.seconds
+    for start, stop, power in parts:
+        inside = np.flatnonzero((start <= times) & (times < stop))
+        frames = ((times[inside] - start) / (stop - start) * np.shape(power)[1]).astype(int)
+        # A window's power by that of its sum, as in a spectrogram.
+        found = 10 * np.log10(np.maximum(np.asarray(power)[: len(levels), frames] * 6 / _WINDOW_S, 1e-20))
+        levels[: len(found), inside] = found
+    return replace(like, levels=levels, row_hz=working_rate / 2 / bands, column_s=like.seconds / _MAX_COLUMNS)
+
+
+def loudness(picture: Spectrogram) -> float:
+    """Loudness in dB, after ITU-R BS.1770: K-weighted power of all columns but those 10 dB below the mean."""
+    hz = picture.row_hz * np.arange(len(picture.levels))
+    x, gain = hz / _SHELF_HZ, 10 ** (_SHELF_DB / 20)
+    shelf = (1 - gain * x**2) ** 2 + (gain**0.4996 * x / _SHELF_Q) ** 2
+    shelf /= (1 - x**2) ** 2 + (x / _SHELF_Q) ** 2
+    x = hz / _HIGH_PASS_HZ
+    weights = shelf * x**4 / ((1 - x**2) ** 2 + (x / _HIGH_PASS_Q) ** 2)
+    power = weights @ 10 ** (picture.levels / 10)
+    return float(10 * np.log10(max(power[power >= power.mean() * 10 ** (-_GATE_DB / 10)].mean(), 1e-20)))
+
+
 def to_png(picture: Spectrogram, scale: tuple[float, float]) -> bytes:
     """A spectrogram without axes over a colour scale in dB."""
     buffer = io.BytesIO()
@@ -124,40 +167,12 @@ def to_png(picture: Spectrogram, scale: tuple[float, float]) -> bytes:
     return buffer.getvalue()
 
 
-@rc_context(_STYLE)
-def draw_spectrogram(
-    picture: Spectrogram, scale: tuple[float, float], marks: Sequence[tuple[float, float]], *, name: str, label: str
-) -> Markup:
-    """SVG of a spectrogram over a colour scale in dB; see :func:`_to_svg`.
-
-    A line above it marks every stretch of ``marks``, in s.
-    """
-    figure = Figure(figsize=(_WIDTH_IN, 2.2), layout="constrained")
-    axes = figure.add_subplot()
-    rows, columns = picture.levels.shape
-    khz = picture.row_hz / 1000
-    image = axes.imshow(
-        picture.levels,
-        cmap=_colours(),
-        vmin=scale[0],
-        vmax=scale[1],
-        origin="lower",
-        aspect="auto",
-        interpolation="none",  # embeds the pixels as they are
-        extent=(0.0, columns * picture.column_s, -khz / 2, (rows - 0.5) * khz),
-    )
-    axes.set(xlim=(0.0, picture.seconds), ylim=(0.0, picture.rate / 2000))
-    axes.set(xlabel="time (s)", ylabel="frequency (kHz)")
-    axes.locator_params(axis="x", nbins=5)
-    marked = np.zeros(_MAX_COLUMNS, dtype=np.bool_)  # so coarse that the shortest can be seen
-    width = picture.seconds / len(marked)
-    for start, stop in marks:
-        marked[int(start / width) : math.ceil(stop / width)] = True
-    edges = np.flatnonzero(np.diff(marked, prepend=False, append=False)).reshape(-1, 2) * width
-    bars = [(start, stop - start) for start, stop in edges]
-    axes.broken_barh(bars, (1.01, 0.03), transform=axes.get_xaxis_transform(), clip_on=False, color=_INK, lw=0)
-    figure.colorbar(image, label="level (dB)", pad=0.02, fraction=0.17, aspect=30)
-    return _to_svg(figure, name, label)
+def to_webp(picture: Spectrogram, scale: tuple[float, float]) -> bytes:
+    """A spectrogram without axes over a colour scale in dB, a third as large as the same in PNG."""
+    shown = (picture.levels[::-1] - scale[0]) / (scale[1] - scale[0])
+    buffer = io.BytesIO()
+    Image.fromarray(_colours()(shown, bytes=True)[..., :3]).save(buffer, "WEBP", quality=_QUALITY)
+    return buffer.getvalue()
 
 
 def _colours() -> Colormap:
@@ -213,7 +228,7 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], *, name: str, label: str,
     else:
         rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.align_ylabels(rows)
-    figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=min(len(lines), 4))
+    figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=min(len(lines), 3))
     return _to_svg(figure, name, label)
 
 

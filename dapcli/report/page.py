@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -12,16 +13,33 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dapcli.audio import Audio, Recording, Samples, encode
+from dapcli.audio import Audio, Recording, Samples, encode, resample
 from dapcli.pipeline.result import Estimates, Result
-from dapcli.report.figures import COLOURS, Curve, draw_curves, draw_spectrogram, shared_scale, spectrogram
+from dapcli.report.figures import (
+    COLOURS,
+    Curve,
+    draw_curves,
+    loudness,
+    noise_spectrogram,
+    shared_scale,
+    spectrogram,
+    to_webp,
+)
 from dapcli.report.record import Record
 from dapcli.report.table import Table, printable, result_tables, row
 from dapcli.report.words import count, metric_title, notes_on_the_run, summary
 from dapcli.tasks.problem import Problem
 
-# Longest stretch in a player: 2.6 MB on the page for every 16-bit channel at 48 kHz.
-_PLAYED_S = 30.0
+# Longest stretch in a player, and the bytes and bits per second that all players may have together, and each.
+_PLAYED_S, _PLAYERS_BYTES = 60.0, 1_400_000
+_LEAST_BITRATE, _MOST_BITRATE = 24_000, 96_000
+# Rates of Opus in Hz, and bits per second for a channel from the most to the least compression by libsndfile.
+_OPUS_RATES, _OPUS_BITRATES = (8_000, 12_000, 16_000, 24_000, 48_000), (256_000, 6_000)
+_COLUMNS = 2048
+# Segments beyond which their bounds are not marked: they would be nothing but lines.
+_MARKED = 200
+# So coarse that the shortest can be seen.
+_BARS = 512
 _STYLES = ("-", "--")
 _MAX_CURVES = len(COLOURS) * len(_STYLES)
 
@@ -57,8 +75,11 @@ def render_page(
     """
     source = problem.recording
     shown = list(_recordings(record, source, written, {str(path): each for path, each in references.items()}))
-    gain = 1.0 / max(1.0, *(float(np.abs(_beginning(recording)).max()) for _, recording, _ in shown))
+    gain = 1.0 / max(1.0, *(float(np.abs(_beginning(each)).max()) for _, each, _ in shown))
     before, after = (PurePath(record[key]).name for key in ("input", "output"))
+    seconds = source.length / source.rate
+    segments = [(fit.start / source.rate, fit.stop / source.rate) for fit in result.segments]
+    cards, scale = _cards(shown, gain, result)
     return render(
         "restoration.html.j2",
         {
@@ -67,25 +88,48 @@ def render_page(
             "source": source,
             "record": record,
             "summary": summary(record),
-            "cards": _cards(shown, gain, record.get("degradation", {}).get("intervals", [])),
+            "cards": cards,
+            "scale": scale,
+            "seconds": seconds,
+            "played": min(_PLAYED_S, seconds),
+            "bars": _bars(record.get("degradation", {}).get("intervals", []), source),
+            "segments": segments if 1 < len(segments) <= _MARKED else [],
             "tables": result_tables(record),
             "convergence": _convergence(result),
             "notes": list(dict.fromkeys(_notes(record))),  # input and output may share some
-            "played_s": _PLAYED_S,
             "lowered_db": -20 * np.log10(gain),
             "settings": Table(("key", "value"), [row(*each) for each in _flat(record)], texts=2),
         },
     )
 
 
+@dataclass(frozen=True)
+class _Difference:
+    """What was removed from a recording: a recording itself."""
+
+    before: Recording
+    after: Recording
+    rate: int
+    channels: int
+    length: int
+    subtype: str = "FLOAT"
+    format: str = "WAV"
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Samples ``[C, stop - start]``."""
+        return self.before.read(start, stop) - self.after.read(start, stop)
+
+
 def _recordings(
     record: Record, source: Recording, written: Estimates, references: Mapping[str, Recording]
 ) -> Iterator[tuple[str, Recording, str]]:
-    """Titles, recordings and paths of the input, of the estimates at its level, and of the references."""
+    """Titles, recordings and paths of the input, of the estimates at its level, of what was removed, and references."""
     estimates = replace(written, gain=1.0)
     if "sources" not in record:
         yield "Before", source, record["input"]
         yield "After", estimates[0], record["output"]
+        name = "Removed" if record["task"] == "denoise" else "Changed"
+        yield name, _Difference(source, estimates[0], source.rate, source.channels, source.length), ""
         yield from (("Reference", reference, path) for path, reference in references.items())
         return
     yield "Mixture", source, record["input"]
@@ -101,27 +145,58 @@ def _beginning(recording: Recording) -> Samples:
 
 
 def _cards(
-    shown: Sequence[tuple[str, Recording, str]], gain: float, intervals: Sequence[Sequence[Any]]
-) -> Iterator[dict[str, Any]]:
-    """Player, at this gain, and picture of recordings of the same shape, with lines above ``intervals`` in samples."""
-    pictures = [spectrogram(recording) for _, recording, _ in shown]
-    low, high = shared_scale(pictures)
-    for number, ((title, recording, path), picture) in enumerate(zip(shown, pictures, strict=True)):
-        rate = recording.rate
-        extent = f"0 to {picture.seconds:.3g} s, 0 to {rate / 2000:g} kHz, colours from {low:g} to {high:g} dB"
-        marked = f", {count(len(intervals), 'gap')} marked above it" if intervals else ""
-        gaps = [(start / rate, stop / rate) for start, stop, *_ in intervals]
-        label = f"Spectrogram, {title}: {extent}{marked}"
-        svg = draw_spectrogram(picture, (low, high), gaps, name=f"picture{number}", label=label)
-        wav = _wav(_beginning(recording) * gain, rate)
-        yield {"title": title, "file": PurePath(path).name, "wav": wav, "picture": svg}
+    shown: Sequence[tuple[str, Recording, str]], gain: float, result: Result
+) -> tuple[list[dict[str, Any]], tuple[float, float]]:
+    """Players, at this gain, and pictures of recordings of the same shape, and the colour scale of all pictures, dB.
+
+    What was found of the noise has a picture alone.
+    """
+    pictures = [spectrogram(recording, _COLUMNS) for _, recording, _ in shown]
+    scale = shared_scale(pictures)
+    # Of what was removed one wants to hear how much it is.
+    same = [not isinstance(recording, _Difference) for _, recording, _ in shown]
+    levels = [loudness(picture) for picture in pictures]
+    lowest = min((level for level, each in zip(levels, same, strict=True) if each and level > scale[0]), default=0.0)
+    cards = [
+        {
+            "title": title,
+            "file": PurePath(path).name,
+            "sound": _opus(_beginning(recording) * gain, recording.rate, len(shown)),
+            "volume": min(1.0, 10 ** ((lowest - level) / 20)) if each else 1.0,
+            "picture": base64.b64encode(to_webp(picture, scale)).decode(),
+        }
+        for (title, recording, path), picture, level, each in zip(shown, pictures, levels, same, strict=True)
+    ]
+    found = [(fit.start / result.restored.rate, fit.stop / result.restored.rate, fit.noise) for fit in result.segments]
+    if found and all(noise for *_, noise in found):
+        picture = noise_spectrogram(found, result.rate, pictures[0])
+        encoded = base64.b64encode(to_webp(picture, scale)).decode()
+        cards.append({"title": "Noise found", "file": "", "sound": "", "volume": 0.0, "picture": encoded})
+    return cards, scale
 
 
-def _wav(samples: Samples, rate: int) -> str:
-    """A 16-bit WAV in base64; browsers cannot be relied on for more than two channels."""
+def _opus(samples: Samples, rate: int, players: int) -> str:
+    """Ogg Opus in base64, which all browsers play; they cannot be relied on for more than two channels."""
     if len(samples) > 2:
         samples = samples.mean(axis=0, keepdims=True)
-    return base64.b64encode(encode(Audio(samples, rate, "PCM_16", "WAV"))).decode()
+    coded = next((each for each in _OPUS_RATES if each >= rate), _OPUS_RATES[-1])
+    samples = resample(samples, rate, coded)
+    channels, length = samples.shape
+    bitrate = 8 * _PLAYERS_BYTES / players * coded / length
+    highest, lowest = _OPUS_BITRATES
+    each = min(max(bitrate, _LEAST_BITRATE), _MOST_BITRATE * channels) / channels
+    audio = Audio(samples, coded, "OPUS", "OGG")
+    return base64.b64encode(encode(audio, compression=(highest - each) / (highest - lowest))).decode()
+
+
+def _bars(intervals: Sequence[Sequence[Any]], source: Recording) -> list[tuple[float, float]]:
+    """Start and end, in s, of bars over intervals in samples; what lies closely together has one."""
+    marked = np.zeros(_BARS, dtype=np.bool_)
+    width = source.length / _BARS
+    for start, stop, *_ in intervals:
+        marked[int(start / width) : math.ceil(stop / width)] = True
+    edges = np.flatnonzero(np.diff(marked, prepend=False, append=False)).reshape(-1, 2)
+    return [(start * width / source.rate, stop * width / source.rate) for start, stop in edges.tolist()]
 
 
 def _convergence(result: Result) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dapcli.audio import Audio, Recording, Samples, open_audio, resample
@@ -36,6 +37,8 @@ from dapcli.tasks.problem import Problem
 # Fraction of the samples that the held-out rule hides from the fit.
 _HIDDEN_FRACTION = 0.05
 _TINY = 1e-30
+# Bands and frames of a segment in which its noise is kept for people to look at.
+_SEEN = (48, 8)
 # Mean gain of bins that are weaker than the noise, beyond which a mask has learned to let all pass: usual is 0.1.
 _PASSING = 0.7
 _PASSED = "the fit let the noise pass, twice; try --preset generate, or another --seed"
@@ -191,8 +194,15 @@ class Denoiser(Solver):
             filtered = POST_FILTERS[self.settings.post_filter](estimate, observed, noise.power)
             restored = self.stft.inverse(filtered, segment.samples.shape[1])[None]
             record = self.record(fitted, network, segment)
-            found.append((restored, replace(record, noise_std=level, white_noise=noise.white, notes=tuple(notes))))
+            told = replace(record, noise_std=level, white_noise=noise.white, noise=self._seen(noise), notes=tuple(notes))
+            found.append((restored, told))
         return found
+
+    def _seen(self, noise: Noise) -> tuple[tuple[float, ...], ...]:
+        """Noise as power per Hz in a few bands and frames, mean over channels."""
+        scale = 2 * self.stft.white_gain * self.rate * (PROFILE_MARGIN if noise.known else 1)
+        bands = F.adaptive_avg_pool2d(noise.power.mean(dim=0, keepdim=True), _SEEN)[0] / scale
+        return tuple(tuple(float(f"{power:.4g}") for power in band) for band in bands.tolist())
 
     def _fit(
         self, segments: Sequence[Segment], noises: Sequence[Noise], reports: Sequence[Report], seed: int

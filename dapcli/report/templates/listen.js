@@ -11,7 +11,9 @@ for (const listen of listens) {
   let chosen = 0;
   const factor = (player, matched) => (matched ? Number(player.dataset.volume ?? 1) : 1);
   const together = (player, other) => {
-    if (Math.abs(player.currentTime - other.currentTime) > 0.04) player.currentTime = other.currentTime;
+    // To seek while playing takes longer than what players are apart.
+    if (Math.abs(player.currentTime - other.currentTime) > (other.paused ? 0 : 0.1))
+      player.currentTime = other.currentTime;
   };
   const choose = (index) => {
     const before = players[chosen], matched = same?.checked;
