@@ -194,7 +194,9 @@ class Denoiser(Solver):
             filtered = POST_FILTERS[self.settings.post_filter](estimate, observed, noise.power)
             restored = self.stft.inverse(filtered, segment.samples.shape[1])[None]
             record = self.record(fitted, network, segment)
-            told = replace(record, noise_std=level, white_noise=noise.white, noise=self._seen(noise), notes=tuple(notes))
+            told = replace(
+                record, noise_std=level, white_noise=noise.white, noise=self._seen(noise), notes=tuple(notes)
+            )
             found.append((restored, told))
         return found
 
