@@ -242,3 +242,15 @@ def test_the_time_left_is_true_where_preparing_takes_longer_than_fitting(
     estimates, true = zip(*found, strict=True)
     assert estimates == pytest.approx(true)
     assert len(found) == (segments if slow else total - 1)
+
+
+def test_the_time_left_is_true_where_segments_take_longer_than_the_pretraining(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("dapcli.report.console.monotonic", lambda: now)
+    time_left = TimeLeft()
+    for done in range(1, 51):
+        now += 1 if done <= 10 else 3
+        segment = None if done <= 10 else (done - 11) // 10
+        left = time_left.after(Progress(Iteration(done, 0.0, 0.0, 0.0), segment, 4, done, 50, 0.0))
+        if done > 23:
+            assert left == pytest.approx(3 * (50 - done))

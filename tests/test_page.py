@@ -220,6 +220,15 @@ def test_the_output_is_compared_at_the_level_of_the_input_and_players_are_lowere
     assert "1.58 dB lower" in page.prose
 
 
+@pytest.mark.parametrize("length", [300, 4_800])
+def test_what_was_removed_is_told_by_the_quietest_frames(length: int) -> None:
+    loud = np.arange(length) >= length // 2
+    samples = np.where(loud, 0.5, 0.01)[None] * np.random.default_rng(0).standard_normal((1, length))
+    noisy = Audio(samples, RATE)
+    record, _ = report(noisy, with_output(noisy, np.where(loud | (length < 800), 0.5, 0.1) * samples))
+    assert record["noise"]["removed_db"] == pytest.approx(6.02 if length < 800 else 20.0, abs=0.01)
+
+
 def test_of_many_segments_few_are_drawn_the_first_and_last_among_them() -> None:
     one = small_result().segments[0]
     many = tuple(replace(one, start=RATE * start, stop=RATE * (start + 1)) for start in range(50))

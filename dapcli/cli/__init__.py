@@ -52,7 +52,8 @@ def make_app() -> typer.Typer:
             *(each for key in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS") for each in os.environ.get(key, "").split()),
         ]
         more = further_options() if name == "evaluate" and name in words else []
-        add_command(app, name, make_command(command, [*declare(command), *more]), getdoc(command) or "")
+        made = make_command(command, [*declare(command), *more])
+        add_command(app, name, made, getdoc(command) or "", command.examples)
     return app
 
 

@@ -23,6 +23,7 @@ from dapcli.cli.command import (
     argument,
     make_command,
     own,
+    prose,
 )
 from dapcli.cli.task import TaskCommand, options_of, task_command
 from dapcli.errors import (
@@ -282,10 +283,16 @@ def _columns(task: str) -> dict[str, tuple[str, Any, str | None]]:
 
 def add_batch(app: typer.Typer) -> None:
     """Register the command, which has one for every task."""
-    batch = typer.Typer(help=getdoc(Batch), no_args_is_help=True)
+    batch = typer.Typer(help=prose(getdoc(Batch) or ""), no_args_is_help=True)
     text = (getdoc(Batch) or "").partition("\n")[2]
     for name in TASKS:
         declared = {each[0]: each for each in options_of(name, Batch) if each[0] != "dry_run"}
         command = make_command(Batch, list(declared.values()), task=name)
-        add_command(batch, name, command, f"{name.capitalize()} many recordings, several at a time.\n{text}")
+        summary = f"{name.capitalize()} many recordings, several at a time."
+        examples = (
+            "in/ --output-dir out",
+            "'in/*.wav' --output-dir out --report --jobs 2",
+            "list.csv --output-dir out",
+        )
+        add_command(batch, name, command, f"{summary}\n{text}", examples, parent="dap batch")
     app.add_typer(batch, name="batch")

@@ -11,9 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from functools import partial
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
+from rich.markup import escape
 
 from dapcli.settings import RUN_PANEL, check_limits, option
 from dapcli.settings import own as own
@@ -41,6 +42,9 @@ class Command(ABC):
     Raises:
         SettingsError: A number is out of range.
     """
+
+    #: What the help shows after the command's name.
+    examples: ClassVar[tuple[str, ...]] = ()
 
     debug: bool = option(False, "Show the traceback of an error.", panel=RUN_PANEL)  # read by the entry point
 
@@ -118,6 +122,15 @@ def make_command(command: type[C], declared: Sequence[Declaration], **attributes
     return make_dataclass(command.__name__, declared, bases=(command,), namespace=attributes, frozen=True, kw_only=True)
 
 
-def add_command(app: typer.Typer, name: str, command: type[Command], text: str) -> None:
-    """Register a command."""
-    app.command(name, help=text)(command)
+def add_command(
+    app: typer.Typer, name: str, command: type[Command], text: str, examples: Sequence[str] = (), *, parent: str = "dap"
+) -> None:
+    """Register a command; its help ends with ``examples`` of what may follow its name."""
+    lines = [escape(f"{parent} {name} {each}".rstrip()) for each in examples]
+    epilog = "\n".join(["[bold]Examples[/]", *lines]) if lines else None
+    app.command(name, help=prose(text), epilog=epilog)(command)
+
+
+def prose(text: str) -> str:
+    """A text whose paragraphs are lines, as the help wants them."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import typer
 
@@ -27,6 +27,12 @@ class Evaluate(RunCommand):
     Writes to DIR results.md, .csv and .json, a page with players and pictures (index.html), and every recording. An
     interrupted run goes on where it was when the command is repeated; more priors, baselines and clips can be added.
     """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        "denoise clean/ --noise noise/ --baseline all --output-dir DIR",
+        "denoise --noisy noisy/ --clean clean/ --output-dir DIR",
+        "separate piano/ drums/ --clips 20 --jobs 2 --output-dir DIR",
+    )
 
     task: str = argument(REQUIRED, f"{', '.join(TASKS)}.", metavar="TASK")
     clean: tuple[Path, ...] = argument(

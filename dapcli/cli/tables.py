@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dapcli.cli.command import ACCEPT_TRUNCATED, REQUIRED, Command, argument, own
 from dapcli.settings import PAPER_RATE, choose_settings
@@ -57,6 +57,8 @@ class Score(TableCommand):
     Prints a table, or with --json one object: for each EST its metrics, and under notes why a metric is null.
     """
 
+    examples: ClassVar[tuple[str, ...]] = ("clean.wav out.wav", "clean.wav a.wav b.wav --json")
+
     reference: Path = argument(REQUIRED, "Clean recording.", metavar="REF")
     estimates: tuple[Path, ...] = argument(REQUIRED, "Recordings to compare with it.", metavar="EST...")
     accept_truncated: bool = own(False, ACCEPT_TRUNCATED)
@@ -92,6 +94,8 @@ class Priors(TableCommand):
     the backward pass of one iteration.
     """
 
+    examples: ClassVar[tuple[str, ...]] = ("", "--preset paper --json")
+
     preset: str = own("quality", _PRESET)
     base_channels: int | None = own(None, "Filters of the network's first convolution.", above=0)
 
@@ -118,6 +122,8 @@ class Doctor(TableCommand):
     With IN it measures the preset's prior, on noise of the length, rate and channels of one of its segments; without,
     all priors on one second of mono at 16 kHz.
     """
+
+    examples: ClassVar[tuple[str, ...]] = ("", "long.wav --preset fast", "--prior conv --prior exp-dense --device cpu")
 
     input_path: Path | None = argument(None, "Recording to estimate the time for.", metavar="[IN]")
     preset: str = own("quality", _PRESET)

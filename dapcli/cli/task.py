@@ -223,7 +223,7 @@ class TaskCommand(RunCommand):
             fingerprint = self.fingerprint  # of files as they are now
             store = Store(files.partial, partial(self._segments, problem), resume=self.resume, overwrite=self.overwrite)
             progress = fit_progress(console, quiet=self.quiet, noise="noise_profile" in task.arguments)
-            with store, progress as on_step:
+            with store, progress as (on_step, say):
                 result = load(task.function)(
                     problem.recording,
                     settings=settings,
@@ -234,7 +234,9 @@ class TaskCommand(RunCommand):
                     on_step=on_step,
                     store=store,
                 )
+                say("joining the segments" if len(result.segments) > 1 else "writing")
                 written = result.estimates.as_file(files.container, files.subtype)
+                say("computing metrics" if files.references else "writing")
                 record = build_record(
                     self.task,
                     problem,
@@ -251,9 +253,11 @@ class TaskCommand(RunCommand):
                 text = to_json(record)
                 page = ""
                 if self.report:
+                    say("drawing the page")
                     from dapcli.report.page import render_page  # deferred: it draws, and few runs ask for it
 
                     page = render_page(record, problem, result, written, files.references)
+                say("writing")
                 files.write(written, text, page)
                 on_written()
             if self.as_json:
@@ -357,7 +361,7 @@ def _make(name: str, values: Mapping[str, Any]) -> TaskCommand:
 def add_tasks(app: typer.Typer) -> None:
     """Register a command for every task of the table."""
     for name, task in TASKS.items():
-        add_command(app, name, task_command(name), f"{task.summary}\n\n{task.details}")
+        add_command(app, name, task_command(name), f"{task.summary}\n\n{task.details}", task.examples)
 
 
 def _found(problem: Problem[Any], notes: Mapping[str, str]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from dapcli.report.table import result_tables, to_console
-from dapcli.report.words import count, duration, notes_on_the_run, summary
+from dapcli.report.words import count, duration, headline, notes_on_the_run, summary
 
 if TYPE_CHECKING:
     from dapcli.pipeline.run import Progress as FitProgress
@@ -57,12 +57,15 @@ class TimeLeft:
     """An estimate of the seconds that a fit will take, which begins with this object.
 
     A segment's own preparation, such as its classical restoration, may take longer than its iterations: there is no
-    estimate before one segment is done, where there are several that no pretraining tells of.
+    estimate before one segment is done, where there are several that no pretraining tells of. Iterations of the
+    pretraining take another time than those of segments, which have an estimate of their own from the first one on.
     """
 
     def __init__(self) -> None:
-        self._began = monotonic()
+        self._began = self._last = monotonic()
         self._base: tuple[float, int] | None = None
+        self._segments: tuple[float, int] | None = None
+        self._pretraining = False
 
     def after(self, progress: FitProgress) -> float | None:
         """Seconds from this iteration to the end of the last; None where one cannot know."""
@@ -70,6 +73,11 @@ class TimeLeft:
         alike = progress.segment is None or progress.segments == 1
         if self._base is None:
             self._base = (now, completed) if alike else (self._began, completed - 1)
+        if self._pretraining and progress.segment is not None:
+            self._segments = (self._last, completed - 1)
+        self._pretraining, self._last = progress.segment is None, now
+        if self._segments and completed - self._segments[1] >= progress.total / progress.segments:
+            self._base, self._segments = self._segments, None
         began, before = self._base
         if began == self._began and completed - before < progress.total / progress.segments:
             return None
@@ -77,10 +85,13 @@ class TimeLeft:
 
 
 @contextmanager
-def fit_progress(console: Console, *, quiet: bool, noise: bool = True) -> Iterator[Callable[[FitProgress], None]]:
+def fit_progress(
+    console: Console, *, quiet: bool, noise: bool = True
+) -> Iterator[tuple[Callable[[FitProgress], None], Callable[[str], None]]]:
     """A bar over all iterations of all segments, with loss, estimated noise (where there is any) and time left.
 
-    Yields what to call after every iteration. Before the first one it shows the time that has gone by.
+    Yields what to call after every iteration, and what to call with the name of what is done after all of them. Before
+    the first one, and after the last, it shows the time that has gone by.
     """
     columns = ("{task.fields[words]}", TimeElapsedColumn(), "{task.fields[left]}")
     with _bar(console, "preparing", *columns, quiet=quiet, words="", left="") as update:
@@ -98,7 +109,7 @@ def fit_progress(console: Console, *, quiet: bool, noise: bool = True) -> Iterat
                 left="" if left is None else f"{duration(left)} left",
             )
 
-        yield report
+        yield report, lambda name: update(description=name, total=None, words="", left="")
 
 
 @contextmanager
@@ -116,8 +127,7 @@ def items_progress(console: Console, title: str, *, quiet: bool) -> Iterator[Cal
 
 def print_summary(console: Console, record: Mapping[str, Any], files: Sequence[tuple[str, Path]]) -> None:
     """What was done, why it stopped, how well it went and where the files are."""
-    first, *lines = map(escape, summary(record))
-    lines.insert(0, f"[bold]{record['task']}[/]: {first}")
+    lines = [f"[bold]{record['task']}: {escape(headline(record))}[/]", *map(escape, summary(record))]
     # Those on the files and on the degradation were told before the fit.
     lines += [
         f"note: {escape(note)}" for note in notes_on_the_run(record, ("restore", "consistency", "gain", "alignment"))

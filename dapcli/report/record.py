@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import dapcli
 from dapcli.audio import Recording
@@ -22,6 +23,9 @@ from dapcli.pipeline.result import Estimates, Result
 from dapcli.priors import NO_PRIOR
 from dapcli.signal.degradation import TOLERANCE
 from dapcli.tasks.problem import Problem
+
+# Frames in which quiet places are looked for, s, and the most of what is removed there, dB.
+_FRAME_S, _MOST_DB = 0.05, 100.0
 
 Record = dict[str, Any]
 References = Mapping[Path, Recording]
@@ -96,10 +100,34 @@ def build_record(
         "gain": written.gain,
         "seconds": result.seconds,
         "versions": {"dapcli": dapcli.__version__, **versions, "python": platform.python_version()},
-        "noise": {"std": result.noise_std, "input_snr_db_estimated": result.input_snr_db, "white": white},
+        "noise": {
+            "std": result.noise_std,
+            "input_snr_db_estimated": result.input_snr_db,
+            "white": white,
+            "removed_db": None if white is None else _removed_db(problem.recording, written),
+        },
         **known,
         "notes": notes,
     }
+
+
+def _removed_db(recording: Recording, written: Estimates) -> float | None:
+    """How much lower, in dB, the quietest tenth of a recording's frames is in what is written; None where all is 0.
+
+    There one hears hardly anything but noise. Digital silence does not count.
+    """
+    size = min(round(_FRAME_S * recording.rate), recording.length)
+    powers: list[NDArray[np.float64]] = []
+    for start in range(0, recording.length - size + 1, BLOCK // size * size):
+        stop = min(start + BLOCK // size * size, recording.length)
+        both = np.stack([recording.read(start, stop), written.read(start, stop)[0] / written.gain])
+        frames = both[..., : (stop - start) // size * size].reshape(*both.shape[:2], -1, size)
+        powers.append(np.square(frames).mean(axis=(1, 3)))
+    before, after = np.concatenate(powers, axis=1)
+    quiet = np.argsort(before)[np.count_nonzero(before == 0) :][: -(-np.count_nonzero(before) // 10)]
+    if not before[quiet].any():
+        return None
+    return float(np.clip(10 * np.log10(before[quiet].sum() / max(after[quiet].sum(), 1e-30)), -_MOST_DB, _MOST_DB))
 
 
 def _consistency(problem: Problem[Any], result: Result, written: Estimates) -> Record:

@@ -51,7 +51,8 @@ class Task:
     ``function`` is the task's function of the Python API: it takes a recording, settings, the fields of a
     :class:`~dapcli.tasks.problem.Problem` that ``arguments`` names, and how to run. ``pose`` makes the problem out of
     a recording and the options of the command line. ``columns`` are the metrics of the task's table in an evaluation,
-    ``details`` what the help says below the summary. The preset ``quality`` is the default.
+    ``details`` what the help says below the summary, ``examples`` what it shows after the command's name. The preset
+    ``quality`` is the default.
     """
 
     summary: str
@@ -63,6 +64,7 @@ class Task:
     estimators: Mapping[str, Estimator]
     columns: tuple[str, ...]
     details: str = ""
+    examples: tuple[str, ...] = ()
 
 
 # What the papers' networks are fitted with, and on folded bins what suits all but masks.
@@ -181,6 +183,12 @@ TASKS: dict[str, Task] = {
         "every setting, why the fit stopped, the estimated noise and, with --reference, the metrics. Long recordings "
         "are restored in segments; those that are finished when a run is interrupted stay in OUT.partial, and "
         "--resume goes on from there.",
+        (
+            "in.wav out.wav --report out.html",
+            "in.wav out.flac --preset fast",
+            "in.wav out.wav --noise-profile 0:0.5",
+            "in.wav out.wav --attenuation-limit 12",
+        ),
     ),
     "inpaint": Task(
         "Fill the gaps of one recording.",
@@ -193,6 +201,11 @@ TASKS: dict[str, Task] = {
         ("gaps_snr_db", "spectral_snr_db", "envelope_distance", "snr_db"),
         "They are given with --gap, read with --mask or found with --detect. Writes OUT with the input's rate, "
         "channels, subtype and length, and beside it OUT with the suffix .json. Segments without gaps are copied.",
+        (
+            "in.wav out.wav --detect --dry-run",
+            "in.wav out.wav --gap 1.20:1.26 --gap 3.5:3.52",
+            "in.wav out.wav --mask labels.txt --report out.html",
+        ),
     ),
     "declip": Task(
         "Restore the peaks of a clipped recording.",
@@ -206,6 +219,10 @@ TASKS: dict[str, Task] = {
         "Writes OUT with the input's rate, channels, subtype and length, and beside it OUT with the suffix .json. "
         "Where the peaks pass full scale in an integer format, all of OUT is lowered; as .wav of a float recording it "
         "is not.",
+        (
+            "in.wav out.wav",
+            "in.wav out.wav --level 0.8 --report out.html",
+        ),
     ),
     "dequantize": Task(
         "Restore a recording that was quantized to a few levels.",
@@ -222,6 +239,7 @@ TASKS: dict[str, Task] = {
         _RESTORERS,
         ("snr_db", "si_sdr_db", "segmental_snr_db", "pesq_nb"),
         "Writes OUT with the input's rate, channels, subtype and length, and beside it OUT with the suffix .json.",
+        ("in.wav out.wav --levels 16", "in.wav out.wav --report out.html"),
     ),
     "separate": Task(
         "Separate a mixture into its sources.",
@@ -257,5 +275,9 @@ TASKS: dict[str, Task] = {
         "Writes one file per source into OUTDIR, each with the input's rate, channels, subtype and length, and "
         "separation.json beside them. The sources sum to the mixture. With one --reference per source, metrics "
         "compare them in the order that suits best.",
+        (
+            "in.wav parts --types harmonic,percussive --names piano,drums",
+            "in.wav parts --types voice,harmonic --report parts.html",
+        ),
     ),
 }
