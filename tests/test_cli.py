@@ -418,7 +418,7 @@ def test_two_runs_do_not_write_one_file(claimed: str, arguments: str, dap: Dap, 
         ("long.wav out.wav", 0.24),
         ("long.wav out.wav --segment 6", 0.08),
         ("long.wav out.flac --segment 6", 0.04),
-        ("long.wav out.wav --segment 6 --report out.html", 0.4),
+        ("long.wav out.wav --segment 6 --report out.html", 0.92),
     ],
 )
 def test_a_disk_that_would_fill_is_refused_before_the_fit(

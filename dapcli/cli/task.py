@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 # Of more gaps than this only the first are printed.
 _PRINTED = 20
-# Bytes on a page for a recording, at the most about.
-_PLAYER = 1_000_000
+# Bytes on a page for a recording, about: its picture, and its player by the second, up to so many.
+_PICTURE, _PLAYER, _PLAYED_S = 200_000, 16_000, 60.0
 # What stands for stdin and stdout elsewhere.
 _PIPE = Path("-")
 # The name of the record, and of the folder of finished segments, where there are several outputs.
@@ -85,7 +85,9 @@ class Files:
         sizes = {self.partial.parent: each * len(self.outputs) - kept}
         if report := dict(self.written).get("report"):
             players = 2 + len(self.outputs) + len(self.references)
-            sizes[report.parent] = sizes.get(report.parent, 0) + players * _PLAYER
+            seconds = min(self.recording.length / self.recording.rate, _PLAYED_S)
+            page = players * (_PICTURE + round(_PLAYER * seconds))
+            sizes[report.parent] = sizes.get(report.parent, 0) + page
         check_space(sizes)
 
     def write(self, estimates: Estimates, record: str, page: str) -> None:
