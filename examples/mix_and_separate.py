@@ -47,8 +47,9 @@ from dapcli.tasks.problem import Problem
 
 SECONDS = 1.0
 VALIDATION_PART = 0.1
-# The papers' transform; Muon learns in a hundred steps what Adam does in several hundred.
-SETTINGS = replace(TASKS["separate"].presets["paper"], estimator="ratio-mask", optimizer="muon", learning_rate=0.02)
+# The papers' transform and optimizer.
+SETTINGS = replace(TASKS["separate"].presets["paper"], estimator="ratio-mask")
+TRAINING = ("prior", "base_channels", "optimizer", "learning_rate", "seed")
 # Mixtures for the validation loss, and steps from one to the next.
 CHECKS, EVERY = 10, 50
 # Keeps logarithms and ratios of empty bins finite; the mean power is at 1.
@@ -129,7 +130,8 @@ def train(options: argparse.Namespace) -> None:
     """Train on nine recordings in ten of both folders, and save the network."""
     check_writable(options.checkpoint, overwrite=options.overwrite)
     look_up(options.prior, usable_priors(TASKS["separate"], SETTINGS.estimator), "prior")
-    settings = replace(SETTINGS, **{name: getattr(options, name) for name in ("prior", "base_channels", "seed")})
+    look_up(options.optimizer, OPTIMIZERS, "optimizer")
+    settings = replace(SETTINGS, **{name: getattr(options, name) for name in TRAINING})
     torch.manual_seed(options.seed)
     network = build_prior(settings, 1, 1).to(find_device(options.device))
     recordings = [find([folder], options.checkpoint) for folder in (options.first, options.second)]
@@ -197,6 +199,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     one.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file to write")
     one.add_argument("--prior", default="harmonic", help="network, one of those that `dap priors` lists")
     one.add_argument("--base-channels", type=int, default=8, help="filters of its first convolution (the paper: 35)")
+    one.add_argument("--optimizer", default="muon", help="muon, or adam as in the paper, with --learning-rate 0.001")
+    one.add_argument("--learning-rate", type=float, default=0.02, help="step size, which falls to 0")
     one.add_argument("--steps", type=int, default=600, help="mixtures to train on, one in a step")
     two = commands.add_parser("score", help="separate mixtures that it was not trained on")
     two.set_defaults(run=score)

@@ -101,6 +101,7 @@ def test_what_is_kept_for_validation_is_not_trained_on(tmp_path: Path) -> None:
         (("train", "nothing", "drums", "new.pt"), 3),
         (("train", "reeds", "drums", "new.pt", "--prior", "unknown"), 2),
         (("train", "reeds", "drums", "new.pt", "--prior", "wave-unet"), 2),
+        (("train", "reeds", "drums", "new.pt", "--optimizer", "unknown"), 2),
         (("score", "text.pt", "--output-dir", "new"), 3),
         (("score", "nothing.pt", "--output-dir", "new"), 3),
         (("score", "conv.pt", "conv.pt", "--output-dir", "new"), 2),
