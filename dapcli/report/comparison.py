@@ -128,7 +128,8 @@ class Comparison:
         """By quantity and prior, means over clips by iteration; empty unless asked for."""
         fits: dict[str, list[dict[str, Any]]] = {}
         for record in self.records if self.curves else ():
-            if record["oracle"] == "reference" and record["fit"]:
+            # Of a silent clip there is no SNR.
+            if record["oracle"] == "reference" and record["fit"] and None not in record["fit"]["snr_db"]:
                 fits.setdefault(record["method"], []).append(record["fit"])
         return {
             quantity: {prior: _mean([fit[quantity] for fit in found]) for prior, found in fits.items()}
