@@ -16,6 +16,7 @@ import typer
 
 from dapcli.cli.command import (
     ACCEPT_TRUNCATED,
+    CLUSTER,
     OUTPUT_PANEL,
     REQUIRED,
     RunCommand,
@@ -48,6 +49,8 @@ _OUTPUT = "output"
 # Options of a task that a manifest has no column for.
 _COMMON = {*(each.name for each in fields(RunCommand)), *(each.name for each in fields(TaskCommand)), "dry_run"}
 _COMMON -= {"preset", "reference"}
+# Bytes of a recording that may have a part of a GPU: about a minute of mono at 16 kHz.
+_SHORT = 2_000_000
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -77,6 +80,7 @@ class Batch(RunCommand):
     )
     report: bool = option(False, "Also write an HTML page beside every result.", panel=OUTPUT_PANEL)
     jobs: int | None = option(None, "Recordings at the same time; one a core without it.", panel=RUN_PANEL, least=1)
+    cluster: str | None = option(None, CLUSTER, panel=RUN_PANEL, metavar="ADDRESS|auto|local")
     parallel: int | None = option(None, "Segments of a recording at the same time.", panel=RUN_PANEL, least=1)
     accept_truncated: bool = option(False, ACCEPT_TRUNCATED, panel=RUN_PANEL)
     overwrite: bool = option(False, "Do all again, and replace files of others, too.", panel=OUTPUT_PANEL)
@@ -118,6 +122,7 @@ class Batch(RunCommand):
         self, listed: Mapping[Path, Listed], lines: dict[Path, Line], tell: Callable[[Progress], None]
     ) -> None:
         """Restore what is not done yet, the largest files first, and put into ``lines`` what became of each."""
+        from dapcli.pipeline.cluster import join_cluster
         from dapcli.pipeline.workers import Progress, count_cores, start_workers
         from dapcli.report.batch import make_line
 
@@ -135,7 +140,8 @@ class Batch(RunCommand):
             return
         began = time.monotonic()
         commands = (self._command(target, listed[target]) for target in sorted(sizes, key=lambda each: -sizes[each]))
-        with start_workers(min(self.jobs or count_cores(), len(sizes))) as workers:
+        jobs = min(self.jobs or count_cores(), len(sizes))
+        with join_cluster(self.cluster, self.jobs, _gpus) if self.cluster else start_workers(jobs) as workers:
             references = bool(self.reference) or any(each.values.get("reference") for each in listed.values())
             for _, death in workers.map(partial(_check, references), [self._common]):
                 if death:
@@ -202,6 +208,15 @@ class Batch(RunCommand):
             "report": page if self.report else None,
         }
         return replace(self._common, **{**paths, **_parse(self.task, each)})
+
+
+def _gpus(command: TaskCommand) -> float:
+    """The share of a GPU for a recording: all of one where several segments are fitted at the same time."""
+    from dapcli.pipeline.cluster import SHARE
+
+    if command.device == "cpu":
+        return 0.0
+    return 1.0 if command.input_path.stat().st_size > _SHORT else SHARE
 
 
 def _check(references: bool, command: TaskCommand) -> None:

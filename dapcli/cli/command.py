@@ -26,6 +26,8 @@ OUTPUT_PANEL = "Output"
 REQUIRED = MISSING
 #: Help of --accept-truncated.
 ACCEPT_TRUNCATED = "Also read files that lack part of their end, as far as they go."
+#: Help of --cluster.
+CLUSTER = "Run on a Ray cluster: its address, auto for that of this machine, or local to start one here."
 
 argument = partial(option, panel=ARGUMENTS)
 #: Signals that ask a program to end: Ctrl-C, kill, and, where it is known, a terminal that is gone.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, get_type_hints
 
 import typer
 
-from dapcli.cli.command import OUTPUT_PANEL, REQUIRED, Declaration, RunCommand, argument, declare, own
+from dapcli.cli.command import CLUSTER, OUTPUT_PANEL, REQUIRED, Declaration, RunCommand, argument, declare, own
 from dapcli.errors import InterruptedRunError, PartialError, SettingsError
 from dapcli.settings import RUN_PANEL, Settings, choose_settings, option
 from dapcli.signal.source_types import DEFAULT_TYPES
@@ -45,7 +45,10 @@ class Evaluate(RunCommand):
     curves: bool = own(False, "Fit with the oracle's stop alone, and show all priors' convergence in one picture.")
     duration: float | None = own(None, "Length of the clips, s; 1 without it, pairs whole.", above=0.1)
     clips: int | None = own(None, "Draw so many clips; all of them without it.", least=1)
-    jobs: int = option(1, "Methods to run at the same time; memory grows.", panel=RUN_PANEL, least=1)
+    jobs: int | None = option(
+        None, "Methods to run at the same time, 1 without it; memory grows.", panel=RUN_PANEL, least=1
+    )
+    cluster: str | None = option(None, CLUSTER, panel=RUN_PANEL, metavar="ADDRESS|auto|local")
     protocol: str | None = option(None, "gaussian, environmental or pairs; other tasks have one each.", panel=_PROTOCOL)
     clean_pairs: Path | None = option(
         None, "pairs: folder of the same without noise.", panel=_PROTOCOL, flag="--clean", metavar="DIR"
@@ -104,7 +107,7 @@ class Evaluate(RunCommand):
                 folder.open(configuration, overwrite=self.overwrite),
                 items_progress(console, "evaluating", quiet=self.quiet) as on_unit,
             ):
-                outcome = run(evaluation, folder, jobs=self.jobs, on_unit=on_unit)
+                outcome = run(evaluation, folder, jobs=self.jobs, cluster=self.cluster, on_unit=on_unit)
                 comparison = Comparison(configuration, outcome, drawn, self.curves)
                 write_comparison(folder, comparison)
         except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,8 @@ from dapcli.evaluation.methods import Method, label
 from dapcli.evaluation.protocols import Case, Protocol, describe, single
 from dapcli.fit import choose_dtype, find_device
 from dapcli.metrics import score_all
-from dapcli.pipeline.workers import HERE, Progress, start_workers
+from dapcli.pipeline.cluster import SHARE, join_cluster
+from dapcli.pipeline.workers import HERE, Progress, Workers, start_workers
 from dapcli.settings import Settings
 
 #: One clip and what restores it.
@@ -74,17 +75,26 @@ class Outcome:
     failures: tuple[tuple[str, str, str], ...]
 
 
-def run(evaluation: Evaluation, folder: Folder, *, jobs: int, on_unit: Callable[[Progress], None] | None) -> Outcome:
+def run(
+    evaluation: Evaluation,
+    folder: Folder,
+    *,
+    jobs: int | None = None,
+    cluster: str | None = None,
+    on_unit: Callable[[Progress], None] | None = None,
+) -> Outcome:
     """Do all units that are not finished in the folder, ``jobs`` of them at the same time.
 
     Args:
         evaluation: What to do.
         folder: Where finished units are, and are kept.
-        jobs: With 1, units are done in this process, with more each in one of its own.
+        jobs: With 1, or None, units are done in this process, with more each in one of its own.
+        cluster: The address of a Ray cluster to do them on; without ``jobs``, one on each core.
         on_unit: Called at the beginning and after every unit.
 
     Raises:
         OutputError: The folder cannot be written.
+        DeviceError: The cluster cannot be reached any more.
     """
     units = [(clip, method) for clip in evaluation.clips for method in evaluation.methods]
     seconds: dict[Method, list[float]] = {}
@@ -94,17 +104,23 @@ def run(evaluation: Evaluation, folder: Folder, *, jobs: int, on_unit: Callable[
             seconds.setdefault(unit[1], []).append(record["seconds"])
         else:
             pending.append(unit)
-    left = [method for _, method in pending]
+    left, at_once = [method for _, method in pending], jobs or 1
     reasons: dict[Unit, str] = {}
 
     def tell() -> None:
         known = set(left) <= seconds.keys()
-        rest = sum(float(np.mean(seconds[method])) for method in left) / jobs if known else None
+        rest = sum(float(np.mean(seconds[method])) for method in left) / at_once if known else None
         if on_unit:
             on_unit(Progress(len(units) - len(left), len(units), rest))
 
     tell()
-    with start_workers(min(jobs, len(pending))) if jobs > 1 and pending else nullcontext(HERE) as workers:
+    starting: AbstractContextManager[Workers] = nullcontext(HERE)
+    if pending and cluster:
+        starting = join_cluster(cluster, jobs, lambda _: 0.0 if evaluation.device == "cpu" else SHARE)
+    elif pending and at_once > 1:
+        starting = start_workers(min(at_once, len(pending)))
+    with starting as workers:
+        at_once = workers.width
         for unit, done in workers.map(partial(_do, evaluation, folder), pending):
             reason, taken = (str(done), 0.0) if isinstance(done, DeviceError) else done
             if reason is not None:

@@ -27,8 +27,10 @@ R = TypeVar("R")
 
 # A call is repeated once if its process dies: that may have been for the memory that others took.
 _TRIES = 2
-# Seconds in which calls may clear up what they are at before their processes are killed.
-_GRACE = 10.0
+# Seconds without a result after which one looks whether something is wrong.
+_SILENCE = 5.0
+#: Seconds in which calls may clear up what they are at before their processes are killed.
+GRACE = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Workers:
-    """What calls functions: ``submit`` begins a call, ``most`` is how many to begin before the first has ended."""
+    """What calls functions: ``submit`` begins a call, and ``width`` calls run at the same time.
+
+    More are begun before, for so many to be ``waiting``. ``check`` raises what is wrong where no call ends for long.
+    """
 
     submit: Callable[[Callable[[Any], Any], Any], Future[Any]]
-    most: int
+    width: int
+    waiting: int = 0
+    check: Callable[[], None] | None = None
 
     def map(self, function: Callable[[I], R], items: Iterable[I]) -> Iterator[tuple[I, R | DeviceError]]:
         """Each item with what the function returns for it, as they come; items are taken as they are needed.
@@ -59,11 +66,16 @@ class Workers:
             for item in rest:
                 self.submit(function, item).add_done_callback(partial(_put, ended, item))
                 running += 1
-                if running == self.most:
+                if running == self.width + self.waiting:
                     break
             if not running:
                 return
-            item, future = ended.get()
+            try:
+                item, future = ended.get(timeout=_SILENCE if self.check else None)
+            except queue.Empty:
+                assert self.check is not None
+                self.check()
+                continue
             running -= 1
             yield item, future.result()
 
@@ -114,7 +126,7 @@ def start_workers(jobs: int) -> Iterator[Workers]:
             for process in processes:
                 process.terminate()
             for process in processes:
-                process.join(_GRACE)
+                process.join(GRACE)
         finally:
             for process in processes:
                 process.kill()
@@ -131,7 +143,7 @@ class _Slot:
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         self._pool = ProcessPoolExecutor(1, context, initializer=_begin)
         with _unbroken():
-            self._pool.submit(_load)  # while others are at the first call
+            self._pool.submit(prepare)  # while others are at the first call
 
     def call(self, function: Callable[[], Any]) -> Any:
         """What a function returns, or a ``DeviceError``."""
@@ -171,7 +183,8 @@ def _begin() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _load() -> None:
+def prepare() -> None:
+    """Load torch with one thread."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,0 +1,153 @@
+"""The same calls on the machines of a Ray cluster, which plans them, and begins those of lost processes again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from logging import ERROR
+from pathlib import Path
+from typing import Any
+
+import dapcli
+from dapcli.errors import DeviceError, SettingsError
+from dapcli.pipeline.workers import GRACE, Workers, count_cores, prepare
+
+#: Of a GPU for a short recording.
+SHARE = 0.25
+# Calls that wait for a process, and as many as there are cores: Ray asks for more machines where many wait.
+_WAITING = 1_000
+# A call whose process or machine is lost is begun again so many times.
+_RETRIES = 3
+# Seconds to wait for an answer of the cluster.
+_PATIENCE = 5.0
+# Seconds without an answer after which a cluster is gone; after 60 Ray would end this process.
+_LOST = 20.0
+
+
+@contextlib.contextmanager
+def join_cluster(address: str, jobs: int | None, gpus: Callable[[Any], float]) -> Iterator[Workers]:
+    """The processes of a Ray cluster, for as long as the context lasts; its machines have the same folders as this one.
+
+    Args:
+        address: That of a cluster, ``auto`` for the one that this machine is in, or ``local`` for one that is started.
+        jobs: How many calls to run at the same time; without it, as many as there are cores.
+        gpus: The share of a GPU that a call for an item takes, where the cluster has any.
+
+    Raises:
+        SettingsError: Ray is not installed.
+        DeviceError: There is no such cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of what runs here nobody is told
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise SettingsError("--cluster needs Ray; pip install 'dapcli[ray]'") from error
+    local: dict[str, Any] = {"num_cpus": jobs or count_cores(), "include_dashboard": False}
+    try:
+        if ":" in address:  # Ray tries for minutes
+            _knock(address)
+        with _silence():
+            ray.init(address, log_to_driver=False, logging_level=ERROR, **(local if address == "local" else {}))
+    except Exception as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise DeviceError(
+            f"--cluster {address}: cannot be reached ({reason}); start it with ray start, and set RAY_AUTH_MODE=token "
+            "if it wants a token"
+        ) from error
+    refs: dict[Future[Any], Any] = {}
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    call = ray.remote(_call)
+
+    def submit(function: Callable[[Any], Any], item: Any) -> Future[Any]:
+        share = gpus(item) if resources.get("GPU") else 0
+        remote = call.options(num_cpus=1, num_gpus=share, max_retries=_RETRIES)
+        ref = remote.remote(dapcli.__version__, Path.cwd(), function, item)
+        ended: Future[Any] = Future()
+        refs[ended] = ref
+        ref.future().add_done_callback(partial(_settle, refs, ended))
+        return ended
+
+    head = address if ":" in address else ray.get_runtime_context().gcs_address
+    answered = time.monotonic()
+
+    def check() -> None:
+        nonlocal answered
+        try:
+            _knock(head)
+            answered = time.monotonic()
+        except OSError as error:
+            if time.monotonic() - answered > _LOST:
+                raise DeviceError(
+                    f"--cluster {address}: does not answer any more ({error.strerror}); what is finished is kept: "
+                    "start it again, and repeat the command"
+                ) from error
+
+    try:
+        width = jobs or max(int(resources.get("CPU", 0)), 1)
+        yield Workers(submit, width, 0 if jobs else width + _WAITING, check)
+    finally:
+        for ref in list(refs.values()):
+            ray.cancel(ref)
+        with contextlib.suppress(Exception):
+            ray.wait(list(refs.values()), num_returns=len(refs), timeout=GRACE)
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise ``OSError`` where nobody listens at ``host:port``, or ``ray://host:port``."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep from stderr what Ray's own threads write there while they try to connect."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _settle(refs: dict[Future[Any], Any], ended: Future[Any], future: Future[Any]) -> None:
+    refs.pop(ended, None)
+    error = future.exception()
+    if error is not None:
+        missing = re.search("No module named '.*?'", str(error))
+        lost = (
+            f"its process was lost, {_RETRIES + 1} times ({type(error).__name__}); for lack of memory use fewer --jobs"
+        )
+        lacks = missing and f"a machine of the cluster lacks a package ({missing[0]}); install dapcli on all of them"
+        ended.set_result(DeviceError(lacks or lost))
+        return
+    result, raised = future.result()
+    if raised is None:
+        ended.set_result(result)
+    else:
+        ended.set_exception(raised)
+
+
+def _call(version: str, folder: Path, function: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | None]:
+    """What a function returns, or what it raises, in a process that has the same folders."""
+    if version != dapcli.__version__:
+        return DeviceError(f"{os.uname().nodename}: has dapcli {dapcli.__version__}, not {version}; install that"), None
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        return DeviceError(
+            f"{os.uname().nodename}: {folder} cannot be used ({error.strerror}); share that folder"
+        ), None
+    prepare()
+    try:
+        return function(item), None
+    except Exception as error:
+        return None, error
