@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -19,8 +21,12 @@ GUIDES = sorted((DOCS / "guides").glob("*.md"))
 #: Commands that fit, with what makes that short.
 FITS = dict.fromkeys(("inpaint", "declip", "separate"), TINY) | {
     "denoise": (*TINY, "--finetune-iterations", "1"),
+    "batch": (*TINY[:4], "--finetune-iterations", "1", "--jobs", "1"),
     "evaluate": ("--iterations", "2", "--device", "cpu", "--clips", "1"),
 }
+
+#: The stretch that a guide's commands speak of, where it is long.
+NEEDED_S = {"dropout": 3.1, "tape": 2.5}
 
 
 def example(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,15 +34,13 @@ def example(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> N
     runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
 
 
-def shorten(folder: Path, *, dropouts: bool) -> None:
-    """Cut recordings to what still has all that a guide speaks of."""
+def shorten(folder: Path, seconds: float) -> None:
     for path in folder.glob("*.wav"):
         samples, rate = soundfile.read(path)
-        soundfile.write(path, samples[: round((3.1 if dropouts else 1.1) * rate)], rate)
+        soundfile.write(path, samples[: round(seconds * rate)], rate)
 
 
-# A guide that needs a shell is typed in test_cli.py, for its script.
-@pytest.mark.parametrize("guide", [each for each in GUIDES if each.stem != "folder"], ids=lambda each: each.stem)
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda each: each.stem)
 def test_the_commands_of_a_guide_run_in_their_order(
     guide: Path, dap: Dap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,7 +50,7 @@ def test_the_commands_of_a_guide_run_in_their_order(
         name, *arguments = shlex.split(line)
         if name == "python":
             example(Path(arguments[0]).name, *arguments[1:], monkeypatch=monkeypatch)
-            shorten(Path("damaged"), dropouts=guide.stem == "dropout")
+            shorten(Path("damaged"), NEEDED_S.get(guide.stem, 1.1))
         else:
             assert name == "dap"
             ok(dap(*arguments, *FITS.get(arguments[0], ())))
@@ -63,6 +67,7 @@ def test_pictures_and_sounds_are_there_and_small() -> None:
     assert sum(path.stat().st_size for path in made) < 2_000_000
 
 
+# Those that others import have tests of their own.
 def test_every_example_in_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example("python_api.py", "brief.wav", "a.flac", monkeypatch=monkeypatch)
     example("restore_api.py", "brief.wav", "b.wav", "0.1", "0.11", monkeypatch=monkeypatch)
@@ -70,3 +75,17 @@ def test_every_example_in_python_runs(folder: Path, monkeypatch: pytest.MonkeyPa
     example("make_speech.py", "clean.wav", ".", monkeypatch=monkeypatch)
     lengths = {name: soundfile.info(name).frames for name in ("a.flac", "b.wav", "parts/harmonic.wav")}
     assert lengths == {"a.flac": 3_200, "b.wav": 3_200, "parts/harmonic.wav": 32_000}
+
+
+def test_the_notebook_runs_at_toy_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    cells = json.loads((ROOT / "examples" / "priors.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, Any] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+            if "parameters" in cell["metadata"].get("tags", ()):
+                names |= {"ITERATIONS": 2, "BASE_CHANNELS": 4, "SECONDS": 0.2}
+    assert {len(curve) for curve in names["curves"].values()} == {2}
+    assert names["blind"].audio.samples.shape == names["clean"].samples.shape
