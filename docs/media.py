@@ -1,8 +1,8 @@
-"""Make the pictures and sounds of the site: python docs/media.py [NAME...], in a clone with the extra ``docs``.
+"""Make the pictures and sounds of the site: python docs/media.py [NAME...].
 
-It types the commands of the guides in a folder of its own, as a reader would, and encodes what comes out: spectrograms
-as WebP, sounds as Ogg Opus, all of them below ``docs/media``. Names restrict it to guides, and to ``how``, the figures
-of "How it works".
+It needs a clone with the extra ``docs``, and chromium. It types the commands of the guides in a folder of its own, as
+a reader would, and encodes what comes out: pictures as WebP, sounds as Ogg Opus, all of them below ``docs/media``.
+Names restrict it to guides, and to ``how``, the figures of "How it works".
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import soundfile
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from PIL import Image
 
 from dapcli import TASKS, Audio, denoise
 from dapcli.audio import open_audio, read_audio, resample
@@ -38,6 +39,7 @@ SHOWN = {
         "tape-after": "tape.wav",
         "tape-profile": "profile.wav",
         "tape-gentle": "gentle.wav",
+        "tape-page": "tape.html",
     },
     "dropout": {"dropout-before": "damaged/dropout.wav", "dropout-after": "filled.wav"},
     "declip": {"clipped-before": "damaged/clipped.wav", "clipped-after": "declipped.wav"},
@@ -74,6 +76,8 @@ def make(guide: str) -> None:
             path = Path(folder) / made
             if path.suffix == ".svg":
                 shutil.copy(path, MEDIA / path.with_stem(name).name)
+            elif path.suffix == ".html":
+                photograph(path, name)
             else:
                 encode(path, name)
 
@@ -92,6 +96,14 @@ def encode(path: Path, name: str) -> None:
     audio = read_audio(path)
     samples = resample(audio.samples, audio.rate, _OPUS_RATE)
     soundfile.write(MEDIA / f"{name}.ogg", samples.T, _OPUS_RATE, format="OGG", subtype="OPUS", compression_level=0.7)
+
+
+def photograph(page: Path, name: str) -> None:
+    """A page as a browser shows it; needs chromium."""
+    picture = page.with_suffix(".png")
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1000,900", f"--screenshot={picture}"]
+    subprocess.run(["chromium", *options, page.as_uri()], check=True)
+    Image.open(picture).convert("RGB").save(MEDIA / f"{name}.webp", quality=60, method=6)
 
 
 def save(figure: Figure, name: str) -> None:

@@ -147,16 +147,16 @@ from dapcli.report.console import TimeLeft
 from dapcli.tasks.denoise import Denoiser
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may have inherited that it is ignored
-fit_segment, started = Denoiser.fit_segment, []
+fit_segments, started = Denoiser.fit_segments, []
 
 def slower(solver, *arguments):
     started.append(None)
     if len(started) > 2:  # this one does not end by itself
         solver = replace(solver, settings=replace(solver.settings, finetune_iterations=10**6))
         print("endless", flush=True)
-    return fit_segment(solver, *arguments)
+    return fit_segments(solver, *arguments)
 
-Denoiser.fit_segment = slower
+Denoiser.fit_segments = slower
 main()
 """
     with process(code, *LONG) as running:
