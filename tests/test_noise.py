@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import butter, lfilter, sosfilt
+from scipy.signal import butter, lfilter, resample_poly, sosfilt
 
 from dapcli.signal import noise_spectrum as steady
 from dapcli.signal import noise_tracking as moving
@@ -80,6 +80,16 @@ def test_coloured_noise_is_followed_over_frequency_in_each_channel() -> None:
     error_db = 10 * np.log10(spectra[1, 8:-8] / true_power(coloured(30.0, seed=9))[8:-8, 0])
     assert abs(error_db.mean()) < 1
     assert error_db.std() < 1.5
+
+
+def test_noise_of_a_recording_that_was_made_at_a_lower_rate_is_found_in_its_band() -> None:
+    faint = 1e-3 * signals.noise(1, 96_000, std=1.0, seed=1)
+    samples = resample_poly(white(), 3, 1)[None] + faint  # to 48 kHz, and dithered
+    stft = STFT(3066, 384)
+    found = estimate_noise(stft, torch.from_numpy(samples).float(), 48_000, "auto").power.mean(dim=(0, 2))
+    true = stft.forward(torch.from_numpy(samples)).square().sum(dim=1).mean(dim=(0, 2))
+    for band in (slice(50, 450), slice(600, 1500)):
+        assert 10 * np.log10(found[band].mean() / true[band].mean()) == pytest.approx(0, abs=1.5)
 
 
 def test_mains_hum_counts_as_noise_and_a_tone_does_not() -> None:

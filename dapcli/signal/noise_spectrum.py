@@ -32,6 +32,8 @@ _HUM_HZ = 120.0
 _WHITE_DB = 1.0
 # A level 5 % too low costs 0.7 dB of SNR on a very noisy recording, one 5 % too high 0.1 dB.
 _WHITE_MARGIN = 1.03
+# White noise has so many of its bins within so many dB, chords and all.
+_MOST_BINS, _BAND_DB = 0.9, 10.0
 _TINY = 1e-12
 # Frames with less than this fraction of the loudest frame's power, 90 dB, are digital silence.
 _SILENCE = 1e-9
@@ -116,7 +118,9 @@ def _estimate_channel(power: NDArray[np.float64], bin_hz: float) -> Spectrum:
 
     decibels = 10 * np.log10(spectrum)
     broad = uniform_filter1d(decibels[hum:], max(1, bins // 8), mode="nearest")
-    # A median of deviations, because a chord held throughout lifts a few bins even of white noise.
-    if 1.5 * np.median(np.abs(broad - np.median(broad))) < _WHITE_DB:
+    # A median of deviations, because a chord held throughout lifts a few bins even of white noise. Of a recording that
+    # was made at a lower rate most bins are alike, and all that matters is in the others.
+    away = np.abs(broad - np.median(broad))
+    if 1.5 * np.median(away) < _WHITE_DB and np.quantile(away, _MOST_BINS) < _BAND_DB:
         return np.full(bins, _WHITE_MARGIN * 10 ** (np.median(decibels) / 10))
     return spectrum
