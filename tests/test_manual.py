@@ -67,6 +67,15 @@ def test_pictures_and_sounds_are_there_and_small() -> None:
     assert sum(path.stat().st_size for path in made) < 2_000_000
 
 
+def test_messages_that_have_an_explanation_are_those_of_the_program() -> None:
+    program = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "dapcli").rglob("*.py"))
+    ours = (DOCS / "troubleshooting.md").read_text(encoding="utf-8").partition("## Files that are read")[2]
+    messages = [part for title in re.findall("^### (.*)", ours, re.MULTILINE) for part in re.findall("`(.+?)`", title)]
+    parts = [part.strip(" ;") for message in messages for part in message.split("…")]
+    assert len(parts) > 15
+    assert not [part for part in parts if part not in program]
+
+
 # Those that others import have tests of their own.
 def test_every_example_in_python_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example("python_api.py", "brief.wav", "a.flac", monkeypatch=monkeypatch)
