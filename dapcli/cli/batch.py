@@ -143,7 +143,9 @@ class Batch(RunCommand):
         jobs = min(self.jobs or count_cores(), len(sizes))
         with join_cluster(self.cluster, self.jobs, _gpus) if self.cluster else start_workers(jobs) as workers:
             references = bool(self.reference) or any(each.values.get("reference") for each in listed.values())
-            for _, death in workers.map(partial(_check, references), [self._common]):
+            # Each process here loads what it needs at the same time.
+            checked = [self._common] * (1 if self.cluster else workers.width)
+            for _, death in workers.map(partial(_check, references), checked):
                 if death:
                     raise death
             for command, line in workers.map(_restore_one, commands):

@@ -116,7 +116,7 @@ def start_workers(jobs: int) -> Iterator[Workers]:
 
     threads = ThreadPoolExecutor(jobs)
     try:
-        yield Workers(lambda function, item: threads.submit(call, function, item), jobs)
+        yield Workers(lambda function, item: threads.submit(call, function, item), jobs, waiting=1)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
         for slot in started:
