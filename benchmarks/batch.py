@@ -1,6 +1,7 @@
 """Many recordings: `dap batch` beside a loop of the shell, its overhead, its memory, and how long it takes to resume.
 
     chrt -f 1 python benchmarks/batch.py [--clips 100] [--loop 10] [--preset fast] [--entries 10000] [--cluster ADDRESS]
+    python benchmarks/batch.py --calls 5000 [--cluster ADDRESS]
 
 Clips are one second of a tone in noise at 16 kHz, each another. The loop is measured on the first few of them; its
 commands have one thread each, one after the other, as `for` and `while read` run them. Overhead is the time of the
@@ -22,6 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dapcli.cli.task import task_command
+from dapcli.pipeline.cluster import join_cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 RATE = 16_000
@@ -68,6 +74,20 @@ def write_results(folder: Path, entries: int, preset: str) -> None:
             shutil.copy(source, source.with_name(source.name.replace("0.wav", f"{number}.wav", 1)))
 
 
+def nothing(item: object) -> None:
+    del item
+
+
+def rate(address: str, calls: int) -> float:
+    """Calls by the second that do nothing, with the command of a recording each, after some to begin with."""
+    command = task_command("denoise")(input_path=Path("in/0.wav"), output_path=Path("out/0.wav"), quiet=True)
+    with join_cluster(address, None, lambda _: 0.0) as workers:
+        list(workers.map(nothing, [command] * 100))
+        started = time.perf_counter()
+        list(workers.map(nothing, [command] * calls))
+        return calls / (time.perf_counter() - started)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=100)
@@ -76,7 +96,11 @@ def main() -> None:
     parser.add_argument("--preset", default="fast")
     parser.add_argument("--entries", type=int, default=10_000, help="files to list and to resume; 0 leaves that out")
     parser.add_argument("--cluster", help="address of a Ray cluster")
+    parser.add_argument("--calls", type=int, help="only measure the rate of so many empty calls on the cluster")
     arguments = parser.parse_args()
+    if arguments.calls:
+        print(f"{rate(arguments.cluster or 'local', arguments.calls):.0f} calls/s")
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_clips(folder / "in", max(arguments.clips, arguments.loop))
