@@ -4,7 +4,7 @@
 #
 #     benchmarks/curves.sh OUTDIR CLIP [options of dap evaluate]
 #
-# As the paper has it on a GPU; on one core of a CPU, --base-channels 16 --hop 0.016 takes 20 minutes.
+# As the paper has it on a GPU; on one core of a CPU, --base-channels 16 --hop 0.016 takes a quarter of an hour.
 # The same command again goes on where it was.
 set -euo pipefail
 usage="usage: benchmarks/curves.sh OUTDIR CLIP [options of dap evaluate]"
