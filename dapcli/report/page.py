@@ -27,7 +27,7 @@ from dapcli.report.figures import (
 )
 from dapcli.report.record import Record
 from dapcli.report.table import Table, printable, result_tables, row
-from dapcli.report.words import count, metric_title, notes_on_the_run, summary
+from dapcli.report.words import count, headline, metric_title, notes_on_the_run, summary
 from dapcli.tasks.problem import Problem
 
 # Longest stretch in a player, and the bytes and bits per second that all players may have together, and each.
@@ -87,7 +87,7 @@ def render_page(
             "after": after,
             "source": source,
             "record": record,
-            "summary": summary(record),
+            "summary": [headline(record), *summary(record)],
             "cards": cards,
             "scale": scale,
             "seconds": seconds,
