@@ -27,6 +27,7 @@ for (const listen of listens) {
     choices[chosen].checked = true;
     if (said) said.textContent = choices[chosen].labels[0].textContent;
   };
+  if (!players[0].canPlayType("audio/ogg; codecs=opus")) listen.append("This browser cannot play Ogg Opus; use a newer one.");
   players.forEach((player, index) => {
     const others = players.filter((each) => each !== player);
     player.hidden = player.muted = index > 0;
