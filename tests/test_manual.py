@@ -46,7 +46,7 @@ def test_the_commands_of_a_guide_run_in_their_order(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```sh\n(.*?)^```", guide.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    for line in "".join(blocks).splitlines():
+    for line in "".join(blocks).replace("\\\n", "").splitlines():
         name, *arguments = shlex.split(line)
         if name == "python":
             example(Path(arguments[0]).name, *arguments[1:], monkeypatch=monkeypatch)
