@@ -7,11 +7,12 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from dapcli.errors import DeviceError
-from dapcli.pipeline.workers import HERE, Workers, start_workers
+from dapcli.pipeline.workers import HERE, Workers, postpone, start_workers
 
 
 def double(item: int) -> int:
@@ -77,3 +78,24 @@ def test_a_process_that_dies_is_replaced_and_takes_no_other_item_with_it(workers
     assert results == {name: name for name in ("a", "b", "once", "c", "d")}
     calls = {item.name: len(list(tmp_path.glob(f"{item.name}.*"))) for item in items}
     assert calls == {"a": 1, "always": 2, "b": 1, "once": 2, "c": 1, "d": 1}
+
+
+class Raising:
+    """An object that a signal meets in its destructor, which drops all exceptions."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interruption_is_not_lost_in_a_destructor() -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if not postpone(number, frame, test_an_interruption_is_not_lost_in_a_destructor):
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - the second line waits for it
+            Raising()
+            time.sleep(5)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property, partial
 from inspect import getdoc
@@ -133,7 +134,7 @@ class Batch(RunCommand):
             if record and command.is_done(record):
                 lines[target] = make_line(each.path, target, "kept", record)
             else:
-                sizes[target] = each.path.stat().st_size + 1
+                sizes[target] = _size(each.path)
         left = total = sum(sizes.values())
         tell(Progress(len(lines), len(listed), None))
         if not sizes:
@@ -218,7 +219,14 @@ def _gpus(command: TaskCommand) -> float:
 
     if command.device == "cpu":
         return 0.0
-    return 1.0 if command.input_path.stat().st_size > _SHORT else SHARE
+    return 1.0 if _size(command.input_path) > _SHORT else SHARE
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, at least 1, also where it has gone since it was listed."""
+    with suppress(OSError):
+        return path.stat().st_size + 1
+    return 1
 
 
 def _check(references: bool, command: TaskCommand) -> None:

@@ -214,11 +214,12 @@ def _end(number: int, frame: FrameType | None) -> None:
 def postpone(number: int, frame: FrameType | None, outermost: Callable[[], None] | None = None) -> bool:
     """Whether a signal has come where nothing must be raised; it will come again a little later then.
 
-    An exception can end within an import that makes another of it, and torch's aborts; soundfile's callbacks from C
-    drop it. Frames from ``outermost`` on are not looked at.
+    An exception can end within an import that makes another of it, and torch's aborts; destructors, and soundfile's
+    callbacks from C, drop it. Frames from ``outermost`` on are not looked at.
     """
     while frame and not (outermost and frame.f_code is outermost.__code__):
-        if "importlib" in frame.f_code.co_filename or frame.f_code.co_name.startswith("vio_"):
+        code = frame.f_code
+        if "importlib" in code.co_filename or code.co_name.startswith(("vio_", "__del__")):
             threading.Timer(0.05, _signal_again, [number]).start()
             return True
         frame = frame.f_back
