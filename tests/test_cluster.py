@@ -146,6 +146,22 @@ def test_a_batch_loses_a_process_and_has_the_bits_of_one_machine(
         assert (records / f"{number}.wav").read_bytes() == single.read_bytes()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_batch_on_a_cluster_ends_by_a_signal_as_any_run_does(address: str, folder: Path) -> None:
+    call = ("batch", "denoise", "noisy.wav", "--output-dir", "out", "--cluster", address, "--iterations", "9999")
+    with process(MAIN, *call) as running:
+        deadline = time.monotonic() + 60
+        # Those of the folder and of the recording: a process of the cluster has begun.
+        while len(list((folder / "out").glob(".dap-*.lock"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        error = running.communicate()[1]
+    assert running.returncode == 128 + signal.SIGTERM
+    assert error.count("\n") == 1
+    assert "repeat the command to go on" in error
+    assert not tree(folder / "out")
+
+
 def test_an_evaluation_has_the_results_of_one_machine(
     started: Workers, dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ _RETRIES = 3
 # Seconds to wait for an answer of the cluster.
 _PATIENCE = 5.0
 # Seconds without an answer after which a cluster is gone; after 60 Ray would end this process.
-_LOST = 20.0
+_LOST = 15.0
 
 
 @contextlib.contextmanager
@@ -52,8 +53,10 @@ def join_cluster(address: str, jobs: int | None, gpus: Callable[[Any], float]) -
     try:
         if ":" in address:  # Ray tries for minutes
             _knock(address)
+        terminate = signal.getsignal(signal.SIGTERM)
         with _silence():
             ray.init(address, log_to_driver=False, logging_level=ERROR, **(local if address == "local" else {}))
+        signal.signal(signal.SIGTERM, terminate)  # Ray has taken it
     except Exception as error:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise DeviceError(
@@ -74,15 +77,15 @@ def join_cluster(address: str, jobs: int | None, gpus: Callable[[Any], float]) -
         return ended
 
     head = address if ":" in address else ray.get_runtime_context().gcs_address
-    answered = time.monotonic()
+    failures: list[float] = []
 
     def check() -> None:
-        nonlocal answered
         try:
             _knock(head)
-            answered = time.monotonic()
+            failures.clear()
         except OSError as error:
-            if time.monotonic() - answered > _LOST:
+            failures.append(time.monotonic())
+            if failures[-1] - failures[0] > _LOST:
                 raise DeviceError(
                     f"--cluster {address}: does not answer any more ({error.strerror}); what is finished is kept: "
                     "start it again, and repeat the command"
