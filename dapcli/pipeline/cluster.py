@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 import signal
 import socket
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
+from importlib import import_module
 from logging import ERROR
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ def join_cluster(address: str, jobs: int | None, gpus: Callable[[Any], float]) -
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of what runs here nobody is told
     try:
-        import ray
+        ray: Any = import_module("ray")  # its types are there only where it is
     except ModuleNotFoundError as error:
         raise SettingsError("--cluster needs Ray; pip install 'dapcli[ray]'") from error
     local: dict[str, Any] = {"num_cpus": jobs or count_cores(), "include_dashboard": False}
@@ -64,7 +66,7 @@ def join_cluster(address: str, jobs: int | None, gpus: Callable[[Any], float]) -
             "if it wants a token"
         ) from error
     refs: dict[Future[Any], Any] = {}
-    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources = ray.cluster_resources()
     call = ray.remote(_call)
 
     def submit(function: Callable[[Any], Any], item: Any) -> Future[Any]:
@@ -142,13 +144,11 @@ def _settle(refs: dict[Future[Any], Any], ended: Future[Any], future: Future[Any
 def _call(version: str, folder: Path, function: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | None]:
     """What a function returns, or what it raises, in a process that has the same folders."""
     if version != dapcli.__version__:
-        return DeviceError(f"{os.uname().nodename}: has dapcli {dapcli.__version__}, not {version}; install that"), None
+        return DeviceError(f"{platform.node()}: has dapcli {dapcli.__version__}, not {version}; install that"), None
     try:
         os.chdir(folder)
     except OSError as error:
-        return DeviceError(
-            f"{os.uname().nodename}: {folder} cannot be used ({error.strerror}); share that folder"
-        ), None
+        return DeviceError(f"{platform.node()}: {folder} cannot be used ({error.strerror}); share that folder"), None
     prepare()
     try:
         return function(item), None
