@@ -437,4 +437,7 @@ def test_few_clips_may_be_chance(
 def test_others_are_compared_with_the_usual_prior_where_it_is() -> None:
     assert choose_pivot(records(input=[1.0], conv=[1.0], **{Settings.prior: [1.0]})) == Settings.prior
     assert choose_pivot(records(input=[1.0], conv=[1.0])) == "conv"
+    told = [{**each, "oracle": oracle} for each in records(conv=[1.0]) for oracle in ("noise", "reference")]
+    assert choose_pivot([*records(input=[1.0]), told[0]]) is None
+    assert choose_pivot([*records(input=[1.0]), *told]) == "conv"
     assert choose_pivot(records(input=[1.0])) is None

@@ -89,8 +89,9 @@ def summarize(records: Sequence[Record], metrics: Sequence[str]) -> list[Row]:
 
 
 def choose_pivot(records: Sequence[Record]) -> str | None:
-    """The blind method that others are compared with: dap's usual prior, or else the first beside the input."""
-    names = list(dict.fromkeys(record["method"] for record in records if record["oracle"] == "none"))
+    """What others are compared with: dap's usual prior, or else the first that is blind, or has the oracle's stop."""
+    known = ("none", "reference")
+    names = list(dict.fromkeys(record["method"] for record in records if record["oracle"] in known))
     if (usual := Settings().prior) in names:
         return usual
     return next((name for name in names if name != UNTOUCHED), None)

@@ -313,7 +313,8 @@ def _curves(comparison: Comparison) -> Iterator[dict[str, Any]]:
 def _milestones(convergence: Mapping[str, Mapping[str, Levels]]) -> Table:
     """The SNR of each prior after some iterations, and the best."""
     curves = convergence["snr_db"]
-    after = [each for each in _MILESTONES if each <= max(map(len, curves.values()))]
+    last = max(map(len, curves.values()))
+    after = sorted({*(each for each in _MILESTONES if each < last), last})
     rows = []
     for prior, values in curves.items():
         reached = (f"{values[each - 1]:.2f}" if each <= len(values) else None for each in after)
