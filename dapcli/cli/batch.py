@@ -139,7 +139,6 @@ class Batch(RunCommand):
         tell(Progress(len(lines), len(listed), None))
         if not sizes:
             return
-        began = time.monotonic()
         commands = (self._command(target, listed[target]) for target in sorted(sizes, key=lambda each: -sizes[each]))
         jobs = min(self.jobs or count_cores(), len(sizes))
         with join_cluster(self.cluster, self.jobs, _gpus) if self.cluster else start_workers(jobs) as workers:
@@ -149,6 +148,7 @@ class Batch(RunCommand):
             for _, death in workers.map(partial(_check, references), checked):
                 if death:
                     raise death
+            began = time.monotonic()
             for command, line in workers.map(_restore_one, commands):
                 target = command.output_path
                 if isinstance(line, DeviceError):
