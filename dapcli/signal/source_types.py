@@ -13,22 +13,35 @@ from dapcli.errors import SettingsError
 
 @dataclass(frozen=True)
 class SourceType:
-    """A type of source: for how long its sounds go on, and how wide they are in frequency.
-
-    ``window`` is the length of the STFT's window, s, in which ``sustained``, s, tells it from types that go on for less
-    time. Those are smooth over ``width``, Hz, where this one has lines.
-    """
+    """A type of source: what it is, and the lengths of STFT windows, s, that tell it from types that last less long."""
 
     description: str
-    window: float
-    sustained: float
+    windows: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How a type differs from one that lasts less long, once they are told apart roughly.
+
+    In STFTs of these ``windows``, s, it lasts for ``lasting``, s, and the other one is smooth over ``width``, Hz.
+    """
+
+    windows: tuple[float, ...]
+    lasting: float
     width: float
 
 
+#: From the type that lasts longest on.
 SOURCE_TYPES: dict[str, SourceType] = {
-    "harmonic": SourceType("tones that go on: piano, strings, organ, hum", 0.256, 1.0, 30.0),
-    "voice": SourceType("tones that glide: speech and singing", 0.032, 0.1, 60.0),
-    "percussive": SourceType("struck and gone: drums, clicks", 0.016, 0.0, 120.0),
+    "harmonic": SourceType("tones that go on: piano, strings, organ, hum", (0.256, 0.384, 0.512)),
+    "voice": SourceType("tones that glide: speech and singing", (0.064, 0.128, 0.256)),
+    "percussive": SourceType("struck and gone: drums, clicks"),
+}
+#: For every type and one that lasts less long, what did best on mixtures of piano, drums and speech.
+CONTRASTS: dict[tuple[str, str], Contrast] = {
+    ("harmonic", "voice"): Contrast((0.128, 0.256, 0.384), 0.5, 60.0),
+    ("harmonic", "percussive"): Contrast((0.032, 0.064, 0.128, 0.256), 0.1, 200.0),
+    ("voice", "percussive"): Contrast((0.016, 0.032, 0.064), 0.03, 300.0),
 }
 #: The type of a source where types are not used.
 ANY_TYPE = "source"
