@@ -20,6 +20,8 @@ _POWER_FLOOR = 1e-5
 _SILENCE = 1e-12
 # Keeps the logarithm of a mask finite.
 _LEAST_MASK = 1e-3
+# Weight of the network's masks where the classical ones are equal: it does not know better by much.
+_INFLUENCE = 0.25
 # What is withheld from the network to validate it on: a part of the mixture, in patches of so many bins and frames.
 _WITHHELD_PART, _PATCH = 0.05, (16, 4)
 
@@ -30,7 +32,7 @@ class RatioMask(Objective):
     It learns the masks of the classical separation from the mixture's power, and is believed where that is sure: a
     bin counts by its amplitude, and by how far its masks are from equal. Like noise in a recording, the errors of the
     classical separation have less structure than what is right about it, and a network learns them later: after few
-    iterations it knows better. The estimate is the mixture by the geometric mean of both masks, where the classical
+    iterations it knows better. The estimate is the mixture by a geometric mean of both masks, where the classical
     ones are equal, and by the classical ones alone where they are sure; so the sources always sum to it. The channels
     are separated one by one, by the same network.
 
@@ -62,7 +64,7 @@ class RatioMask(Objective):
         guess = (total + _SILENCE) / (total + _SILENCE).sum(dim=1, keepdim=True)
         self._guess_error = self._cross_entropy(guess.log(), self._withheld)
         self._start = self._masks.clamp(min=_LEAST_MASK).log()
-        self._influence = 0.5 * (1 - certainty)
+        self._influence = _INFLUENCE * (1 - certainty)
         self._input_noise = setup.settings.input_noise
         self.initial = self._apply(self._masks)
 
