@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
@@ -160,6 +161,75 @@ def test_a_batch_on_a_cluster_ends_by_a_signal_as_any_run_does(address: str, fol
     assert error.count("\n") == 1
     assert "repeat the command to go on" in error
     assert not tree(folder / "out")
+
+
+@pytest.fixture
+def unshared(started: Workers, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that do not see the folder: they look for another one, and for a claim that is not there."""
+    monkeypatch.setattr("dapcli.pipeline.cluster.join_cluster", lambda *_: nullcontext(started))  # joined once
+    monkeypatch.setattr(Path, "cwd", lambda: folder / "lost")
+    monkeypatch.setattr("dapcli.audio.files.claim", lambda _: nullcontext())
+
+
+def told(record: Path) -> object:
+    """A record without what differs from run to run."""
+    return json.loads(
+        record.read_text(), object_pairs_hook=lambda pairs: [each for each in pairs if "seconds" not in each[0]]
+    )
+
+
+@pytest.mark.usefixtures("unshared")
+@pytest.mark.parametrize("root", ["", "absolute"])
+def test_files_that_a_machine_does_not_see_are_sent_and_have_the_same_bits_and_records(
+    root: str, dap: Dap, recordings: Path
+) -> None:
+    base = recordings if root else Path()
+    options = ("--noise-profile", str(base / "brief.wav"), "--report", str(base / "one/noisy.wav.html"))
+    (recordings / "one").mkdir()
+    ok(dap("denoise", str(base / "noisy.wav"), str(base / "one/noisy.wav"), *options, *TINIER))
+    (recordings / "one").rename(recordings / "before")
+    batch = ("batch", "denoise", str(base / "noisy.wav"), "--output-dir", str(base / "one"), *options[:2], "--report")
+    ok(dap(*batch, "--cluster", "auto", *TINIER))
+    before, after = recordings / "before", recordings / "one"
+    assert (after / "noisy.wav").read_bytes() == (before / "noisy.wav").read_bytes()
+    assert told(after / "noisy.wav.json") == told(before / "noisy.wav.json")
+    assert gettempdir() + "/dap-" not in (after / "noisy.wav.html").read_text()
+    assert set(tree(after)) == {*tree(before), "batch.json"}
+    ok(dap(*batch, "--cluster", "auto", *TINIER))
+    assert json.loads((after / "batch.json").read_text())["kept"] == 1
+
+
+@pytest.mark.usefixtures("unshared")
+def test_a_folder_of_sources_comes_back_and_files_of_others_stay(dap: Dap, recordings: Path) -> None:
+    (recordings / "in").mkdir()
+    (recordings / "in" / "bad.wav").write_text("no audio")
+    for name in ("mix", "other"):
+        shutil.copy(recordings / "mix.wav", recordings / "in" / f"{name}.wav")
+    (recordings / "out" / "other").mkdir(parents=True)
+    (recordings / "out" / "other" / "separation.json").write_text("mine")
+    call = ("batch", "separate", "in", "--output-dir", "out", "--cluster", "auto", "--prior", "conv", *TINY)
+    assert dap(*call).code == 5
+    ok(dap("separate", "mix.wav", "one", "--prior", "conv", *TINY))
+    for path in (recordings / "one").glob("*.wav"):
+        assert (recordings / "out" / "mix" / path.name).read_bytes() == path.read_bytes()
+    assert tree(recordings / "out" / "other") == {"separation.json": b"mine"}
+    lines = {
+        Path(line["input"]).name: line for line in json.loads((recordings / "out/batch.json").read_text())["files"]
+    }
+    assert "already exists" in lines["other.wav"]["error"]
+    assert lines["bad.wav"]["error"].startswith("in/bad.wav")
+
+
+@pytest.mark.usefixtures("unshared")
+def test_large_files_that_a_machine_does_not_see_are_refused(
+    dap: Dap, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dapcli.cli.batch._SENT", 1000)
+    assert dap("batch", "denoise", "noisy.wav", "--output-dir", "out", "--cluster", "auto", *TINIER).code == 5
+    (line,) = json.loads((folder / "out" / "batch.json").read_text())["files"]
+    assert "lost cannot be used" in line["error"]
+    assert "share that folder" in line["error"]
+    assert set(tree(folder / "out")) == {"batch.json"}
 
 
 def test_an_evaluation_has_the_results_of_one_machine(

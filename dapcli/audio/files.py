@@ -121,6 +121,11 @@ def claim(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_claimed(folder: Path) -> bool:
+    """Whether a run has claimed a folder: a machine where it has not sees another folder, if any, of that name."""
+    return folder.is_dir() and _beside(folder, ".lock").exists()
+
+
 def _lock(path: Path) -> int | None:
     """The descriptor of a locked file; None if another run has it."""
     while True:

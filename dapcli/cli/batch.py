@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property, partial
@@ -42,8 +43,10 @@ from dapcli.tasks import TASKS, load
 
 if TYPE_CHECKING:
     from dapcli.audio.listing import Listed
+    from dapcli.pipeline.cluster import Parcel
     from dapcli.pipeline.workers import Progress
     from dapcli.report.batch import Line
+    from dapcli.report.record import Record
 
 # The column of a manifest that says where a result goes.
 _OUTPUT = "output"
@@ -52,6 +55,8 @@ _COMMON = {*(each.name for each in fields(RunCommand)), *(each.name for each in 
 _COMMON -= {"preset", "reference"}
 # Bytes of a recording that may have a part of a GPU: about a minute of mono at 16 kHz.
 _SHORT = 2_000_000
+# Bytes of what is read for a recording that may be sent to a machine without its folder.
+_SENT = 64_000_000
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -123,7 +128,7 @@ class Batch(RunCommand):
         self, listed: Mapping[Path, Listed], lines: dict[Path, Line], tell: Callable[[Progress], None]
     ) -> None:
         """Restore what is not done yet, the largest files first, and put into ``lines`` what became of each."""
-        from dapcli.pipeline.cluster import join_cluster
+        from dapcli.pipeline.cluster import Parcel, UnsharedError, join_cluster
         from dapcli.pipeline.workers import Progress, count_cores, start_workers
         from dapcli.report.batch import make_line
 
@@ -144,18 +149,38 @@ class Batch(RunCommand):
         with join_cluster(self.cluster, self.jobs, _gpus) if self.cluster else start_workers(jobs) as workers:
             references = bool(self.reference) or any(each.values.get("reference") for each in listed.values())
             # Each process here loads what it needs at the same time.
-            checked = [self._common] * (1 if self.cluster else workers.width)
+            checked = [Parcel(self._common)] * (1 if self.cluster else workers.width)
             for _, death in workers.map(partial(_check, references), checked):
                 if death:
                     raise death
             began = time.monotonic()
-            for command, line in workers.map(_restore_one, commands):
-                target = command.output_path
-                if isinstance(line, DeviceError):
-                    line = make_line(command.input_path, target, "failed", error=str(line))
-                lines[target] = line
+
+            def finish(command: TaskCommand, line: Line | DapError) -> None:
+                nonlocal left
+                source, target = command.input_path, command.output_path
+                lines[target] = (
+                    make_line(source, target, "failed", error=str(line)) if isinstance(line, DapError) else line
+                )
                 left -= sizes[target]
                 tell(Progress(len(lines), len(listed), (time.monotonic() - began) * left / (total - left)))
+
+            def parcels() -> Iterator[Parcel]:
+                for command, error in unseen:
+                    packed = _pack(command, error)
+                    if isinstance(packed, Parcel):
+                        yield packed
+                    else:
+                        finish(command, packed)
+
+            unseen = []
+            for command, line in workers.map(partial(_restore_one, self.output_dir), commands):
+                if isinstance(line, UnsharedError):
+                    unseen.append((command, line))
+                else:
+                    finish(command, line)
+            # None waits: their files would fill the memory.
+            for parcel, files in replace(workers, waiting=0).map(_restore_parcel, parcels()):
+                finish(parcel.item, files if isinstance(files, DapError) else _keep(parcel.item, files))
 
     def _listed(self) -> dict[Path, Listed]:
         """What is to be restored, by where it goes.
@@ -229,8 +254,9 @@ def _size(path: Path) -> int:
     return 1
 
 
-def _check(references: bool, command: TaskCommand) -> None:
+def _check(references: bool, parcel: Parcel) -> None:
     """Raise what is wrong with the settings of all recordings, and with the device."""
+    command: TaskCommand = parcel.item
     load("dapcli.tasks.check:check")(
         TASKS[command.task],
         command.settings,
@@ -241,23 +267,107 @@ def _check(references: bool, command: TaskCommand) -> None:
     )
 
 
-def _restore_one(command: TaskCommand) -> Line:
-    """Restore a recording, and return what became of it, unless that is done by now."""
+def _restore_one(folder: Path, command: TaskCommand) -> Line | DapError:
+    """Restore a recording, and return what became of it, unless that is done by now.
+
+    A machine without the recording, or the folder of all results, returns an ``UnsharedError``.
+    """
+    from dapcli.audio.files import is_claimed
+    from dapcli.pipeline.cluster import unshared
+
+    if not is_claimed(folder):
+        return unshared(folder, "is not there")
+    try:
+        lost = next((path for path in command.inputs if not path.exists()), None)
+    except (DapError, OSError):  # an option is a file's name only where that is
+        lost = command.input_path
+    if lost:
+        return unshared(lost, "is not there")
+
+    def restore() -> Record:
+        record = command.found()
+        if record is not None and not command.overwrite and command.is_done(record):
+            return record
+        return _replacing(command).run(lambda: None)
+
+    return _attempt(command, restore)
+
+
+def _attempt(command: TaskCommand, restore: Callable[[], Record]) -> Line:
+    """What becomes of a recording by its record, or by what is raised."""
     from dapcli.report.batch import make_line
 
     line = partial(make_line, command.input_path, command.output_path)
     try:
-        record = command.found()
-        if not command.overwrite and command.is_done(record):
-            return line("done", record)
-        # What another run has made of the same recording is made again.
-        ours = record is not None and Path(record["input"]).name == command.input_path.name
-        command.output_path.parent.mkdir(parents=True, exist_ok=True)
-        return line("done", replace(command, overwrite=command.overwrite or ours).run(lambda: None))
+        return line("done", restore())
     except DapError as error:
         return line("failed", error=str(error))
     except Exception as error:
         return line("failed", error=f"{type(error).__name__}: {error}")
+
+
+def _replacing(command: TaskCommand) -> TaskCommand:
+    """The command, to make again what another run has made of the same recording; its folder is there then."""
+    record = command.found()
+    ours = record is not None and Path(record["input"]).name == command.input_path.name
+    command.output_path.parent.mkdir(parents=True, exist_ok=True)
+    return replace(command, overwrite=command.overwrite or ours)
+
+
+def _pack(command: TaskCommand, error: DapError) -> Parcel | DapError:
+    """A recording with all that is read for it, to be restored elsewhere; or what is wrong with it, or its size."""
+    from dapcli.pipeline.cluster import Parcel
+
+    inputs, here = command.inputs, Path.cwd()
+    # Nothing can be put above the root.
+    above = any(path.parts.count("..") >= len(here.parts) for path in (*inputs, command.output_path))
+    if above or sum(map(_size, inputs)) > _SENT:
+        return DeviceError(f"{error}, for files of more than {_SENT / 1e6:.0f} MB are not sent")
+    try:
+        with _replacing(command).claimed():  # before hours of work
+            return Parcel(command, {path: path.read_bytes() for path in inputs}, here)
+    except DapError as refused:
+        return refused
+    except OSError as refused:
+        return InputError(f"{refused.filename}: cannot be used ({refused.strerror}); check it, and repeat")
+
+
+def _restore_parcel(parcel: Parcel) -> Mapping[Path, bytes] | DapError:
+    """All that is written for a recording, which is restored in a folder of its own, or why there is nothing."""
+    with parcel.unpacked() as root:
+        names, command = set(map(str, parcel.files)), parcel.item
+
+        def place(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(place, value))
+            if (isinstance(value, Path) or value in names) and (path := Path(value)).is_absolute():
+                return type(value)(root / path.relative_to(path.anchor))
+            return value
+
+        placed = replace(command, **{each.name: place(getattr(command, each.name)) for each in fields(command)})
+        line = _attempt(placed, lambda: _replacing(placed).run(lambda: None))
+        if error := line["error"]:
+            return DapError(error.replace(str(root), ""))
+        texts = {"record", "report"}
+        read = ((name, path, path.read_bytes()) for name, path in placed.written)
+        own = os.fsencode(root)
+        return {
+            Path(str(path).removeprefix(str(root))): content.replace(own, b"") if name in texts else content
+            for name, path, content in read
+        }
+
+
+def _keep(command: TaskCommand, files: Mapping[Path, bytes]) -> Line:
+    """Write what was restored elsewhere, and return what became of the recording."""
+    from dapcli.audio.files import write_files
+
+    def write() -> Record:
+        with _replacing(command).claimed():
+            write_files(files)
+        record: Record = json.loads(files[command.paths.record])
+        return record
+
+    return _attempt(command, write)
 
 
 def _parse(task: str, each: Listed) -> dict[str, Any]:

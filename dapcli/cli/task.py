@@ -163,14 +163,24 @@ class TaskCommand(RunCommand):
         return Paths(outputs, target / f"{_SOURCES}.json", target / f"{_SOURCES}.partial")
 
     @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files that are read."""
+        return (self.input_path, *self.reference, *self.options.files)
+
+    @property
+    def written(self) -> Sequence[tuple[str, Path]]:
+        """All files that are written, by what people call them."""
+        outputs, record, _ = self.paths
+        return [*outputs.items(), ("record", record), *([("report", self.report)] if self.report else [])]
+
+    @property
     def fingerprint(self) -> str:
         """A name for all that decides what is written: the same for files of the same content, wherever they are."""
         from dapcli.audio.files import digest
 
         files = self.options.files
-        read = [self.input_path, *self.reference, *files]
         own = {name: value for name, value in asdict(self.options).items() if value not in {*files, *map(str, files)}}
-        decided = [dapcli.__version__, self.task, own, asdict(self.settings), [digest(path) for path in read]]
+        decided = [dapcli.__version__, self.task, own, asdict(self.settings), [digest(path) for path in self.inputs]]
         return sha256(json.dumps(decided).encode()).hexdigest()
 
     def found(self) -> Record | None:
@@ -183,11 +193,10 @@ class TaskCommand(RunCommand):
 
     def is_done(self, record: Record | None) -> bool:
         """Whether all is written already, by the same command on the same files: it has left this record then."""
-        written = [*self.paths.outputs.values(), *([self.report] if self.report else [])]
         try:
             return (
                 record is not None
-                and all(path.exists() for path in written)
+                and all(path.exists() for _, path in self.written)
                 and record["fingerprint"] == self.fingerprint
             )
         except OSError:  # reading it again will say why
@@ -279,6 +288,27 @@ class TaskCommand(RunCommand):
         return {"version": dapcli.__version__, "task": self.task, **problem.fingerprint, **asdict(settings), **digests}
 
     @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other runs from all that is to be written, once it is checked.
+
+        Raises:
+            OutputError: A file cannot, or must not, be written.
+        """
+        from dapcli.audio.files import check_writable, claim, output_folder
+
+        target, written = self.output_path, [path for _, path in self.written]
+        with output_folder(target) if self.options.folder else nullcontext(), ExitStack() as claims:
+            for path in written:
+                check_writable(path, overwrite=self.overwrite)
+                if any(path.exists() and each.exists() and path.samefile(each) for each in self.inputs):
+                    raise OutputError(f"{path}: is an input; name another file")
+            if len({path.resolve() for path in written}) < len(written):
+                raise OutputError("what is restored, its .json and --report must be different files")
+            for path in dict.fromkeys((target, *written)):
+                claims.enter_context(claim(path))
+            yield
+
+    @contextmanager
     def _files(self) -> Iterator[Files]:
         """The files of the run, once all paths are checked; this does not import torch.
 
@@ -289,12 +319,11 @@ class TaskCommand(RunCommand):
             OutputError: A file cannot, or must not, be written.
         """
         from dapcli.audio import open_audio, open_matching, output_format
-        from dapcli.audio.files import check_writable, claim, output_folder
         from dapcli.audio.writing import format_notes, metadata_to_write
 
         reading = {"accept_truncated": self.accept_truncated}
         source, target, references = self.input_path, self.output_path, self.reference
-        outputs, record, kept = self.paths
+        outputs, _, kept = self.paths
         if target == _PIPE:
             raise SettingsError("-: no recording is written to a pipe; name a file, and hand that on")
         if references and len(references) != len(outputs):
@@ -302,17 +331,7 @@ class TaskCommand(RunCommand):
             raise SettingsError(f"--reference: give one for each output; {count} were given for {len(outputs)}")
         if len(set(references)) < len(references):
             raise SettingsError("--reference names one file twice; give each source its own")
-        written = [*outputs.items(), ("record", record), *([("report", self.report)] if self.report else [])]
-        with output_folder(target) if self.options.folder else nullcontext(), ExitStack() as opened:
-            for _, path in written:
-                check_writable(path, overwrite=self.overwrite)
-                inputs = (source, *references, *self.options.files)
-                if any(path.exists() and each.exists() and path.samefile(each) for each in inputs):
-                    raise OutputError(f"{path}: is an input; name another file")
-            if len({path.resolve() for _, path in written}) < len(written):
-                raise OutputError("what is restored, its .json and --report must be different files")
-            for path in dict.fromkeys((target, *(path for _, path in written))):
-                opened.enter_context(claim(path))
+        with self.claimed(), ExitStack() as opened:
             recording = opened.enter_context(open_audio(source, **reading))
             try:
                 container, subtype = output_format(next(iter(outputs.values())), recording)
@@ -324,7 +343,7 @@ class TaskCommand(RunCommand):
             metadata = metadata_to_write(source, recording, container, subtype)
             lost = format_notes(target, recording, container, subtype) + metadata.note(target, container)
             notes |= {f"output_{number}": note for number, note in enumerate(lost, 1)}
-            yield Files(recording, clean, outputs, container, subtype, metadata, written, kept, notes)
+            yield Files(recording, clean, outputs, container, subtype, metadata, self.written, kept, notes)
 
 
 def options_of(name: str, owner: type, changes: Mapping[str, Mapping[str, Any]] | None = None) -> list[Declaration]:

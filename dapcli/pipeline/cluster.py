@@ -9,12 +9,14 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from logging import ERROR
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dapcli
@@ -33,9 +35,46 @@ _PATIENCE = 5.0
 _LOST = 15.0
 
 
+class UnsharedError(DeviceError):
+    """A process does not have the folders or files of this one."""
+
+
+def unshared(path: Path, reason: str) -> UnsharedError:
+    """What to say of a folder or file that this machine cannot use."""
+    return UnsharedError(f"{platform.node()}: {path} cannot be used ({reason}); share that folder")
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """An item for a process that need not have this one's folders, with the files that it takes."""
+
+    item: Any
+    files: Mapping[Path, bytes] = field(default_factory=dict)
+    folder: Path = field(default_factory=Path.cwd)
+
+    @contextlib.contextmanager
+    def unpacked(self) -> Iterator[Path]:
+        """A temporary folder in place of the root of all paths; what was the current folder there is so again."""
+        with TemporaryDirectory(prefix="dap-") as name:
+            root = Path(name).resolve()
+            current = root / self.folder.relative_to(self.folder.anchor)
+            current.mkdir(parents=True)
+            os.chdir(current)
+            try:
+                for path, content in self.files.items():
+                    place = root / path.relative_to(path.anchor) if path.is_absolute() else path
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_bytes(content)
+                yield root
+            finally:
+                os.chdir(root.parent)
+
+
 @contextlib.contextmanager
 def join_cluster(address: str, jobs: int | None, gpus: Callable[[Any], float]) -> Iterator[Workers]:
-    """The processes of a Ray cluster, for as long as the context lasts; its machines have the same folders as this one.
+    """The processes of a Ray cluster, for as long as the context lasts.
+
+    Its machines have the same folders as this one, or items are parcels.
 
     Args:
         address: That of a cluster, ``auto`` for the one that this machine is in, or ``local`` for one that is started.
@@ -70,9 +109,10 @@ def join_cluster(address: str, jobs: int | None, gpus: Callable[[Any], float]) -
     call = ray.remote(_call)
 
     def submit(function: Callable[[Any], Any], item: Any) -> Future[Any]:
-        share = gpus(item) if resources.get("GPU") else 0
+        parcel = isinstance(item, Parcel)
+        share = gpus(item.item if parcel else item) if resources.get("GPU") else 0
         remote = call.options(num_cpus=1, num_gpus=share, max_retries=_RETRIES)
-        ref = remote.remote(dapcli.__version__, Path.cwd(), function, item)
+        ref = remote.remote(dapcli.__version__, None if parcel else Path.cwd(), function, item)
         ended: Future[Any] = Future()
         refs[ended] = ref
         ref.future().add_done_callback(partial(_settle, refs, ended))
@@ -141,14 +181,15 @@ def _settle(refs: dict[Future[Any], Any], ended: Future[Any], future: Future[Any
         ended.set_exception(raised)
 
 
-def _call(version: str, folder: Path, function: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | None]:
-    """What a function returns, or what it raises, in a process that has the same folders."""
+def _call(version: str, folder: Path | None, function: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | None]:
+    """What a function returns, or what it raises, in a process that has the same current folder, if there is one."""
     if version != dapcli.__version__:
         return DeviceError(f"{platform.node()}: has dapcli {dapcli.__version__}, not {version}; install that"), None
     try:
-        os.chdir(folder)
+        if folder is not None:
+            os.chdir(folder)
     except OSError as error:
-        return DeviceError(f"{platform.node()}: {folder} cannot be used ({error.strerror}); share that folder"), None
+        return unshared(Path(error.filename), str(error.strerror)), None
     prepare()
     try:
         return function(item), None
