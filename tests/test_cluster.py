@@ -174,7 +174,7 @@ def unshared(started: Workers, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 def told(record: Path) -> object:
     """A record without what differs from run to run."""
     return json.loads(
-        record.read_text(), object_pairs_hook=lambda pairs: [each for each in pairs if "seconds" not in each[0]]
+        record.read_text(), object_pairs_hook=lambda pairs: [each for each in pairs if "second" not in each[0]]
     )
 
 

@@ -334,27 +334,31 @@ def _pack(command: TaskCommand, error: DapError) -> Parcel | DapError:
 
 def _restore_parcel(parcel: Parcel) -> Mapping[Path, bytes] | DapError:
     """All that is written for a recording, which is restored in a folder of its own, or why there is nothing."""
-    with parcel.unpacked() as root:
-        names, command = set(map(str, parcel.files)), parcel.item
+    names, command = set(map(str, parcel.files)), parcel.item
 
-        def place(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(place, value))
-            if (isinstance(value, Path) or value in names) and (path := Path(value)).is_absolute():
-                return type(value)(root / path.relative_to(path.anchor))
-            return value
+    def place(root: Path, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(place(root, each) for each in value)
+        if (isinstance(value, Path) or value in names) and (path := Path(value)).is_absolute():
+            return type(value)(root / path.relative_to(path.anchor))
+        return value
 
-        placed = replace(command, **{each.name: place(getattr(command, each.name)) for each in fields(command)})
-        line = _attempt(placed, lambda: _replacing(placed).run(lambda: None))
-        if error := line["error"]:
-            return DapError(error.replace(str(root), ""))
-        texts = {"record", "report"}
-        read = ((name, path, path.read_bytes()) for name, path in placed.written)
-        own = os.fsencode(root)
-        return {
-            Path(str(path).removeprefix(str(root))): content.replace(own, b"") if name in texts else content
-            for name, path, content in read
-        }
+    try:
+        with parcel.unpacked() as root:
+            placed = replace(
+                command, **{each.name: place(root, getattr(command, each.name)) for each in fields(command)}
+            )
+            line = _attempt(placed, lambda: _replacing(placed).run(lambda: None))
+            if error := line["error"]:
+                return DapError(error.replace(str(root), ""))
+            audio, files = placed.paths.outputs.values(), {}
+            for _, path in placed.written:
+                content = path.read_bytes()
+                own = Path(str(path).removeprefix(str(root)))
+                files[own] = content if path in audio else content.replace(os.fsencode(root), b"")
+            return files
+    except OSError as refused:
+        return DeviceError(f"a machine cannot use {refused.filename} ({refused.strerror}); make room there, and repeat")
 
 
 def _keep(command: TaskCommand, files: Mapping[Path, bytes]) -> Line:
