@@ -58,7 +58,7 @@ class Parcel:
         with TemporaryDirectory(prefix="dap-") as name:
             root = Path(name).resolve()
             current = root / self.folder.relative_to(self.folder.anchor)
-            current.mkdir(parents=True)
+            current.mkdir(parents=True, exist_ok=True)  # it may be the root
             os.chdir(current)
             try:
                 for path, content in self.files.items():
