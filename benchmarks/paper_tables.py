@@ -3,7 +3,7 @@
     python benchmarks/paper_tables.py OUTDIR CLIPS [--device cuda] [--jobs 8] [--clips 12] [--limit paper=200 ...]
 
 CLIPS has folders digits, speech, piano and, for Table 2, noise. Digits and piano are cut to 1 s, speech to 2 s,
-degraded and measured as `dap evaluate denoise` does, whose folders these are (OUTDIR/work/STAGE-KIND): run again, it
+degraded and measured as `dap evaluate denoise` does, whose folders these are (OUTDIR/stages/STAGE-KIND): run again, it
 goes on where it was, and `dap evaluate` with the same settings adds pages to listen to. Unlike `dap evaluate`, which
 has a blind and an oracle fit of each prior, a stage has one of the two: `paper` and `harmonic` the oracle, whose curve
 also tells what a fixed number of iterations gives; `quality` and `generate`, which stop blindly, the blind one. All
@@ -81,7 +81,7 @@ def make_evaluation(stage: Stage, kind: str, arguments: argparse.Namespace) -> E
         settings = replace(
             settings, iterations=4, finetune_iterations=min(settings.finetune_iterations, 2), base_channels=8
         )
-    outside = arguments.out / "work"
+    outside = arguments.out / "stages"
     values = {"noise": tuple(collect([arguments.clips_dir / "noise"], outside=outside))}
     protocol = make_protocol("denoise", stage.noisy, values if stage.noisy == "environmental" else {})
     methods = make_methods("denoise", stage.priors, (), settings, arguments.device, oracle=stage.oracle)
@@ -159,7 +159,7 @@ def begin() -> None:
 
 def main(stages: Sequence[Stage] = STAGES) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder for tables.md, records.json and work")
+    parser.add_argument("out", type=Path, help="folder for tables.md, records.json and stages")
     parser.add_argument("clips_dir", type=Path, help="folder with folders of clips")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--jobs", type=int, default=8, help="fits at the same time")
@@ -171,7 +171,7 @@ def main(stages: Sequence[Stage] = STAGES) -> None:
     parser.add_argument("--toy", action="store_true", help="tiny networks and hardly any iterations")
     arguments = parser.parse_args()
     limits = {name: float(seconds) for name, _, seconds in (each.partition("=") for each in arguments.limit)}
-    root = arguments.out / "work"
+    root = arguments.out / "stages"
     root.mkdir(parents=True, exist_ok=True)
     tables = arguments.out / "tables.md"
     machine = describe_machine()
