@@ -1,14 +1,14 @@
-"""The papers' tables of noise by their own settings, and by dap's: see benchmarks/paper_tables.sh.
+"""The papers' tables by their own settings, and those of noise by dap's: see benchmarks/paper_tables.sh.
 
-    python benchmarks/paper_tables.py OUTDIR CLIPS [--device cuda] [--jobs 8] [--clips 12] [--limit paper=200 ...]
+    python benchmarks/paper_tables.py OUTDIR CLIPS [--device cuda] [--jobs 8] [--clips 12] [--limit table1=200 ...]
 
-CLIPS has folders digits, speech, piano and, for Table 2, noise. Digits and piano are cut to 1 s, speech to 2 s,
-degraded and measured as `dap evaluate denoise` does, whose folders these are (OUTDIR/stages/STAGE-KIND): run again, it
-goes on where it was, and `dap evaluate` with the same settings adds pages to listen to. Unlike `dap evaluate`, which
-has a blind and an oracle fit of each prior, a stage has one of the two: `paper` and `harmonic` the oracle, whose curve
-also tells what a fixed number of iterations gives; `quality` and `generate`, which stop blindly, the blind one. All
-stages share one pool of processes. A stage with a --limit in seconds ends with the clips that all its methods have
-finished.
+CLIPS has folders digits, speech, piano, drums and noise. Speech is cut to 2 s, all others to 1 s, degraded and measured
+as `dap evaluate TASK --protocol paper` does, whose folders these are (OUTDIR/stages/STAGE-KIND): run again, it goes on
+where it was, and `dap evaluate` with the same settings adds pages to listen to. Unlike `dap evaluate`, which has a
+blind and an oracle fit of each prior, a stage has one of the two: those of the papers' tables the oracle, whose curve
+also tells what a fixed number of iterations gives; `quality`, `generate` and `environment`, which stop blindly, the
+blind one. All stages share one pool of processes. A stage with a --limit in seconds ends with the clips that all its
+methods have finished.
 """
 
 from __future__ import annotations
@@ -35,46 +35,58 @@ from dapcli.evaluation.folder import Folder, Record
 from dapcli.evaluation.methods import make_methods
 from dapcli.evaluation.protocols import make_protocol
 from dapcli.evaluation.run import Evaluation, restore_unit
-from dapcli.evaluation.tables import compare, summarize
+from dapcli.evaluation.tables import Difference, compare, summarize
+from dapcli.settings import PAPER_RATE
 from dapcli.tasks import TASKS
 from dapcli.tasks.speed import describe_machine
 
-KINDS = {"digits": 1.0, "speech": 2.0, "piano": 1.0}
+# Seconds of a clip; sources are those of a mixture.
+KINDS = {"digits": 1.0, "speech": 2.0, "piano": 1.0, "piano+drums": 1.0}
+SOUNDS = ("digits", "speech", "piano")
 PRIORS = ("conv", "dilated", "exp", "exp-dense")
 METRICS = ("snr_db", "pesq_nb")
+FRAMES_METRICS = ("spectral_snr_db", "envelope_distance", "gaps_snr_db")
+SOURCE_METRICS = tuple(
+    f"{metric}_{source}" for metric in ("sdr_db", "sir_db", "spectral_snr_db", "envelope_distance") for source in (1, 2)
+)
 HARMONIC_METRICS = ("snr_db", "csig", "cbak", "covl", "pesq_wb", "segmental_snr_db")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One table: a preset with white noise or that of an environment, stopped by the reference or not."""
+    """One table: a task by a preset and a protocol, stopped by the reference or not."""
 
     name: str
+    task: str
     preset: str
-    noisy: str
+    protocol: str
     oracle: bool
-    limit: float = math.inf
+    kinds: tuple[str, ...] = SOUNDS
     priors: tuple[str, ...] = PRIORS
     metrics: tuple[str, ...] = METRICS
+    limit: float = math.inf
 
 
+HARMONIC = ("conv7", "dilated7", "harmonic")
 STAGES = (
-    Stage("paper", "paper", "gaussian", True),
-    Stage(
-        "harmonic", "harmonic-paper", "gaussian", True, math.inf, ("conv7", "dilated7", "harmonic"), HARMONIC_METRICS
-    ),
-    Stage("quality", "quality", "gaussian", False),
-    Stage("generate", "generate", "gaussian", False),
-    Stage("environment", "quality", "environmental", False),
-    Stage("environment-paper", "paper", "environmental", True),
+    Stage("table1", "denoise", "paper", "gaussian", True),
+    Stage("table2", "denoise", "paper", "environmental", True),
+    Stage("table3", "inpaint", "paper", "frames", True, ("digits", "speech"), metrics=FRAMES_METRICS),
+    Stage("table4", "separate", "paper", "mixture", True, ("piano+drums",), metrics=SOURCE_METRICS),
+    Stage("harmonic", "denoise", "harmonic-paper", "gaussian", True, priors=HARMONIC, metrics=HARMONIC_METRICS),
+    Stage("quality", "denoise", "quality", "gaussian", False),
+    Stage("environment", "denoise", "quality", "environmental", False),
+    Stage("generate", "denoise", "generate", "gaussian", False),
 )
 
 
 def make_evaluation(stage: Stage, kind: str, arguments: argparse.Namespace) -> Evaluation:
     """What `dap evaluate` would make of the same, but for the methods."""
-    settings = TASKS["denoise"].presets[stage.preset]
+    settings = TASKS[stage.task].presets[stage.preset]
     if stage.preset != "quality":
         settings = replace(settings, iterations=min(settings.iterations, arguments.iterations))
+    if arguments.hop and stage.oracle:
+        settings = replace(settings, hop=arguments.hop)
     if arguments.precision:
         settings = replace(settings, precision=arguments.precision)
     if arguments.toy:
@@ -83,13 +95,13 @@ def make_evaluation(stage: Stage, kind: str, arguments: argparse.Namespace) -> E
         )
     outside = arguments.out / "stages"
     values = {"noise": tuple(collect([arguments.clips_dir / "noise"], outside=outside))}
-    protocol = make_protocol("denoise", stage.noisy, values if stage.noisy == "environmental" else {})
-    methods = make_methods("denoise", stage.priors, (), settings, arguments.device, oracle=stage.oracle)
-    if stage.oracle:
-        methods = tuple(each for each in methods if each.oracle == "reference" or each.name == "input")
-    files = collect([arguments.clips_dir / kind], outside=outside)
-    drawn = draw_clips([files], KINDS[kind], arguments.clips, 0)
-    return Evaluation(protocol, settings, arguments.device, KINDS[kind], drawn.clips, methods)
+    protocol = make_protocol(stage.task, stage.protocol, values if stage.protocol == "environmental" else {})
+    methods = make_methods(
+        stage.task, stage.priors, (), settings, arguments.device, oracle=stage.oracle, blind=not stage.oracle
+    )
+    groups = [collect([arguments.clips_dir / folder], outside=outside) for folder in kind.split("+")]
+    drawn = draw_clips(groups, KINDS[kind], arguments.clips, 0)
+    return Evaluation(protocol, settings, arguments.device, KINDS[kind], drawn.clips, methods, PAPER_RATE)
 
 
 def work(stage: Stage, evaluations: dict[str, tuple[Evaluation, Folder]], pool: ProcessPoolExecutor, jobs: int) -> None:
@@ -130,27 +142,32 @@ def finished(evaluation: Evaluation, folder: Folder) -> list[Record]:
 def table(stage: Stage, records: dict[str, list[Record]], iterations: int) -> str:
     """Means over clips by kind of clip, and the differences from the last prior on the same clips."""
     best = stage.priors[-1]
-    columns, rows = [], {name: [f"{name}"] for name in ("input", *stage.priors)}
+    columns, rows = [], {name: [name] for name in ("input", *stage.priors)}
     for kind, each in records.items():
-        columns += [f"{kind} ({len({record['clip'] for record in each})})", f"SNR against {best} (95 %)"]
+        columns += [f"{kind} ({len({record['clip'] for record in each})})", f"less {best} (95 %)"]
         columns += ["best iteration: median (most)", f"SNR after {iterations} (dB)"] if stage.oracle else []
         means = {row.method: row for row in summarize(each, stage.metrics)}
-        apart = {other.method: other for other in compare(each, stage.metrics[:1], best) if other.method != "input"}
+        apart = {(other.method, other.metric): other for other in compare(each, stage.metrics, best)}
         for name, row in rows.items():
             cells = [means[name].cells[metric] if name in means else None for metric in stage.metrics]
             row.append(" / ".join(f"{cell.mean:.2f}" for cell in cells if cell))
-            other = apart.get(name)
-            interval = f"[{other.low:+.2f}, {other.high:+.2f}]" if other and other.low is not None else ""
-            row.append(f"{other.mean:+.2f} {interval}" if other else "")
+            others = [apart[name, metric] for metric in stage.metrics if (name, metric) in apart]
+            row.append(" / ".join(difference(other) for other in others if name != "input"))
             if stage.oracle:
                 fits = [record["fit"] for record in each if record["method"] == name and record["fit"]]
                 arrived = [fit["best_iteration"] for fit in fits]
                 row.append(f"{statistics.median(arrived):.0f} ({max(arrived)})" if arrived else "")
                 row.append(f"{statistics.mean(fit['snr_db'][-1] for fit in fits):.2f}" if fits else "")
     stop = "oracle" if stage.oracle else "blind"
-    lines = [f"\n## {stage.name}: preset {stage.preset}, {stop}, {stage.noisy} noise, {' / '.join(stage.metrics)}\n"]
+    lines = [f"\n## {stage.name}: {stage.task}, preset {stage.preset}, {stop}, {stage.protocol}\n"]
+    lines += [" / ".join(stage.metrics) + "\n"]
     lines += [f"| | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows.values())])
+
+
+def difference(other: Difference) -> str:
+    """A mean difference with its interval."""
+    return f"{other.mean:+.2f}" + (f" [{other.low:+.2f}, {other.high:+.2f}]" if other.low is not None else "")
 
 
 def begin() -> None:
@@ -166,8 +183,9 @@ def main(stages: Sequence[Stage] = STAGES) -> None:
     parser.add_argument("--clips", type=int, default=12, help="of each kind, at the most")
     parser.add_argument("--iterations", type=int, default=2000, help="at the most, but for preset quality")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS], help="kinds of clips")
+    parser.add_argument("--hop", type=float, help="s, in place of the papers' 0.004, in stages of theirs")
     parser.add_argument("--precision", help="in place of the presets': auto, float32 or bfloat16")
-    parser.add_argument("--limit", action="append", default=[], help="seconds of a stage, as paper=200; 0 skips it")
+    parser.add_argument("--limit", action="append", default=[], help="seconds of a stage, as table1=200; 0 skips it")
     parser.add_argument("--toy", action="store_true", help="tiny networks and hardly any iterations")
     arguments = parser.parse_args()
     limits = {name: float(seconds) for name, _, seconds in (each.partition("=") for each in arguments.limit)}
@@ -182,7 +200,7 @@ def main(stages: Sequence[Stage] = STAGES) -> None:
     pool = ProcessPoolExecutor(arguments.jobs, context, initializer=begin)
     for stage in (replace(each, limit=limits.get(each.name, each.limit)) for each in stages):
         evaluations: dict[str, tuple[Evaluation, Folder]] = {}
-        for kind in arguments.kinds if stage.limit else ():
+        for kind in [kind for kind in stage.kinds if kind in arguments.kinds] if stage.limit else ():
             evaluation, folder = make_evaluation(stage, kind, arguments), Folder(root / f"{stage.name}-{kind}")
             opened.enter_context(folder.open(evaluation.configuration(), overwrite=False))
             evaluations[kind] = evaluation, folder
@@ -190,9 +208,9 @@ def main(stages: Sequence[Stage] = STAGES) -> None:
             continue
         work(stage, evaluations, pool, arguments.jobs)
         kept[stage.name] = {kind: finished(*pair) for kind, pair in evaluations.items()}
-        settings = evaluations[arguments.kinds[0]][0].settings
+        iterations = next(iter(evaluations.values()))[0].settings.iterations
         with tables.open("a") as file:
-            file.write(table(stage, kept[stage.name], settings.iterations) + "\n")
+            file.write(table(stage, kept[stage.name], iterations) + "\n")
         (arguments.out / "records.json").write_text(json.dumps(kept))
     pool.shutdown()
     opened.close()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The papers' tables of noise on a GPU: OUTDIR/tables.md. With TOY=1 tiny fits on a CPU, which only show that it runs.
+# The papers' tables on a GPU: OUTDIR/tables.md. With TOY=1 tiny fits on a CPU, which only show that it runs.
 #
 #     benchmarks/paper_tables.sh OUTDIR CLIPS_DIR [options of benchmarks/paper_tables.py]
 #
-# CLIPS_DIR has the folders digits, speech, piano and noise. The same command again goes on where it was.
+# CLIPS_DIR has the folders digits, speech, piano, drums and noise. The same command again goes on where it was.
 set -euo pipefail
 out=${1:?usage: benchmarks/paper_tables.sh OUTDIR CLIPS_DIR} clips=${2:?usage: benchmarks/paper_tables.sh OUTDIR CLIPS_DIR}
 shift 2

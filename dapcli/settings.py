@@ -147,7 +147,7 @@ class Settings:
         0.0,
         "Standard deviation of the noise added to the network's input in every iteration (not mask, ensemble).",
         least=0,
-        estimators=("generate", "dnp-lsa", "dnp-wiener", "ratio-mask", "double-dip"),
+        estimators=("generate", "frames", "dnp-lsa", "dnp-wiener", "ratio-mask", "double-dip"),
     )
     ema_decay: float = option(0.95, "Weight of the past in the running average of estimates.", least=0, below=1)
     window: float = option(1022 / PAPER_RATE, "Length of the STFT's window, s.", above=0)
@@ -190,8 +190,8 @@ def look_up(name: str, registry: Collection[str], what: str) -> None:
         raise SettingsError(f"unknown {what} {name!r}; choose one of {', '.join(registry)}")
 
 
-def choose_settings(presets: Mapping[str, Settings], preset: str, given: Mapping[str, Any]) -> Settings:
-    """A preset's settings with those that were given in their place; None stands for not given.
+def choose_settings(presets: Mapping[str, Settings], preset: str | None, given: Mapping[str, Any]) -> Settings:
+    """A preset's settings, by default those of ``quality``, with those that were given; None stands for not given.
 
     An estimator for which the preset was not made brings the preset of its own name, if there is one: steps that suit
     one estimator spoil the other's fit.
@@ -199,6 +199,7 @@ def choose_settings(presets: Mapping[str, Settings], preset: str, given: Mapping
     Raises:
         SettingsError: The preset is unknown, or a setting out of range.
     """
+    preset = preset or "quality"
     look_up(preset, presets, "preset")
     estimator = given.get("estimator")
     if estimator in presets and estimator != presets[preset].estimator:

@@ -27,6 +27,7 @@ from dapcli.evaluation.protocols import PROTOCOLS, Case, Protocol, make_case
 from dapcli.evaluation.run import restore_unit
 from dapcli.metrics import METRICS, score, score_sources
 from dapcli.settings import option
+from dapcli.tasks import TASKS
 from tests.command_line import MAIN, Dap, Run, assert_refused, read, tree
 from tests.signals import RATE, noise, tone
 
@@ -115,6 +116,17 @@ def test_curves_are_of_what_the_oracle_kept(dap: Dap, folder: Path) -> None:
     assert {"conv7", "wave-unet"} <= set(re.findall("<!-- (.*?) -->", svg))
     best = max(float(row["snr_db"]) for row in rows[:5])
     assert f"| conv7 | {float(rows[4]['snr_db']):.2f} | {best:.2f} |" in (folder / "out" / "results.md").read_text()
+
+
+def test_the_protocol_of_the_paper_is_at_its_rate_with_its_settings(dap: Dap, folder: Path) -> None:
+    for task, protocol in (("denoise", "gaussian"), ("inpaint", "frames"), ("separate", "mixture")):
+        sources = ("clean", "other") if task == "separate" else ("clean",)
+        evaluate(dap, task, *sources, "--protocol", "paper", "--duration", "0.58", "--baseline", "input", "--overwrite")
+        results, settings = results_of(folder), TASKS[task].presets["paper"]
+        assert (results["protocol"]["name"], results["rate"]) == (protocol, 16_000)
+        assert (results["settings"]["iterations"], results["settings"]["hop"]) == (settings.iterations, settings.hop)
+        (audio, *_) = (folder / "out" / "audio").glob("*/input*.wav")
+        assert soundfile.info(audio).samplerate == 16_000
 
 
 def test_separated_sources_are_written_in_the_order_of_the_references(dap: Dap, folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ from dapcli.evaluation.tables import choose_pivot, compare, summarize
 from dapcli.metrics import LOWER_IS_BETTER, METRICS
 from dapcli.settings import Settings
 from dapcli.signal.source_types import DEFAULT_TYPES
+from dapcli.signal.stft import STFT
 from dapcli.tasks import TASKS
 from dapcli.tasks.problem import Problem
 from tests.signals import RATE, Samples, noise, snr_db
@@ -181,6 +183,7 @@ def prepare(name: str, clean: Path) -> tuple[Protocol, tuple[Clip, ...]]:
         "environmental": {"noise": (write(clean.parent / "noise.wav", noise(3 * RATE)),)},
         "pairs": {"noisy": tuple((pairs or {}).values())},
         "dropout": {"gap": (0.05, 0.1)},
+        "frames": {"gap": (0.08, 0.1)},
     }
     protocol = make_protocol(PROTOCOLS[name].task, name, values.get(name, {}))
     groups = [files[:4], files[4:]] if protocol.task == "separate" else [files[:4]]
@@ -252,6 +255,24 @@ def test_a_gap_has_a_length_of_the_range_and_sound_on_both_sides(seed: int) -> N
     np.testing.assert_array_equal(np.delete(observed, range(start, stop)), np.delete(clean, range(start, stop)))
 
 
+@given(SEEDS)
+@settings(max_examples=10, deadline=None)
+def test_zeroed_frames_lose_the_samples_that_no_other_frame_covers(seed: int) -> None:
+    case = degrade(protocols.Frames(), tone(1.0), seed=seed)
+    ((start, stop),) = case.problem.degradation.gaps.channels[0]
+    stft = STFT.for_rate(RATE, 1022 / 16_000, 64 / 16_000)
+    zeroed = stft.touched(torch.arange(RATE)[None].ge(start) & torch.arange(RATE)[None].lt(stop))[0]
+    seconds = zeroed.sum() * stft.hop / RATE
+    assert 0.1 - stft.hop / RATE <= seconds <= 0.25 + stft.hop / RATE
+    # All windows but those of the zeroed frames, added up.
+    covered = torch.zeros(RATE + stft.n_fft)
+    for frame in range(len(zeroed)):
+        if not zeroed[frame]:
+            covered[frame * stft.hop :][: stft.n_fft] += torch.hann_window(stft.n_fft)
+    lost = np.flatnonzero(covered[stft.n_fft // 2 :][:RATE].numpy() == 0)
+    np.testing.assert_array_equal(lost, np.arange(start, stop))
+
+
 def test_mixtures_are_sums_of_sources_of_one_level() -> None:
     clips = [gain * tone(0.5, pitch) for gain, pitch in ((1.0, 200), (0.01, 310), (3.0, 470))]
     case = degrade(protocols.Mixture(types=DEFAULT_TYPES[3]), *clips)
@@ -280,6 +301,16 @@ def test_protocols_are_chosen_by_name_or_by_their_values() -> None:
         ({"noisy": files}, protocols.Pairs),
     ):
         assert isinstance(make_protocol("denoise", None, values), expected)
+    for task, values, name in (
+        ("denoise", {}, "gaussian"),
+        ("denoise", {"noise": files}, "environmental"),
+        ("inpaint", {}, "frames"),
+        ("separate", {}, "mixture"),
+    ):
+        assert make_protocol(task, "paper", values).name == name
+    for task, values in (("declip", {}), ("denoise", {"noisy": files})):
+        with pytest.raises(SettingsError):
+            make_protocol(task, "paper", values)
 
 
 # Methods

@@ -18,11 +18,13 @@ from dapcli.objectives import Setup
 from dapcli.objectives.alternating import Alternating
 from dapcli.objectives.double_dip import DoubleDIP, exclusion, roughness
 from dapcli.objectives.ensemble import _LEAST_WEIGHT, Ensemble, stack
-from dapcli.objectives.generate import ConsistentGeneration
+from dapcli.objectives.generate import ConsistentGeneration, FrameGeneration
 from dapcli.objectives.mask import Mask
 from dapcli.objectives.ratio_mask import RatioMask
 from dapcli.settings import Settings
 from dapcli.signal.degradation import TrainingPair
+from dapcli.signal.gaps import Gaps
+from dapcli.signal.missing import Missing
 from dapcli.signal.noise import Noise
 from dapcli.signal.stft import STFT
 from dapcli.tasks import TASKS, load
@@ -54,7 +56,7 @@ class Prepared:
 
     def __init__(self, degradation: Any, candidates: Samples, pairs: list[TrainingPair]) -> None:
         self._candidates, self._pairs = candidates, pairs
-        self.data_fidelity = degradation.data_fidelity
+        self.data_fidelity, self.affected = degradation.data_fidelity, degradation.affected
 
     def candidates(self, samples: Samples, rate: int) -> Samples:
         return self._candidates
@@ -205,6 +207,22 @@ def test_a_network_of_waveforms_generates_samples(task: str) -> None:
     torch.testing.assert_close(step.estimate, STFT_SMALL.forward(samples[:, :, 0]))
     if task == "denoise":
         torch.testing.assert_close(step.loss, (step.estimate - objective.initial).square().mean())
+
+
+def test_frames_that_lack_a_sample_do_not_count_and_all_others_do() -> None:
+    samples = noise(LENGTH)[None]
+    gap = Missing(Gaps((((200, 230),),)))
+    objective = FrameGeneration(samples, gap, setup())
+    truth = STFT_SMALL.forward(torch.from_numpy(samples).float())[None]
+    lacking = STFT_SMALL.forward(torch.from_numpy(gap.affected(samples)).float())[0].abs().sum(dim=(0, 1)) > 1e-4
+
+    def loss(estimate: Tensor) -> float:
+        return float(objective.step(partial(torch.Tensor.view_as, estimate), None, seeded()).loss)
+
+    for frame in range(truth.shape[-1]):
+        changed = truth.clone()
+        changed[..., frame] += 1
+        assert loss(changed) == pytest.approx(0 if lacking[frame] else 1 / int((~lacking).sum()), abs=1e-9)
 
 
 @pytest.mark.parametrize("task", ["inpaint", "declip", "dequantize"])

@@ -78,13 +78,12 @@ def test_without_a_network_the_classical_ensemble_is_left(kind: str) -> None:
     assert (fit.iterations, fit.parameters, fit.validation) == ((), 0, None)
     assert result.receptive_field[0] > 0
     assert snr_db(clean, result.audio.samples) > snr_db(clean, recording.samples) + 1
-    # It is where a network begins.
-    np.testing.assert_array_equal(
-        restored(recording, degradation, replace(ENSEMBLE, iterations=1)), result.audio.samples
-    )
+    # It is where a network begins, up to rounding.
+    begun = restored(recording, degradation, replace(ENSEMBLE, iterations=1))
+    np.testing.assert_allclose(begun, result.audio.samples, atol=1e-6)
     learned = restore(recording, degradation, ENSEMBLE, device="cpu").segments[0]
     assert learned.validation == min(each.validation or np.inf for each in learned.iterations)
-    assert learned.iterations[0].validation == pytest.approx(1.0)
+    assert learned.iterations[0].validation == pytest.approx(1.0, rel=1e-4)
 
 
 def test_a_gap_across_segments_is_filled_by_both_and_a_segment_without_one_is_copied() -> None:

@@ -71,7 +71,9 @@ def finish_undisturbed() -> None:
 class RunCommand(Command):
     """A command that fits."""
 
-    preset: str = option("quality", "Named set of settings: quality, fast, and the task's own.", panel=RUN_PANEL)
+    preset: str | None = option(
+        None, "Named set of settings: quality, fast, and the task's own.", panel=RUN_PANEL, shown="quality"
+    )
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", panel=RUN_PANEL)
     overwrite: bool = option(False, "Replace existing files.", panel=OUTPUT_PANEL)
     as_json: bool = option(False, "Print the JSON record on stdout, nothing else.", panel=OUTPUT_PANEL, flag="--json")

@@ -10,7 +10,7 @@ import typer
 
 from dapcli.cli.command import CLUSTER, OUTPUT_PANEL, REQUIRED, Declaration, RunCommand, argument, declare, own
 from dapcli.errors import InterruptedRunError, PartialError, SettingsError
-from dapcli.settings import RUN_PANEL, Settings, choose_settings, option
+from dapcli.settings import PAPER_RATE, RUN_PANEL, Settings, choose_settings, option
 from dapcli.signal.source_types import DEFAULT_TYPES
 from dapcli.tasks import TASKS
 from dapcli.tasks.options import parse_range, split
@@ -49,7 +49,11 @@ class Evaluate(RunCommand):
         None, "Methods to run at the same time, 1 without it; memory grows.", panel=RUN_PANEL, least=1
     )
     cluster: str | None = option(None, CLUSTER, panel=RUN_PANEL, metavar="ADDRESS|auto|local")
-    protocol: str | None = option(None, "gaussian, environmental or pairs; other tasks have one each.", panel=_PROTOCOL)
+    protocol: str | None = option(
+        None,
+        "gaussian, environmental, pairs; dropout, frames; paper: the Design paper's, at 16 kHz, with its settings.",
+        panel=_PROTOCOL,
+    )
     clean_pairs: Path | None = option(
         None, "pairs: folder of the same without noise.", panel=_PROTOCOL, flag="--clean", metavar="DIR"
     )
@@ -67,7 +71,10 @@ class Evaluate(RunCommand):
         clean = self._clean(values)
         duration = 1.0 if self.duration is None and "noisy" not in values else self.duration
         given = {name: getattr(self, name) for name in _SETTINGS}
-        settings = choose_settings(TASKS[self.task].presets, self.preset, given)
+        from dapcli.evaluation.protocols import DESIGN, make_protocol
+
+        paper = self.protocol == DESIGN
+        settings = choose_settings(TASKS[self.task].presets, self.preset or (DESIGN if paper else None), given)
 
         from dapcli.audio.files import claim
 
@@ -80,7 +87,6 @@ class Evaluate(RunCommand):
         from dapcli.evaluation.clips import collect, draw_clips, pair
         from dapcli.evaluation.folder import Folder
         from dapcli.evaluation.methods import make_methods
-        from dapcli.evaluation.protocols import make_protocol
         from dapcli.evaluation.run import Evaluation, run
         from dapcli.report.comparison import Comparison, to_object, write_comparison
         from dapcli.report.console import items_progress, make_console, print_comparison
@@ -97,7 +103,8 @@ class Evaluate(RunCommand):
         groups = [collect(paths, outside=self.output_dir) for paths in sources]
         pairs = pair(values["noisy"], groups[0]) if "noisy" in values else None
         drawn = draw_clips(groups if pairs is None else [list(pairs)], duration, self.clips, settings.seed, pairs)
-        evaluation = Evaluation(protocol, settings, self.device, duration, drawn.clips, methods)
+        rate = PAPER_RATE if paper else None
+        evaluation = Evaluation(protocol, settings, self.device, duration, drawn.clips, methods, rate)
         configuration = evaluation.configuration()
 
         folder = Folder(self.output_dir)

@@ -20,11 +20,13 @@ from dapcli.audio import Audio, Samples, read_audio, resample
 from dapcli.audio.files import digest
 from dapcli.errors import InputError, SettingsError
 from dapcli.evaluation.clips import draw_start
-from dapcli.settings import check_limits, option
+from dapcli.settings import PAPER_RATE, Settings, check_limits, option
 from dapcli.signal.gaps import Gaps
 from dapcli.signal.source_types import DEFAULT_TYPES, check_types
 from dapcli.tasks.problem import Problem
 
+# Distance of the Design paper's frames, s.
+_PAPER_HOP_S = 64 / PAPER_RATE
 # What is known on both sides of a gap, s.
 _MARGIN_S = 0.15
 # Quantizers clip; so the papers' recordings do not.
@@ -169,7 +171,8 @@ class Pairs(Protocol):
 class Dropout(Protocol):
     """A gap of zeros whose length is drawn from a range in s, where there is sound: the Design paper's lengths.
 
-    The paper zeroes frames of the STFT, whose neighbours still see into the gap; here the samples are gone.
+    The paper zeroes frames of the STFT, whose neighbours still see into the gap (:class:`Frames`); here the samples
+    are gone.
     """
 
     name = "dropout"
@@ -189,15 +192,50 @@ class Dropout(Protocol):
 
     def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
         """The clip with a gap in all channels."""
+        (clean,) = clips
+        length = round(rng.uniform(*self.gap) * clean.rate)
+        start = draw_start(clean.samples, length, rng, margin=round(_MARGIN_S * clean.rate))
+        return self.remove(clean, start, start + length)
+
+    @staticmethod
+    def remove(clean: Audio, start: int, stop: int, *notes: str, **known: Any) -> Case:
+        """The clip without the samples ``start`` to ``stop``."""
         from dapcli.signal.missing import Missing
 
-        (clean,) = clips
-        margin = round(_MARGIN_S * clean.rate)
-        length = round(rng.uniform(*self.gap) * clean.rate)
-        start = draw_start(clean.samples, length, rng, margin=margin)
-        gaps = Gaps((((start, start + length),),) * clean.channels)
+        gaps = Gaps((((start, stop),),) * clean.channels)
         observed = np.where(gaps.mask(0, clean.length), 0.0, clean.samples)
-        return make_case(clean.samples[None], observed, clean.rate, degradation=Missing(gaps))
+        return make_case(clean.samples[None], observed, clean.rate, *notes, degradation=Missing(gaps), **known)
+
+
+@dataclass(frozen=True)
+class Frames(Dropout):
+    """Frames of the STFT, 1022 / 64 at 16 kHz, zeroed for a time that is drawn from a range in s: the Design paper's.
+
+    The frames beside them see into that time, so that only samples that no other frame covers are lost, 60 ms less.
+    The recording keeps all others as they are, which tells the same as the frames that are left. The estimate is
+    measured everywhere as it was painted, for so the paper's figures are: they are below those of its input.
+    """
+
+    name = "frames"
+
+    def check(self, seconds: float | None) -> None:
+        """Raise ``SettingsError`` where the longest gap does not fit in, or the shortest loses no sample."""
+        super().check(seconds)
+        if self.gap[0] <= Settings.window:
+            raise SettingsError(f"--gap {self.gap[0]:g} loses no sample: a window is {Settings.window:.3f} s long")
+
+    def degrade(self, clips: Sequence[Audio], rng: np.random.Generator) -> Case:
+        """The clip without the samples that only zeroed frames cover, in all channels."""
+        from dapcli.signal.stft import STFT
+
+        (clean,) = clips
+        stft = STFT.for_rate(clean.rate, Settings.window, _PAPER_HOP_S)
+        half, count = stft.n_fft // 2, round(rng.uniform(*self.gap) * clean.rate / stft.hop)
+        start = draw_start(clean.samples, count * stft.hop, rng, margin=round(_MARGIN_S * clean.rate))
+        first = -(-start // stft.hop)
+        lost = (first - 1) * stft.hop + half, (first + count) * stft.hop - half + 1
+        words = f"{count} frames zeroed, {(lost[1] - lost[0]) / clean.rate:.3f} s of samples lost"
+        return self.remove(clean, *lost, words, consistent=False)
 
 
 @dataclass(frozen=True)
@@ -283,20 +321,28 @@ class Quantized(Protocol):
 
 #: By name; the first of a task is its default.
 PROTOCOLS: dict[str, type[Protocol]] = {
-    protocol.name: protocol for protocol in (Gaussian, Environmental, Pairs, Dropout, Mixture, Clipped, Quantized)
+    protocol.name: protocol
+    for protocol in (Gaussian, Environmental, Pairs, Dropout, Frames, Mixture, Clipped, Quantized)
 }
+#: The name that stands for those of the Design paper, which follow.
+DESIGN = "paper"
+_DESIGN = (Gaussian, Environmental, Frames, Mixture)
 
 
 def make_protocol(task: str, name: str | None, values: Mapping[str, Any]) -> Protocol:
     """The protocol of this name for a task, or without a name the first that has all of these values.
 
+    ``paper`` stands for the first of the Design paper's.
+
     Raises:
         SettingsError: There is no such protocol, or none that has these values, or one makes no sense.
     """
     names = [each for each, protocol in PROTOCOLS.items() if protocol.task == task]
-    if name is not None and name not in names:
-        raise SettingsError(f"unknown protocol {name!r} of {task}; choose one of {', '.join(names)}")
-    for each in names if name is None else [name]:
+    design = [protocol.name for protocol in _DESIGN if protocol.task == task]
+    offered = [*names, DESIGN] if design else names
+    if name is not None and name not in offered:
+        raise SettingsError(f"unknown protocol {name!r} of {task}; choose one of {', '.join(offered)}")
+    for each in names if name is None else design if name == DESIGN else [name]:
         if values.keys() <= {field.name for field in fields(PROTOCOLS[each])}:
             return PROTOCOLS[each](**values)
     options = ", ".join(f"--{value.replace('_', '-')}" for value in values)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import dapcli
-from dapcli.audio import Samples
+from dapcli.audio import Audio, Samples, resample
 from dapcli.errors import DapError, DeviceError, OutputError
 from dapcli.evaluation.clips import Clip
 from dapcli.evaluation.folder import Folder, Record
@@ -32,7 +32,8 @@ Unit = tuple[Clip, Method]
 class Evaluation:
     """What is evaluated: clips of so many seconds (None: whole files), degraded by a protocol, and the methods.
 
-    ``settings`` are those of all priors; their seed is that of the degradation, too.
+    ``settings`` are those of all priors; their seed is that of the degradation, too. Clips are brought to a ``rate`` in
+    Hz, or keep their own.
     """
 
     protocol: Protocol
@@ -41,11 +42,15 @@ class Evaluation:
     seconds: float | None
     clips: tuple[Clip, ...]
     methods: tuple[Method, ...]
+    rate: int | None = None
 
     def case(self, clip: Clip) -> Case:
         """The degraded clip, a function of the seed and the clip's files alone; the same for every method."""
         rng = clip.generator(self.settings.seed)
-        return self.protocol.degrade(clip.read(self.seconds, rng), rng)
+        clean = clip.read(self.seconds, rng)
+        if self.rate:
+            clean = [Audio(resample(each.samples, each.rate, self.rate), self.rate) for each in clean]
+        return self.protocol.degrade(clean, rng)
 
     def configuration(self) -> dict[str, Any]:
         """All that decides a result besides its clip and its method, as JSON can hold it.
@@ -61,6 +66,7 @@ class Evaluation:
             "protocol": describe(self.protocol),
             "seed": settings.pop("seed"),
             "duration_s": self.seconds,
+            "rate": self.rate,
             "settings": settings,
             "device": device.type,
             "dtype": str(choose_dtype(self.settings.precision, device)).removeprefix("torch."),

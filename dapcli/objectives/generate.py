@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,6 +62,24 @@ class Generation(Objective):
     def _data_fidelity(self, estimate: Tensor) -> Tensor:
         """How far an estimate ``[1, C, 2, F, T]`` is from the recording."""
         return (estimate - self.initial).square().mean()
+
+
+class FrameGeneration(Generation):
+    """The output of the network is the estimate, compared with those frames of the recording that lack no sample.
+
+    So the Design paper fills gaps: the mean squared error of equation 1 over the known part of the spectrogram. The
+    gaps of ``samples`` ``[C, N]`` may hold anything; the input is that of :class:`Generation`.
+    """
+
+    def __init__(self, samples: Samples, degradation: Degradation, setup: Setup) -> None:
+        missing = degradation.affected(samples)
+        super().__init__(setup.tensor(np.where(missing, 0.0, samples)), [], setup)
+        known = ~setup.stft.touched(torch.from_numpy(missing).to(self.initial.device))
+        self._known = known[None, :, None, None].expand(self.initial.shape)
+
+    def _data_fidelity(self, estimate: Tensor) -> Tensor:
+        error = torch.where(self._known, estimate - self.initial, 0)
+        return error.square().sum() / self._known.sum().clamp(min=1)
 
 
 class ConsistentGeneration(Generation):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 #: Functions of the length; the Harmonic paper has a box.
@@ -46,6 +47,12 @@ class STFT:
         )
         planes = torch.stack([spectrum.real, spectrum.imag], dim=1)
         return planes.reshape(*samples.shape[:-1], *planes.shape[1:])
+
+    def touched(self, flags: Tensor) -> Tensor:
+        """Frames that depend on a flagged sample: flags ``[C, N]`` to flags ``[C, T]``."""
+        window = (_window(self.window, self.n_fft, flags.device, torch.float32) != 0).float()
+        padded = F.pad(flags.float(), (self.n_fft // 2, self.n_fft // 2))
+        return F.conv1d(padded[:, None], window[None, None], stride=self.hop)[:, 0] > 0
 
     def inverse(self, spectrogram: Tensor, length: int) -> Tensor:
         """Samples of a spectrogram: ``[..., 2, F, T] -> [..., length]``."""

@@ -108,7 +108,6 @@ _RESTORATION = {
     "quality": replace(_ENSEMBLE, iterations=10),
     "fast": replace(_ENSEMBLE, iterations=5),
     "generate": replace(_GENERATE, post_filter="none", iterations=200, base_channels=16),
-    "paper": replace(_PAPER, rate=None),
 }
 # The window has to resolve tones.
 _RATIO_MASK = Settings(
@@ -132,9 +131,15 @@ _RESTORERS = {
         "dapcli.objectives.generate:ConsistentGeneration",
         "fixed",
         "there is no noise that the network could take up",
-        "paint it out of noise, as in the papers",
+        "paint it out of noise",
     ),
 }
+_FRAMES = Estimator(
+    "dapcli.objectives.generate:FrameGeneration",
+    "fixed",
+    "there is no noise that the network could take up",
+    "paint it out of noise by the frames that lack nothing, as in the Design paper",
+)
 
 TASKS: dict[str, Task] = {
     "denoise": Task(
@@ -196,8 +201,12 @@ TASKS: dict[str, Task] = {
         "dapcli.tasks.restore:pose_gaps",
         ("degradation", "consistent"),
         InpaintOptions,
-        _RESTORATION,
-        _RESTORERS,
+        {
+            **_RESTORATION,
+            "frames": replace(_RESTORATION["generate"], estimator="frames"),
+            "paper": replace(_PAPER, estimator="frames", rate=None),
+        },
+        {**_RESTORERS, "frames": _FRAMES},
         ("gaps_snr_db", "spectral_snr_db", "envelope_distance", "snr_db"),
         "They are given with --gap, read with --mask or found with --detect. Writes OUT with the input's rate, "
         "channels, subtype and length, and beside it OUT with the suffix .json. Segments without gaps are copied.",

@@ -101,12 +101,13 @@ class Restorer(Solver):
     def fit_segments(self, segments: Sequence[Segment], reports: Sequence[Report]) -> list[tuple[Tensor, SegmentFit]]:
         """The restored segment ``[1, C, N]`` and its record.
 
-        The prior is fitted to the stretch that the degradation affects, and what is beside it.
+        A prior that weighs restorations is fitted to the stretch that the degradation affects, and what is beside it;
+        one that paints, to the whole segment, as in the papers.
         """
         (segment,), (report,) = segments, reports
         whole = self.degradation.part(segment.start, segment.stop).affected(segment.samples)
         places = np.flatnonzero(whole.any(axis=0))
-        around = round(_AROUND_S * self.rate)
+        around = whole.shape[1] if self.objective.generates else round(_AROUND_S * self.rate)
         first, last = max(places[0] - around, 0), min(places[-1] + around + 1, whole.shape[1])
         stretch = replace(
             segment,
@@ -121,7 +122,9 @@ class Restorer(Solver):
         network, rule = self.build(objective, setup), self.rule_for(stretch, setup)
         (fitted,) = fit(network, objective, [rule], self.settings, self.dtype, setup.generator, [report])
         plain = self.stft.inverse(fitted.estimate[0], observed.shape[1]).double().cpu().numpy()
-        restored = degradation.add_texture(plain, observed, self.rate, self.settings.seed)
+        restored = plain
+        if not self.objective.generates:
+            restored = degradation.add_texture(plain, observed, self.rate, self.settings.seed)
         inconsistent = np.abs(degradation.project(restored, observed) - restored) > self.tolerance
         record = self.record(fitted, network, stretch)
         estimate = segment.samples.copy()
