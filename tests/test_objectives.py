@@ -16,7 +16,7 @@ from torch import Tensor
 from dapcli.fit import Network, Objective, Step
 from dapcli.objectives import Setup
 from dapcli.objectives.alternating import Alternating
-from dapcli.objectives.double_dip import DoubleDIP, exclusion, roughness
+from dapcli.objectives.double_dip import DoubleDIP, exclusion, imbalance, roughness
 from dapcli.objectives.ensemble import _LEAST_WEIGHT, Ensemble, stack
 from dapcli.objectives.generate import ConsistentGeneration, FrameGeneration
 from dapcli.objectives.mask import Mask
@@ -429,6 +429,35 @@ def test_roughness_is_along_time_only() -> None:
     steps = torch.arange(9.0).expand(2, 1, 5, 9)
     assert float(roughness(steps)) == pytest.approx(2.0)
     assert float(roughness(steps.transpose(2, 3))) == 0
+
+
+def test_imbalance_is_the_divergence_of_energies_from_equal_ones() -> None:
+    sources = magnitudes(3, 1, 8, 9)
+    energies = sources.double().square().sum(dim=(1, 2, 3))
+    expected = np.log(1 / (3 * energies / energies.sum())).mean()
+    assert float(imbalance(100 * sources)) == pytest.approx(float(expected), abs=1e-4)
+    assert float(imbalance(sources[[1, 1]])) == pytest.approx(0, abs=1e-5)
+    assert imbalance(torch.stack([sources[0], 0.01 * sources[0]])) > 3
+    assert torch.isfinite(imbalance(torch.zeros(2, 1, 8, 9)))
+
+
+@pytest.mark.parametrize("logit", [2.3, -2.3, 5.0])
+def test_no_source_gains_by_falling_silent(logit: float) -> None:
+    """Two sources share a picture by a mask m, and their sum is the same for every m.
+
+    All edges of two halves meet, the worst that exclusion knows; as one source falls silent, it vanishes.
+    """
+    objective = double_dip(noise(1, 800))
+    picture = 3 * torch.randn(1, 1, *objective.initial.shape[-2:], generator=seeded())
+
+    def loss(logit: Tensor) -> Tensor:
+        mask = logit.expand_as(picture)
+        return objective.step(lambda z: torch.cat([picture, picture, mask], dim=1), 0, seeded()).loss
+
+    silent = torch.tensor(logit, requires_grad=True)
+    assert loss(silent) > loss(torch.tensor(0.0)) + 0.05
+    (slope,) = torch.autograd.grad(loss(silent), silent)
+    assert slope * logit > 0  # a step down the slope brings it back
 
 
 @pytest.mark.parametrize("logit", [0.0, 1.5])

@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch import Tensor
 
 from dapcli import TASKS, Audio, Progress, Result, Settings, separate
 from dapcli.errors import InputError, SettingsError
-from dapcli.fit import Network, Step
-from dapcli.objectives.double_dip import DoubleDIP
 from dapcli.pipeline.segments import plan
 from dapcli.priors import NO_PRIOR
 from dapcli.signal.separation import separate_types
@@ -110,50 +107,6 @@ def test_where_there_is_no_network_or_nothing_to_learn_the_classical_separation_
 
 
 # Double-DIP
-
-
-class Scripted(DoubleDIP):
-    """An objective whose second source is this much of the mixture, by seed, whatever the networks say."""
-
-    levels: dict[int, float]
-
-    def step(self, network: Network, state: int, generator: Any) -> Step:
-        step = super().step(network, state, generator)
-        whole: Tensor = self.initial.sum(dim=0)
-        levels = self.initial.new_tensor([1.0, self.levels[generator.initial_seed()]])
-        return replace(step, estimate=levels.reshape(2, 1, 1, 1, 1) * whole)
-
-
-AGAIN = "source 2 was silent; fitted again with seed"
-
-
-@pytest.mark.parametrize(
-    ("levels", "seed", "level", "notes"),
-    [
-        ({5: 0.0, 6: 0.05, 7: 0.3}, 5, 0.3, (f"{AGAIN} 6", f"{AGAIN} 7")),
-        (
-            {0: 0.0, 1: 0.02, 2: 0.05, 3: 0.01},
-            0,
-            0.05,
-            ("1", "2", "3", "source 2 was silent; the fit with seed 2 is kept"),
-        ),
-    ],
-)
-def test_a_silent_source_is_fitted_again_and_the_best_fit_is_kept(
-    levels: dict[int, float], seed: int, level: float, notes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dapcli.objectives.double_dip.DoubleDIP", Scripted)
-    monkeypatch.setattr(Scripted, "levels", levels, raising=False)
-    tiny = replace(DIP, seed=seed, iterations=1)
-    result = separated(Audio(noise(1, 2_000), RATE), settings=tiny, consistent=False)
-    assert len(result.notes) == len(notes)
-    assert all(note.endswith(end) for note, end in zip(result.notes, notes, strict=True))
-    first, second = np.abs(samples_of(result)).max(axis=(1, 2))
-    assert second / first == pytest.approx(level, rel=1e-3)
-    if len(notes) == 2:  # in long mixtures they say where
-        result = separated(Audio(noise(1, 2 * RATE), RATE), settings=replace(tiny, segment=1.5))
-        assert result.notes[0].startswith("from 0.00 to 1.25 s source 2 was silent; fitted again")
-        assert result.notes[-1] == f"from 0.75 to 2.00 s {notes[-1]}"
 
 
 def test_the_oracle_takes_references_in_any_order() -> None:

@@ -14,11 +14,12 @@ from dapcli.audio import Samples
 from dapcli.fit import Network, Objective, Step
 from dapcli.objectives import Setup
 from dapcli.objectives.generate import perturbed
+from dapcli.signal.sources import levels
 
 # Scales of the exclusion, each of half the resolution of the one before.
 _SCALES = 3
-# Weights of the loss's terms, beside the reconstruction's 1.
-_EXCLUSION, _ROUGHNESS, _INDECISION = 1 / 9, 0.1, 0.01
+# Weights of the loss's terms beside reconstruction and roughness: those of Tian et al., and ours.
+_EXCLUSION, _INDECISION, _IMBALANCE = 1 / 9, 0.01, 0.1
 # Share of the iterations after which the masks are to become binary.
 _LATE = 0.9
 # Most bins are far below the mean: sources that begin near it are pushed down first, and one does not come back.
@@ -34,14 +35,15 @@ class DoubleDIP(Objective):
 
     So the Design paper separates (Narayanaswamy et al. 2021), with the losses of Tian et al., "Deep Audio Prior"
     (2019), after Gandelsman et al., "Double-DIP" (CVPR 2019). With masks m_k = softmax(o)_k, where o_K = 0, the loss
-    has four terms: the mean absolute difference between the mixture's magnitudes and the sum of the masked sources
-    m_k s_k; the :func:`exclusion` of these; the :func:`roughness` of the s_k; and in the last tenth of the iterations
-    0.01 / mean |m - 1/2|, for binary masks. For two sources the mixture is m s_1 + (1 - m) s_2 with m = sigmoid(o_1).
+    has their four terms: the mean absolute difference between the mixture's magnitudes and the sum of the masked
+    sources m_k s_k; the :func:`exclusion` of these; the :func:`roughness` of the s_k; and in the last tenth of the
+    iterations 0.01 / mean |m - 1/2|, for binary masks. One source that paints all costs least by each of these; so the
+    :func:`imbalance` of the m_k s_k is added. For two sources the mixture is m s_1 + (1 - m) s_2 with m = sigmoid(o_1).
     The estimate has the mixture's phases.
 
     ``samples`` is ``[C, N]``; channels are separated jointly. Of ``types`` only the number K counts. The networks'
     input is a fixed z ~ N(0, 1), to which every iteration adds noise of standard deviation ``settings.input_noise``.
-    The sources come in any order, need not sum to the mixture, and may be silent.
+    The sources come in any order, and need not sum to the mixture.
     """
 
     generates: ClassVar[bool] = True
@@ -71,7 +73,7 @@ class DoubleDIP(Objective):
         masks = F.pad(outputs[self._sources :], (0,) * 7 + (1,)).softmax(dim=0)
         masked = masks * sources
         reconstruction = (masked.sum(dim=0) - self._magnitudes).abs().mean()
-        loss = reconstruction + _EXCLUSION * exclusion(masked) + _ROUGHNESS * roughness(sources)
+        loss = reconstruction + _EXCLUSION * exclusion(masked) + roughness(sources) + _IMBALANCE * imbalance(masked)
         if state >= self._late:
             loss = loss + _INDECISION / ((masks - 0.5).abs().mean() + _SILENCE)
         estimate = self._level * masked.detach()[:, :, None] * self._phases
@@ -97,6 +99,15 @@ def exclusion(sources: Tensor) -> Tensor:
 def roughness(sources: Tensor) -> Tensor:
     """How much sources, magnitudes ``[K, C, F, T]``, change over time: the sum over sources of mean |d s / d t|."""
     return len(sources) * _mean(sources.diff(dim=-1).abs())
+
+
+def imbalance(sources: Tensor) -> Tensor:
+    """How unequal the energies of sources ``[K, ...]`` are: 0 where all are equal, more and more as one falls silent.
+
+    The mean of log(1 / (K p_k)), where p_k is a source's share of the energy: the divergence of these from equal ones,
+    or the negative logarithm of a symmetric Dirichlet prior on them.
+    """
+    return -(len(sources) * (levels(sources) + _SILENCE)).log().mean()
 
 
 def _mean(values: Tensor) -> Tensor:

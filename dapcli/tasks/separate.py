@@ -19,16 +19,11 @@ from dapcli.pipeline.solver import Segment, SegmentFit, Solver
 from dapcli.pipeline.store import Store
 from dapcli.settings import Settings
 from dapcli.signal.source_types import ANY_TYPE, DEFAULT_TYPES, check_types
-from dapcli.signal.sources import levels, ratio_masked
+from dapcli.signal.sources import ratio_masked
 from dapcli.tasks import TASKS
 from dapcli.tasks.check import check
 from dapcli.tasks.options import SeparateOptions
 from dapcli.tasks.problem import Problem
-
-# Sources that are painted out of noise are fitted with so many seeds, at the most, until none is silent: has less than
-# this fraction of the energy of all sources. Not of the mixture's, for a fit that has only begun is no collapse.
-_SEEDS = 4
-_SILENT = 0.01
 
 
 def separate(
@@ -91,38 +86,20 @@ class Separator(Solver):
     consistent: bool = True
 
     def fit_segments(self, segments: Sequence[Segment], reports: Sequence[Report]) -> list[tuple[Tensor, SegmentFit]]:
-        """The sources ``[K, C, N]`` of a segment and the record of their fit.
-
-        Sources that are generated are fitted with further seeds as long as one is silent.
-        """
-        (segment,), (report,) = segments, reports
-        tries: list[tuple[float, int, Tensor, SegmentFit]] = []
-        notes: list[str] = []
-        for attempt in range(_SEEDS if self.objective.generates else 1):
-            seed = (self.settings.seed + attempt) % 2**63
-            if notes:
-                notes[-1] += f"; fitted again with seed {seed}"
-            setup = self.setup(seed)
-            objective = self.objective(segment.samples, self.types, setup)
-            network, rule = self.build(objective, setup), self.rule_for(segment, setup)
-            (fitted,) = fit(network, objective, [rule], self.settings, self.dtype, setup.generator, [report])
-            heard = levels(fitted.estimate)
-            tries.append((float(heard.min()), seed, fitted.estimate, self.record(fitted, network, segment)))
-            if heard.min() >= _SILENT:
-                break
-            notes.append(f"source {int(heard.argmin()) + 1} was silent")
-        level, seed, sources, record = max(tries, key=lambda each: each[0])
+        """The sources ``[K, C, N]`` of a segment and the record of their fit."""
+        (segment,) = segments
+        setup = self.setup()
+        objective = self.objective(segment.samples, self.types, setup)
+        network, rule = self.build(objective, setup), self.rule_for(segment, setup)
+        (fitted,) = fit(network, objective, [rule], self.settings, self.dtype, setup.generator, reports)
+        sources, record = fitted.estimate, self.record(fitted, network, segment)
         if self.objective.generates:
-            if level < _SILENT:
-                notes[-1] += f"; the fit with seed {seed} is kept"
             if self.consistent:
                 sources = ratio_masked(self.stft.forward(setup.tensor(segment.samples)), sources)
-        else:
-            notes = []
-            if record.validation is not None and not record.validation < 1:
-                notes = ["the network found no structure, and the classical separation was kept"]
-                sources = objective.initial
-        record = replace(record, seconds=sum(each.seconds for *_, each in tries), notes=tuple(notes))
+        elif record.validation is not None and not record.validation < 1:
+            sources = objective.initial
+            note = "the network found no structure, and the classical separation was kept"
+            record = replace(record, notes=(note,))
         return [(self.stft.inverse(sources, segment.samples.shape[1]), record)]
 
     def finalise(self, estimate: Samples, observed: Samples, start: int, gain: float, step: float | None) -> Samples:
