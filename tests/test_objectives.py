@@ -425,10 +425,11 @@ def test_exclusion_is_the_formula_by_hand_and_goes_over_all_pairs_alike() -> Non
     torch.testing.assert_close(exclusion(sources), torch.stack(pairs).mean())
 
 
-def test_roughness_is_along_time_only() -> None:
+def test_roughness_is_along_time_only_whatever_the_hop() -> None:
     steps = torch.arange(9.0).expand(2, 1, 5, 9)
-    assert float(roughness(steps)) == pytest.approx(2.0)
-    assert float(roughness(steps.transpose(2, 3))) == 0
+    assert float(roughness(steps, 172 / 11_000)) == pytest.approx(2.0)
+    assert float(roughness(steps.transpose(2, 3), 0.01)) == 0
+    assert float(roughness(steps[..., ::2], 0.02)) == pytest.approx(float(roughness(steps, 0.01)))
 
 
 def test_imbalance_is_the_divergence_of_energies_from_equal_ones() -> None:

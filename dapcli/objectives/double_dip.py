@@ -18,6 +18,8 @@ from dapcli.signal.sources import levels
 
 # Scales of the exclusion, each of half the resolution of the one before.
 _SCALES = 3
+# Distance of Tian's frames, s, of which the change counts.
+_FRAME_S = 172 / 11_000
 # Weights of the loss's terms beside reconstruction and roughness: those of Tian et al., and ours.
 _EXCLUSION, _INDECISION, _IMBALANCE = 1 / 9, 0.01, 0.1
 # Share of the iterations after which the masks are to become binary.
@@ -61,6 +63,7 @@ class DoubleDIP(Objective):
         self.initial = (mixture / self._sources).expand(self._sources, *mixture.shape)
         self._z = setup.randn(1, len(self.networks) * channels, bins, frames)
         self._input_noise = setup.settings.input_noise
+        self._hop = setup.stft.hop / setup.rate
         self._late = round(_LATE * setup.settings.iterations)
 
     def step(self, network: Network, state: int, generator: torch.Generator) -> Step:
@@ -73,7 +76,8 @@ class DoubleDIP(Objective):
         masks = F.pad(outputs[self._sources :], (0,) * 7 + (1,)).softmax(dim=0)
         masked = masks * sources
         reconstruction = (masked.sum(dim=0) - self._magnitudes).abs().mean()
-        loss = reconstruction + _EXCLUSION * exclusion(masked) + roughness(sources) + _IMBALANCE * imbalance(masked)
+        rough = roughness(sources, self._hop)
+        loss = reconstruction + _EXCLUSION * exclusion(masked) + rough + _IMBALANCE * imbalance(masked)
         if state >= self._late:
             loss = loss + _INDECISION / ((masks - 0.5).abs().mean() + _SILENCE)
         estimate = self._level * masked.detach()[:, :, None] * self._phases
@@ -96,9 +100,12 @@ def exclusion(sources: Tensor) -> Tensor:
     return torch.stack(terms).mean()
 
 
-def roughness(sources: Tensor) -> Tensor:
-    """How much sources, magnitudes ``[K, C, F, T]``, change over time: the sum over sources of mean |d s / d t|."""
-    return len(sources) * _mean(sources.diff(dim=-1).abs())
+def roughness(sources: Tensor, hop: float) -> Tensor:
+    """How much sources, magnitudes ``[K, C, F, T]`` with a frame every ``hop`` s, change over time.
+
+    The sum over sources of mean |d s / d t|, per 15.6 ms: from frame to frame of Tian et al.
+    """
+    return len(sources) * _mean(sources.diff(dim=-1).abs()) * _FRAME_S / hop
 
 
 def imbalance(sources: Tensor) -> Tensor:
