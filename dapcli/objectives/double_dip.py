@@ -20,8 +20,8 @@ from dapcli.signal.sources import levels
 _SCALES = 3
 # Distance of Tian's frames, s, of which the change counts.
 _FRAME_S = 172 / 11_000
-# Weights of the loss's terms beside reconstruction and roughness: those of Tian et al., and ours.
-_EXCLUSION, _INDECISION, _IMBALANCE = 1 / 9, 0.01, 0.1
+# Weights of the loss's terms, beside the reconstruction's 1.
+_EXCLUSION, _ROUGHNESS, _INDECISION, _IMBALANCE = 1 / 9, 0.3, 0.01, 0.1
 # Share of the iterations after which the masks are to become binary.
 _LATE = 0.9
 # Most bins are far below the mean: sources that begin near it are pushed down first, and one does not come back.
@@ -76,8 +76,8 @@ class DoubleDIP(Objective):
         masks = F.pad(outputs[self._sources :], (0,) * 7 + (1,)).softmax(dim=0)
         masked = masks * sources
         reconstruction = (masked.sum(dim=0) - self._magnitudes).abs().mean()
-        rough = roughness(sources, self._hop)
-        loss = reconstruction + _EXCLUSION * exclusion(masked) + rough + _IMBALANCE * imbalance(masked)
+        loss = reconstruction + _EXCLUSION * exclusion(masked) + _IMBALANCE * imbalance(masked)
+        loss = loss + _ROUGHNESS * roughness(sources, self._hop)
         if state >= self._late:
             loss = loss + _INDECISION / ((masks - 0.5).abs().mean() + _SILENCE)
         estimate = self._level * masked.detach()[:, :, None] * self._phases
