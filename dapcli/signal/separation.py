@@ -26,12 +26,10 @@ Magnitudes = NDArray[np.float64]
 
 # Frames, and bins, of the medians of the first separation, as librosa has them.
 _MEDIAN = 31
-# How often it is done again, and the power of the magnitudes in the masks then.
-_BACKFITS, _SOFTNESS = 2, 1.5
-# What is compared for sparsity: bands that end at these frequencies, and magnitudes to this power; the rest in a short
-# window, s, which counts less.
-_BANDS_HZ = (500.0, 2000.0)
-_NORM, _SHORT, _SHORT_WEIGHT = 0.3, 0.016, 0.28
+# The power of the magnitudes in the masks when it is done again.
+_SOFTNESS = 1.5
+# From this frequency on, Hz, what is struck is stronger than it seems.
+_BRIGHT_HZ = 2000.0
 # Keeps masks of silence finite.
 _SILENCE = 1e-30
 # Factorisation of a part that holds several sources of one type: its window in s, and components of each.
@@ -59,17 +57,17 @@ def separate_types(samples: Samples, rate: int, types: Sequence[str], seed: int)
 def _lasting_part(samples: Samples, rate: int, windows: Sequence[float], contrast: Contrast) -> Samples:
     """The part of samples ``[C, N]`` that lasts, by its windows, s, and its contrast to the rest.
 
-    First as the papers have it, with the mean over several windows. Then some times more, after Liutkus's kernel
-    backfitting: each part is smoothed along its own lines by itself, and not within the mixture, so that shorter
-    kernels are enough. In every band of frequencies that one counts which makes the parts sparsest.
+    First as the papers have it, with the mean over several windows. Then again, after Liutkus's kernel backfitting:
+    each part is smoothed along its own lines by itself, and not within the mixture, so that shorter kernels are enough.
+    Low frequencies are left as they were at first: a drum that rings is a line there, which only long medians tell from
+    a note.
     """
-    found = [_mean(_median_masked(samples, rate, window) for window in windows)]
-    for _ in range(_BACKFITS):
-        found.append(_mean(_backfitted(samples, found[-1], rate, window, contrast) for window in contrast.windows))
-    middle = windows[len(windows) // 2]
-    sparsest = np.argmin([_spread(samples, part, rate, middle) for part in found], axis=0)
-    bands = np.searchsorted(_BANDS_HZ, np.fft.rfftfreq(samples.shape[1], 1 / rate), side="right")
-    return np.asarray(np.fft.irfft(np.choose(sparsest[bands], np.fft.rfft(found)), samples.shape[1]))
+    part = first = _mean(_median_masked(samples, rate, window) for window in windows)
+    for _ in range(contrast.rounds):
+        part = _mean(_backfitted(samples, part, rate, window, contrast) for window in contrast.windows)
+    length = samples.shape[1]
+    low = np.fft.rfftfreq(length, 1 / rate) < contrast.lowest
+    return np.asarray(np.fft.irfft(np.where(low, np.fft.rfft(first), np.fft.rfft(part)), length))
 
 
 def _mean(parts: Iterable[Samples]) -> Samples:
@@ -89,26 +87,13 @@ def _backfitted(samples: Samples, part: Samples, rate: int, window: float, contr
     """The part ``[C, N]`` of samples once more, by smoothing it over time, and the rest over frequency."""
     stft = STFT.for_rate(rate, window, window / 8)
     frames, bins = contrast.lasting * rate / stft.hop, contrast.width * stft.n_fft / rate
+    spectrogram = stft.forward(torch.from_numpy(samples))
     lasting, wide = (_magnitudes(stft.forward(torch.from_numpy(each))) for each in (part, samples - part))
-    lasting = median_filter(lasting, (1, 1, 2 * round(frames / 2) + 1), mode="nearest") ** _SOFTNESS
-    wide = median_filter(wide, (1, 2 * round(bins / 2) + 1, 1)) ** _SOFTNESS
-    return _masked(stft, stft.forward(torch.from_numpy(samples)), lasting, wide, samples.shape[1])
-
-
-def _spread(samples: Samples, part: Samples, rate: int, long: float) -> Magnitudes:
-    """How far a part ``[C, N]`` of samples is from sparse in a long window, s, and the rest in a short one, by bands.
-
-    After morphological component analysis: Starck, Elad and Donoho, "Image decomposition via the combination of sparse
-    representations and a variational approach" (IEEE TIP 2005).
-    """
-    total = np.zeros(len(_BANDS_HZ) + 1)
-    for each, window, weight in ((part, long, 1.0), (samples - part, _SHORT, _SHORT_WEIGHT)):
-        stft = STFT.for_rate(rate, window, window / 4)
-        powers = (_magnitudes(stft.forward(torch.from_numpy(each))) ** _NORM).sum(axis=(0, 2))
-        hertz = np.arange(len(powers)) * rate / stft.n_fft
-        scale = weight * stft.hop / stft.n_fft ** (1 + _NORM / 2)
-        total += scale * np.bincount(np.searchsorted(_BANDS_HZ, hertz, side="right"), powers, len(total))
-    return total
+    lasting = median_filter(lasting, (1, 1, 2 * round(frames / 2) + 1), mode="nearest")
+    wide = median_filter(wide, (1, 2 * round(bins / 2) + 1, 1))
+    wide[:, round(_BRIGHT_HZ * stft.n_fft / rate) :] *= contrast.brightness
+    wide = np.maximum(wide, _magnitudes(spectrogram) - contrast.excess * lasting)
+    return _masked(stft, spectrogram, lasting**_SOFTNESS, wide**_SOFTNESS, samples.shape[1])
 
 
 def _magnitudes(spectrogram: Tensor) -> Magnitudes:

@@ -23,25 +23,36 @@ class SourceType:
 class Contrast:
     """How a type differs from one that lasts less long, once they are told apart roughly.
 
-    In STFTs of these ``windows``, s, it lasts for ``lasting``, s, and the other one is smooth over ``width``, Hz.
+    In STFTs of these ``windows``, s, it lasts for ``lasting``, s, and the other one is smooth over ``width``, Hz. They
+    are told apart again so many ``rounds``, from the ``lowest`` frequency, Hz, on. At high frequencies the other one is
+    stronger than it seems, by the factor ``brightness``; and what is louder than ``excess`` times the smoothed lasting
+    part is the other one, which rings.
     """
 
     windows: tuple[float, ...]
     lasting: float
     width: float
+    rounds: int = 2
+    lowest: float = 0.0
+    brightness: float = 1.0
+    excess: float = 1e6
 
 
 #: From the type that lasts longest on.
 SOURCE_TYPES: dict[str, SourceType] = {
-    "harmonic": SourceType("tones that go on: piano, strings, organ, hum", (0.256, 0.384, 0.512)),
+    "harmonic": SourceType("tones that go on: piano, strings, organ, hum", (0.384, 0.512, 0.768)),
     "voice": SourceType("tones that glide: speech and singing", (0.064, 0.128, 0.256)),
     "percussive": SourceType("struck and gone: drums, clicks"),
 }
 #: For every type and one that lasts less long, what did best on mixtures of piano, drums and speech.
 CONTRASTS: dict[tuple[str, str], Contrast] = {
     ("harmonic", "voice"): Contrast((0.128, 0.256, 0.384), 0.5, 60.0),
-    ("harmonic", "percussive"): Contrast((0.032, 0.064, 0.128, 0.256), 0.1, 200.0),
-    ("voice", "percussive"): Contrast((0.016, 0.032, 0.064), 0.03, 300.0),
+    ("harmonic", "percussive"): Contrast(
+        (0.032, 0.064, 0.128, 0.256), 0.1, 400.0, rounds=1, lowest=200.0, brightness=4.0, excess=5.0
+    ),
+    ("voice", "percussive"): Contrast(
+        (0.016, 0.032, 0.064), 0.03, 300.0, rounds=4, lowest=200.0, brightness=4.0, excess=10.0
+    ),
 }
 #: The type of a source where types are not used.
 ANY_TYPE = "source"
