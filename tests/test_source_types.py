@@ -31,6 +31,20 @@ def test_a_sine_and_clicks_come_apart(types: tuple[str, ...]) -> None:
         assert snr_db(sources[name], part, RATE) > 15
 
 
+@pytest.mark.parametrize(("struck", "least"), [("low", 18), ("high", 14.5), ("hiss", 9.5)])
+def test_what_is_struck_and_rings_is_percussive(struck: str, least: float) -> None:
+    seconds = np.arange(2 * RATE) / RATE
+    decay = np.exp(-(seconds % 1) / (0.4 if struck == "hiss" else 0.05))
+    rings = {
+        "low": 0.5 * np.sin(2 * np.pi * 100 * seconds),
+        "high": 0.5 * np.sin(2 * np.pi * 600 * seconds),
+        "hiss": signals.noise(1, 2 * RATE, std=0.1),
+    }
+    sources = tone(440, 2.0), np.atleast_2d(decay * rings[struck])
+    for source, part in zip(sources, of_types(sources[0] + sources[1], "harmonic", "percussive"), strict=True):
+        assert snr_db(source, part, RATE) > least
+
+
 def test_a_glide_is_a_voice_beside_a_steady_tone_and_clicks() -> None:
     seconds = np.arange(2 * RATE) / RATE
     glide = 0.3 * np.sin(2 * np.pi * (1000 * seconds + 5 * np.sin(2 * np.pi * 3 * seconds)))[None]
