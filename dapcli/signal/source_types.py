@@ -50,9 +50,7 @@ CONTRASTS: dict[tuple[str, str], Contrast] = {
     ("harmonic", "percussive"): Contrast(
         (0.032, 0.064, 0.128, 0.256), 0.1, 400.0, rounds=1, lowest=200.0, brightness=4.0, excess=5.0
     ),
-    ("voice", "percussive"): Contrast(
-        (0.016, 0.032, 0.064), 0.03, 300.0, rounds=4, lowest=200.0, brightness=4.0, excess=10.0
-    ),
+    ("voice", "percussive"): Contrast((0.016, 0.032, 0.064), 0.03, 300.0, rounds=4, lowest=200.0, brightness=4.0),
 }
 #: The type of a source where types are not used.
 ANY_TYPE = "source"
