@@ -59,9 +59,9 @@ step gaps-speech inpaint "$speech" --gap 0.02:0.06 --duration 2 "${ensemble[@]}"
 step declip declip "$speech" "$piano" "$digits" --clips 18 "${ensemble[@]}" --baseline a-spade
 step dequantize dequantize "$speech" "$piano" "$digits" --clips 18 "${ensemble[@]}" --baseline a-spade
 for kind in digits speech; do
-  for protocol in frames dropout; do
-    step "$protocol-$kind" inpaint "$audio/$kind" --protocol "$protocol" --clips 12 "${ensemble[@]}" --baseline janssen
-  done
+  filled=(inpaint "$audio/$kind" --clips 12 "${ensemble[@]}" --baseline janssen)
+  step "frames-$kind" "${filled[@]}" --protocol frames --put-back
+  step "dropout-$kind" "${filled[@]}" --protocol dropout
 done
 
 pianos=$out/clips/pianos.csv
@@ -75,9 +75,10 @@ step separate-speech-drums separate "$speech" "$drums" --types voice,percussive 
 
 # The Design paper's tables as a CPU bears them: fewer channels, frames and iterations.
 priors=(--prior conv --prior dilated --prior exp --prior exp-dense)
-small=(--base-channels 16 --hop 0.016)
+small=(--base-channels 8 --hop 0.016)
 for kind in digits speech; do
-  step "table3-$kind" inpaint "$audio/$kind" --protocol paper --clips 12 --iterations 200 "${small[@]}" "${priors[@]}" --curves
+  step "table3-$kind" inpaint "$audio/$kind" --protocol paper --clips 12 --iterations 200 --hop 0.016 --base-channels 16 \
+    "${priors[@]}" --curves
 done
 step table4 separate "$audio/piano" "$audio/drums" --protocol paper --preset double-dip --clips 12 --base-channels 8 \
   --iterations 300 "${priors[@]}" --baseline hpss --no-oracle

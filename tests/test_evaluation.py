@@ -271,6 +271,8 @@ def test_zeroed_frames_lose_the_samples_that_no_other_frame_covers(seed: int) ->
             covered[frame * stft.hop :][: stft.n_fft] += torch.hann_window(stft.n_fft)
     lost = np.flatnonzero(covered[stft.n_fft // 2 :][:RATE].numpy() == 0)
     np.testing.assert_array_equal(lost, np.arange(start, stop))
+    assert not case.problem.consistent
+    assert degrade(protocols.Frames(put_back=True), tone(1.0), seed=seed).problem.consistent
 
 
 def test_mixtures_are_sums_of_sources_of_one_level() -> None:

@@ -213,10 +213,12 @@ class Frames(Dropout):
 
     The frames beside them see into that time, so that only samples that no other frame covers are lost, 60 ms less.
     The recording keeps all others as they are, which tells the same as the frames that are left. The estimate is
-    measured everywhere as it was painted, for so the paper's figures are: they are below those of its input.
+    measured everywhere as it was painted, as in the paper, unless what is known is put back first.
     """
 
     name = "frames"
+
+    put_back: bool = option(False, "Put known samples back before measuring.")
 
     def check(self, seconds: float | None) -> None:
         """Raise ``SettingsError`` where the longest gap does not fit in, or the shortest loses no sample."""
@@ -235,7 +237,7 @@ class Frames(Dropout):
         first = -(-start // stft.hop)
         lost = (first - 1) * stft.hop + half, (first + count) * stft.hop - half + 1
         words = f"{count} frames zeroed, {(lost[1] - lost[0]) / clean.rate:.3f} s of samples lost"
-        return self.remove(clean, *lost, words, consistent=False)
+        return self.remove(clean, *lost, words, consistent=self.put_back)
 
 
 @dataclass(frozen=True)
