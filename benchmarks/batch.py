@@ -1,6 +1,6 @@
 """Many recordings: `dap batch` beside a loop of the shell, its overhead, its memory, and how long it takes to resume.
 
-    chrt -f 1 python benchmarks/batch.py [--clips 100] [--loop 10] [--preset fast] [--entries 10000] [--cluster ADDRESS]
+    python benchmarks/batch.py [--clips 100] [--loop 10] [--preset fast] [--entries 10000] [--cluster ADDRESS]
     python benchmarks/batch.py --calls 5000 [--cluster ADDRESS]
 
 Clips are one second of a tone in noise at 16 kHz, each another. The loop is measured on the first few of them; its
